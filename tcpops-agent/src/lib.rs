@@ -1,0 +1,6 @@
+//! The tcpops agent and its clients, as a library; the binary is a thin shell around [`cli`].
+#![deny(unsafe_code)]
+
+pub mod api;
+pub mod convert;
+pub mod model;

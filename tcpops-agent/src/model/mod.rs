@@ -1,0 +1,1 @@
+//! What is decided, and nothing that is done: no I/O, no clock, no serialization.

@@ -1,0 +1,153 @@
+//! A connection: the key that names it and the entry that `CONNECTIONS` holds for it.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use bytemuck::{CheckedBitPattern, NoUninit, Pod, Zeroable};
+
+use crate::policy::{Outcome, Policy, SocketOptions, Source, TcpOption};
+use crate::state::TcpState;
+
+/// What names a connection for good: the socket's cookie, tagged with the conid.
+///
+/// The cookie alone does not: a descriptor that is disconnected and connected again keeps it. The conid is handed out
+/// anew each time, in order from 1, and never twice while the pins live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+#[repr(C)]
+pub struct ConnKey {
+    /// `SO_COOKIE` of the socket.
+    pub cookie: u64,
+    /// The number that people use.
+    pub conid: u64,
+}
+
+/// Who began the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, NoUninit, CheckedBitPattern)]
+#[repr(u8)]
+pub enum Direction {
+    /// This host did, with `connect(2)`.
+    Outbound = 0,
+    /// The peer did; the socket came from `accept(2)`.
+    Inbound = 1,
+    /// Nobody: the socket listens.
+    Listen = 2,
+}
+
+/// How the connection became known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, NoUninit, CheckedBitPattern)]
+#[repr(u8)]
+pub enum Origin {
+    /// Its handshake was seen.
+    Handshake = 0,
+    /// It was open before; a walk over all sockets took it in.
+    Adopted = 1,
+}
+
+/// The address family of the traffic: a v4-mapped IPv6 socket is IPv4 on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, NoUninit, CheckedBitPattern)]
+#[repr(u8)]
+pub enum Family {
+    /// IPv4.
+    Inet = 4,
+    /// IPv6.
+    Inet6 = 6,
+}
+
+/// The truth about one live connection: the value of `CONNECTIONS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+#[repr(C)]
+pub struct Connection {
+    /// This host's address.
+    pub local_addr: [u8; 16],
+    /// The peer's address; all zero for a listener.
+    pub remote_addr: [u8; 16],
+    /// This host's port.
+    pub local_port: u16,
+    /// The peer's port; zero for a listener.
+    pub remote_port: u16,
+    /// The uid that owns the socket, in the initial user namespace.
+    pub uid: u32,
+    /// The network namespace, as `SO_NETNS_COOKIE` names it.
+    pub netns_cookie: u64,
+    /// The cgroup2 directory of the socket, by inode number; zero where the kernel does not tell.
+    pub cgroup_id: u64,
+    /// When the entry was made: at `connect(2)`, `listen(2)`, or the end of the handshake of an accepted connection.
+    pub opened_boot_ns: u64,
+    /// When the handshake ended; zero until then.
+    pub established_boot_ns: u64,
+    /// When the present state began.
+    pub state_since_boot_ns: u64,
+    /// The TCP state.
+    pub state: TcpState,
+    /// Who began.
+    pub direction: Direction,
+    /// How it became known.
+    pub origin: Origin,
+    /// IPv4 or IPv6.
+    pub family: Family,
+    /// The id of the rule that matched at the handshake; zero if none did. Ids stay with a rule's name.
+    pub rule: u32,
+    /// The policy in force: the rule's, with the parts replaced that were pushed for this connection.
+    pub policy: Policy,
+    /// The options as they were before this program first changed one; meaningful where `touched` is not zero.
+    pub original: SocketOptions,
+    /// The options that this program has changed, a bit for each `TcpOption` (`1 << number`).
+    pub touched: u8,
+    /// Where the options in force came from.
+    pub options_source: Source,
+    /// Where the lifetimes in force came from.
+    pub lifetime_source: Source,
+    /// What came of applying the options.
+    pub outcome: Outcome,
+    /// When the options were applied last.
+    pub applied_boot_ns: u64,
+    /// The errno of the refusal, positive; zero if there was none.
+    pub errno: u16,
+    /// The option that was refused.
+    pub refused: TcpOption,
+    /// Explicit padding.
+    pub pad: [u8; 5],
+}
+
+impl Connection {
+    /// This host's endpoint.
+    pub fn local(&self) -> SocketAddr {
+        SocketAddr::new(to_ip(self.local_addr), self.local_port)
+    }
+
+    /// The peer's endpoint; the unspecified address and port 0 for a listener.
+    pub fn remote(&self) -> SocketAddr {
+        SocketAddr::new(to_ip(self.remote_addr), self.remote_port)
+    }
+}
+
+/// The address of sixteen bytes as the maps hold it: IPv4-mapped addresses become IPv4.
+pub fn to_ip(bytes: [u8; 16]) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical()
+}
+
+/// The sixteen bytes of an address as the maps hold it: IPv4 becomes IPv4-mapped.
+pub fn from_ip(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => from_ipv4(v4),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+/// The IPv4-mapped form of an address.
+pub fn from_ipv4(address: Ipv4Addr) -> [u8; 16] {
+    address.to_ipv6_mapped().octets()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_round_trip() {
+        for text in ["192.0.2.7", "2001:db8::1", "0.0.0.0", "::1"] {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(to_ip(from_ip(address)), address);
+        }
+        assert_eq!(to_ip(from_ip("::ffff:192.0.2.7".parse().unwrap())), "192.0.2.7".parse::<IpAddr>().unwrap());
+    }
+}

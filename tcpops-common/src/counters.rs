@@ -1,0 +1,56 @@
+//! What the kernel programs count: nothing fails or is lost in silence.
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// An index into `COUNTERS`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Counter { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl Counter {
+            /// Every counter, in the order of the map.
+            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$variant),+];
+
+            /// The name under which `status` shows it.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// What it counts, in a sentence.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+),)+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections and listeners that got an entry.
+    Opened = "opened",
+    /// Entries removed because their connection ended.
+    Closed = "closed",
+    /// Connections to which a rule or a pushed policy was applied in full.
+    Applied = "applied",
+    /// Connections of which the kernel refused an option.
+    Refused = "refused",
+    /// Connections that got no entry because a map was full; rules were still applied to them.
+    Untracked = "untracked",
+    /// Sockets that could not be tagged (no memory for socket storage).
+    TagFailed = "tag_failed",
+    /// Events lost because the ring buffer was full.
+    EventsLost = "events_lost",
+    /// Options that could not be read before they were changed.
+    GetsockoptFailed = "getsockopt_failed",
+    /// Sockets whose state callbacks could not be turned on.
+    CallbackFailed = "callback_failed",
+    /// State callbacks of sockets that have no entry.
+    UnknownSocket = "unknown_socket",
+    /// Entries that could not be removed.
+    RemoveFailed = "remove_failed",
+    /// Handshakes during which the rules were replaced twice; they got no rule.
+    RulesBusy = "rules_busy",
+    /// Look-ups in the rule maps that found nothing where something must be.
+    RulesBroken = "rules_broken",
+    /// Sockets whose kernel fields could not be read (uid, cgroup, error).
+    SocketUnreadable = "socket_unreadable",
+}

@@ -1,0 +1,248 @@
+//! What may be wanted of a connection: socket options and lifetimes; and what became of it.
+
+use bytemuck::{CheckedBitPattern, NoUninit, Pod, Zeroable};
+
+/// What a policy says about one of its parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+#[repr(u8)]
+pub enum Setting {
+    /// Nothing: the part stays as the program set it, or goes back to that.
+    #[default]
+    Leave = 0,
+    /// The values beside it are wanted.
+    Set = 1,
+    /// The feature is wanted off, whatever the program set.
+    Clear = 2,
+}
+
+/// The limits of `setsockopt` for the options that a policy carries.
+///
+/// `TCP_KEEPIDLE` and `TCP_KEEPINTVL`: 1 to `MAX_TCP_KEEPIDLE` and `MAX_TCP_KEEPINTVL` seconds; `TCP_KEEPCNT`: 1 to
+/// `MAX_TCP_KEEPCNT` probes; `TCP_USER_TIMEOUT`: a non-negative int of milliseconds (kernel `include/net/tcp.h`,
+/// `net/ipv4/tcp.c`).
+pub mod limits {
+    use core::ops::RangeInclusive;
+
+    /// Seconds of `TCP_KEEPIDLE` and `TCP_KEEPINTVL`.
+    pub const KEEPALIVE_SECONDS: RangeInclusive<u64> = 1..=32_767;
+    /// Probes of `TCP_KEEPCNT`.
+    pub const KEEPALIVE_COUNT: RangeInclusive<u64> = 1..=127;
+    /// Milliseconds of `TCP_USER_TIMEOUT`; zero turns it off.
+    pub const USER_TIMEOUT_MS: RangeInclusive<u64> = 0..=2_147_483_647;
+    /// Seconds of the `idle` and `max_age` lifetimes: up to ten years, far beyond any use and far from overflow.
+    pub const LIFETIME_SECONDS: RangeInclusive<u64> = 1..=315_360_000;
+}
+
+/// The socket options wanted of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+#[repr(C)]
+pub struct Options {
+    /// SO_KEEPALIVE and its parameters: on with the values below, or off.
+    pub keepalive: Setting,
+    /// TCP_USER_TIMEOUT: on with the value below, or off.
+    pub user_timeout: Setting,
+    /// TCP_KEEPCNT, probes.
+    pub keepcnt: u8,
+    /// Explicit padding.
+    pub pad: u8,
+    /// TCP_KEEPIDLE, seconds.
+    pub keepidle_s: u16,
+    /// TCP_KEEPINTVL, seconds.
+    pub keepintvl_s: u16,
+    /// TCP_USER_TIMEOUT, milliseconds.
+    pub user_timeout_ms: u32,
+}
+
+/// The options as `getsockopt` reads them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct SocketOptions {
+    /// SO_KEEPALIVE: 0 or 1.
+    pub keepalive: u8,
+    /// TCP_KEEPCNT, probes.
+    pub keepcnt: u8,
+    /// TCP_KEEPIDLE, seconds.
+    pub keepidle_s: u16,
+    /// TCP_KEEPINTVL, seconds.
+    pub keepintvl_s: u16,
+    /// Explicit padding.
+    pub pad: u16,
+    /// TCP_USER_TIMEOUT, milliseconds; 0 is off.
+    pub user_timeout_ms: u32,
+}
+
+/// When a connection is to be closed: the first limit to come closes it; zero means no such limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Lifetime {
+    /// After so many nanoseconds with no byte sent or received.
+    pub idle_ns: u64,
+    /// So many nanoseconds after the connection was established.
+    pub max_age_ns: u64,
+    /// At this time of `CLOCK_BOOTTIME`.
+    pub deadline_boot_ns: u64,
+}
+
+impl Lifetime {
+    /// No limit at all.
+    pub const NONE: Self = Self { idle_ns: 0, max_age_ns: 0, deadline_boot_ns: 0 };
+
+    /// Whether no limit is set.
+    pub const fn is_none(&self) -> bool {
+        self.idle_ns == 0 && self.max_age_ns == 0 && self.deadline_boot_ns == 0
+    }
+}
+
+/// Everything wanted of a connection, by a rule or pushed for the one connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+#[repr(C)]
+pub struct Policy {
+    /// The socket options.
+    pub options: Options,
+    /// Whether the policy says anything about lifetimes.
+    pub lifetime_setting: Setting,
+    /// Explicit padding.
+    pub pad: [u8; 3],
+    /// The number of a pushed policy, from 1, by which a walk knows what it has applied; zero in a rule's.
+    pub serial: u32,
+    /// Who pushed it, as `SO_PEERCRED` told; meaningful where `serial` is not zero.
+    pub by_uid: u32,
+    /// The lifetimes, where the setting is [`Setting::Set`].
+    pub lifetime: Lifetime,
+}
+
+impl Policy {
+    /// This policy with every part that `over` speaks of replaced by `over`'s, and `over`'s number and author.
+    pub fn overridden_by(&self, over: &Self) -> Self {
+        let mut merged = Self { serial: over.serial, by_uid: over.by_uid, ..*self };
+        if over.options.keepalive as u8 != Setting::Leave as u8 {
+            merged.options.keepalive = over.options.keepalive;
+            merged.options.keepcnt = over.options.keepcnt;
+            merged.options.keepidle_s = over.options.keepidle_s;
+            merged.options.keepintvl_s = over.options.keepintvl_s;
+        }
+        if over.options.user_timeout as u8 != Setting::Leave as u8 {
+            merged.options.user_timeout = over.options.user_timeout;
+            merged.options.user_timeout_ms = over.options.user_timeout_ms;
+        }
+        if over.lifetime_setting as u8 != Setting::Leave as u8 {
+            merged.lifetime_setting = over.lifetime_setting;
+            merged.lifetime = over.lifetime;
+        }
+        merged
+    }
+
+    /// The lifetimes in force under this policy: none unless they are set.
+    pub fn lifetime_in_force(&self) -> Lifetime {
+        if self.lifetime_setting as u8 == Setting::Set as u8 { self.lifetime } else { Lifetime::NONE }
+    }
+}
+
+/// A socket option that a policy sets, in the order in which they are applied: SO_KEEPALIVE comes last, since turning
+/// it on starts the timer with the parameters then in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+#[repr(u8)]
+pub enum TcpOption {
+    /// No option.
+    #[default]
+    None = 0,
+    /// TCP_USER_TIMEOUT of tcp(7).
+    UserTimeout = 1,
+    /// TCP_KEEPIDLE of tcp(7).
+    KeepIdle = 2,
+    /// TCP_KEEPINTVL of tcp(7).
+    KeepIntvl = 3,
+    /// TCP_KEEPCNT of tcp(7).
+    KeepCnt = 4,
+    /// SO_KEEPALIVE of socket(7).
+    KeepAlive = 5,
+}
+
+impl TcpOption {
+    /// The name of the constant in tcp(7) and socket(7).
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::UserTimeout => "TCP_USER_TIMEOUT",
+            Self::KeepIdle => "TCP_KEEPIDLE",
+            Self::KeepIntvl => "TCP_KEEPINTVL",
+            Self::KeepCnt => "TCP_KEEPCNT",
+            Self::KeepAlive => "SO_KEEPALIVE",
+        }
+    }
+}
+
+/// Where the policy in force came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+#[repr(u8)]
+pub enum Source {
+    /// No policy is in force.
+    #[default]
+    None = 0,
+    /// The rule named in the connection's entry.
+    Rule = 1,
+    /// A policy pushed for this connection.
+    Override = 2,
+}
+
+/// What came of applying the options last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+#[repr(u8)]
+pub enum Outcome {
+    /// Nothing was applied yet.
+    #[default]
+    Untouched = 0,
+    /// Every option was taken.
+    Applied = 1,
+    /// The kernel refused an option; the entry says which, and with what errno.
+    Refused = 2,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_override_replaces_only_what_it_speaks_of() {
+        let rule = Policy {
+            options: Options {
+                keepalive: Setting::Set,
+                keepidle_s: 60,
+                keepintvl_s: 5,
+                keepcnt: 5,
+                user_timeout: Setting::Set,
+                user_timeout_ms: 85_000,
+                ..Options::default()
+            },
+            ..Policy::default()
+        };
+        let lifetime = Policy {
+            lifetime_setting: Setting::Set,
+            lifetime: Lifetime { idle_ns: 7, ..Lifetime::NONE },
+            ..Policy::default()
+        };
+        let merged = rule.overridden_by(&lifetime);
+        assert_eq!(merged.options, rule.options);
+        assert_eq!(merged.lifetime_in_force().idle_ns, 7);
+
+        let off = Policy {
+            options: Options { keepalive: Setting::Clear, ..Options::default() },
+            ..Policy::default()
+        };
+        let merged = merged.overridden_by(&off);
+        assert_eq!(merged.options.keepalive, Setting::Clear);
+        assert_eq!(merged.options.user_timeout_ms, 85_000);
+        assert_eq!(merged.lifetime_in_force().idle_ns, 7);
+    }
+
+    #[test]
+    fn a_cleared_lifetime_is_none() {
+        let cleared = Policy { lifetime_setting: Setting::Clear, ..Policy::default() };
+        let rule = Policy {
+            lifetime_setting: Setting::Set,
+            lifetime: Lifetime { max_age_ns: 1, ..Lifetime::NONE },
+            ..Policy::default()
+        };
+        assert!(rule.overridden_by(&cleared).lifetime_in_force().is_none());
+    }
+}

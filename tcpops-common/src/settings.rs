@@ -1,0 +1,20 @@
+//! Switches and numbers that the kernel programs and the agent share at run time.
+
+use bytemuck::{Pod, Zeroable};
+
+/// The one value of `SETTINGS`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Settings {
+    /// 1 while the agent reads the ring on its own account, every [`POLL_INTERVAL_MS`]; a kernel program that finds 0
+    /// sets it and wakes the agent. So a busy host pays no wake-up for each event, and a quiet one causes none.
+    pub reader_awake: u32,
+    /// 1 while a walk gives every socket back the options that its program had set (`tcpops detach`).
+    pub restoring: u32,
+}
+
+/// How often the agent reads the ring while events come, milliseconds.
+pub const POLL_INTERVAL_MS: u64 = 2;
+
+/// The backlog of the ring, in bytes, from which the agent is woken though it polls.
+pub const WAKE_BACKLOG_BYTES: u64 = 64 * 1024;
