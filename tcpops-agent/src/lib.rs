@@ -3,4 +3,5 @@
 
 pub mod api;
 pub mod convert;
+pub mod kernel;
 pub mod model;

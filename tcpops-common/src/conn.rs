@@ -47,9 +47,9 @@ pub enum Origin {
 #[repr(u8)]
 pub enum Family {
     /// IPv4.
-    Inet = 4,
+    Inet = 0,
     /// IPv6.
-    Inet6 = 6,
+    Inet6 = 1,
 }
 
 /// The truth about one live connection: the value of `CONNECTIONS`.
@@ -90,6 +90,10 @@ pub struct Connection {
     pub policy: Policy,
     /// The options as they were before this program first changed one; meaningful where `touched` is not zero.
     pub original: SocketOptions,
+    /// The options in force after they were applied last; meaningful where `outcome` is not `Untouched`.
+    pub in_force: SocketOptions,
+    /// When the options were applied last.
+    pub applied_boot_ns: u64,
     /// The options that this program has changed, a bit for each `TcpOption` (`1 << number`).
     pub touched: u8,
     /// Where the options in force came from.
@@ -98,14 +102,12 @@ pub struct Connection {
     pub lifetime_source: Source,
     /// What came of applying the options.
     pub outcome: Outcome,
-    /// When the options were applied last.
-    pub applied_boot_ns: u64,
     /// The errno of the refusal, positive; zero if there was none.
     pub errno: u16,
     /// The option that was refused.
     pub refused: TcpOption,
     /// Explicit padding.
-    pub pad: [u8; 5],
+    pub pad: u8,
 }
 
 impl Connection {

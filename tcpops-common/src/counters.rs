@@ -41,6 +41,8 @@ counters! {
     EventsLost = "events_lost",
     /// Options that could not be read before they were changed.
     GetsockoptFailed = "getsockopt_failed",
+    /// Options that could not be given back to what they were.
+    RestoreFailed = "restore_failed",
     /// Sockets whose state callbacks could not be turned on.
     CallbackFailed = "callback_failed",
     /// State callbacks of sockets that have no entry.

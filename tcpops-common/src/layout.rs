@@ -15,11 +15,11 @@ const _: () = {
     assert!(size_of::<Lifetime>() == 24);
     assert!(size_of::<Policy>() == 48);
     // 48 bytes of the kernel's hash element, the key, and this stay within one 256-byte slab object.
-    assert!(size_of::<Connection>() == 168);
+    assert!(size_of::<Connection>() == 176);
     assert!(offset_of!(Connection, state) == 80);
     assert!(offset_of!(Connection, policy) == 88);
     assert!(offset_of!(Connection, original) == 136);
-    assert!(offset_of!(Connection, applied_boot_ns) == 152);
+    assert!(offset_of!(Connection, applied_boot_ns) == 160);
     assert!(size_of::<Event>() == 32);
     assert!(size_of::<RuleMask>() == 128);
     assert!(size_of::<RuleIndex>() == 16);

@@ -13,6 +13,8 @@ pub const CONNECTIONS: &str = "CONNECTIONS";
 pub const CONIDS: &str = "CONIDS";
 /// `CONN_TAGS`: socket storage, the conid.
 pub const CONN_TAGS: &str = "CONN_TAGS";
+/// `SPARE`: socket storage, a [`Connection`](crate::conn::Connection) that found no place.
+pub const SPARE: &str = "SPARE";
 /// `NEXT_CONID`: the conid that was handed out last.
 pub const NEXT_CONID: &str = "NEXT_CONID";
 /// `OVERRIDES`: [`ConnKey`](crate::conn::ConnKey) to [`Policy`](crate::policy::Policy).
@@ -41,8 +43,8 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const SETTINGS: &str = "SETTINGS";
 
 /// Every map that is pinned, by name.
-pub const PINNED: [&str; 16] = [
-    CONNECTIONS, CONIDS, CONN_TAGS, NEXT_CONID, OVERRIDES, RULE_INDEX, RULE_SETS, RULES, RULE_MASKS, RULE_PORTS,
+pub const PINNED: [&str; 17] = [
+    CONNECTIONS, CONIDS, CONN_TAGS, SPARE, NEXT_CONID, OVERRIDES, RULE_INDEX, RULE_SETS, RULES, RULE_MASKS, RULE_PORTS,
     RULE_ADDRS, RULE_KEYS, RULE_SOURCE, EVENTS, COUNTERS, SETTINGS,
 ];
 

@@ -53,6 +53,24 @@ pub struct Options {
     pub user_timeout_ms: u32,
 }
 
+impl Options {
+    /// Nothing wanted.
+    pub const NONE: Self = Self {
+        keepalive: Setting::Leave,
+        user_timeout: Setting::Leave,
+        keepcnt: 0,
+        pad: 0,
+        keepidle_s: 0,
+        keepintvl_s: 0,
+        user_timeout_ms: 0,
+    };
+
+    /// Whether anything is wanted.
+    pub const fn any(&self) -> bool {
+        !matches!((self.keepalive, self.user_timeout), (Setting::Leave, Setting::Leave))
+    }
+}
+
 /// The options as `getsockopt` reads them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
@@ -69,6 +87,12 @@ pub struct SocketOptions {
     pub pad: u16,
     /// TCP_USER_TIMEOUT, milliseconds; 0 is off.
     pub user_timeout_ms: u32,
+}
+
+impl SocketOptions {
+    /// Everything off, nothing known.
+    pub const NONE: Self =
+        Self { keepalive: 0, keepcnt: 0, keepidle_s: 0, keepintvl_s: 0, pad: 0, user_timeout_ms: 0 };
 }
 
 /// When a connection is to be closed: the first limit to come closes it; zero means no such limit.
@@ -112,6 +136,16 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Nothing wanted.
+    pub const NONE: Self = Self {
+        options: Options::NONE,
+        lifetime_setting: Setting::Leave,
+        pad: [0; 3],
+        serial: 0,
+        by_uid: 0,
+        lifetime: Lifetime::NONE,
+    };
+
     /// This policy with every part that `over` speaks of replaced by `over`'s, and `over`'s number and author.
     pub fn overridden_by(&self, over: &Self) -> Self {
         let mut merged = Self { serial: over.serial, by_uid: over.by_uid, ..*self };

@@ -97,11 +97,7 @@ pub const KINDS: usize = 16;
 
 /// The index of a kind of connection in [`RuleSet::kind_classes`].
 pub const fn kind(direction: Direction, family: Family, origin: Origin) -> usize {
-    let family = match family {
-        Family::Inet => 0,
-        Family::Inet6 => 1,
-    };
-    (direction as usize) << 2 | family << 1 | origin as usize
+    (direction as usize) << 2 | (family as usize) << 1 | origin as usize
 }
 
 /// What is common to the rules of one slot: a value of `RULE_SETS`.

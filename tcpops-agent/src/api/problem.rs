@@ -1,0 +1,136 @@
+//! Errors: RFC 9457 `application/problem+json` with a stable `code`.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The content type of every error.
+pub const CONTENT_TYPE: &str = "application/problem+json";
+
+/// What went wrong, for programs. A code never changes its meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// The request cannot be understood: malformed, of a wrong type, an unknown field, out of range.
+    InvalidRequest,
+    /// The body is larger than the agent takes.
+    TooLarge,
+    /// There is no such path.
+    NotFound,
+    /// The path does not take that method.
+    MethodNotAllowed,
+    /// The body is not declared as JSON.
+    UnsupportedMediaType,
+    /// The request took too long.
+    Timeout,
+    /// There is no such connection (any more).
+    NoSuchConnection,
+    /// More than one connection matches; `matches` lists them.
+    Ambiguous,
+    /// The caller may not touch this connection.
+    Forbidden,
+    /// The connection is not one that can be closed or limited (a listener, or closing already).
+    NotClosable,
+    /// The kernel refused; `errno` says why.
+    Refused,
+    /// A table is full.
+    Full,
+    /// The rules changed since the caller read them (If-Match).
+    PreconditionFailed,
+    /// The rules cannot be used as they are.
+    InvalidRules,
+    /// The connection's network namespace cannot be entered.
+    NamespaceUnreachable,
+    /// The agent failed; its log says more.
+    Internal,
+}
+
+impl Code {
+    /// The HTTP status that goes with the code.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::InvalidRequest | Self::InvalidRules => 400,
+            Self::Forbidden => 403,
+            Self::NotFound | Self::NoSuchConnection => 404,
+            Self::MethodNotAllowed => 405,
+            Self::Timeout => 408,
+            Self::Ambiguous | Self::NotClosable => 409,
+            Self::PreconditionFailed => 412,
+            Self::TooLarge => 413,
+            Self::UnsupportedMediaType => 415,
+            Self::Refused => 422,
+            Self::Internal => 500,
+            Self::NamespaceUnreachable => 502,
+            Self::Full => 507,
+        }
+    }
+
+    /// A title that is the same for every problem of the code.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "the request cannot be understood",
+            Self::TooLarge => "the body is too large",
+            Self::NotFound => "no such path",
+            Self::MethodNotAllowed => "the path does not take that method",
+            Self::UnsupportedMediaType => "the body is not JSON",
+            Self::Timeout => "the request took too long",
+            Self::NoSuchConnection => "no such connection",
+            Self::Ambiguous => "more than one connection matches",
+            Self::Forbidden => "the caller may not touch this connection",
+            Self::NotClosable => "the connection cannot be closed",
+            Self::Refused => "the kernel refused",
+            Self::Full => "a table is full",
+            Self::PreconditionFailed => "the rules have changed meanwhile",
+            Self::InvalidRules => "the rules cannot be used",
+            Self::NamespaceUnreachable => "the network namespace cannot be entered",
+            Self::Internal => "the agent failed",
+        }
+    }
+}
+
+/// A problem in the form of RFC 9457.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// Always `about:blank`: `code` says what kind of problem it is.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The code in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What was expected, what was found, what to do.
+    pub detail: String,
+    /// The stable code.
+    pub code: Code,
+    /// With `ambiguous`: the connections that match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub matches: Vec<Match>,
+    /// With `refused`: the number and name of the error, and the socket option where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno: Option<i32>,
+}
+
+/// One of several connections that match.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Match {
+    /// The conid.
+    pub conid: u64,
+    /// This host's endpoint.
+    pub local: String,
+    /// The peer's endpoint.
+    pub remote: String,
+}
+
+impl Problem {
+    /// A problem of `code` with its particulars.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self {
+            kind: "about:blank".to_owned(),
+            title: code.title().to_owned(),
+            status: code.status(),
+            detail: detail.into(),
+            code,
+            matches: Vec::new(),
+            errno: None,
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The requests by name. Each fails as [`Client::request`] does.
+
+use hyper::Method;
+use hyper::header::IF_MATCH;
+use serde_json::Value;
+
+use super::target::{connection, with_query};
+use super::{Client, ClientError, Lines};
+use crate::api::connections::{Closed, ConnectionDetail, ConnectionList, ConnectionState, ListQuery};
+use crate::api::keepalive::{KeepaliveRequest, KeepaliveResult};
+use crate::api::lifetime::{LifetimeRequest, LifetimeResult};
+use crate::api::rules::RuleDocument;
+use crate::api::rules_result::RulesResult;
+use crate::api::status::Status;
+
+const CONNECTIONS: &str = "/v1/connections";
+const RULES: &str = "/v1/rules";
+
+impl Client {
+    /// A page of the connections that fit `query`, by rising conid.
+    pub async fn connections(&mut self, query: &ListQuery) -> Result<ConnectionList, ClientError> {
+        self.request(Method::GET, &with_query(CONNECTIONS, query)?).await
+    }
+
+    /// All connections that fit `query`, one in each line, in any order.
+    pub async fn all_connections(self, query: &ListQuery) -> Result<Lines, ClientError> {
+        self.lines(&with_query(CONNECTIONS, query)?).await
+    }
+
+    /// Everything known of a connection.
+    pub async fn connection(&mut self, id: &str) -> Result<ConnectionDetail, ClientError> {
+        self.request(Method::GET, &connection(id, None)).await
+    }
+
+    /// The state of a connection; the code of one that is not known is -1.
+    pub async fn state(&mut self, id: &str) -> Result<ConnectionState, ClientError> {
+        self.request(Method::GET, &connection(id, Some("state"))).await
+    }
+
+    /// Turns keepalive on.
+    pub async fn enable_keepalive(
+        &mut self,
+        id: &str,
+        request: &KeepaliveRequest,
+    ) -> Result<KeepaliveResult, ClientError> {
+        self.submit(Method::PUT, &connection(id, Some("keepalive")), request, None).await
+    }
+
+    /// Turns keepalive off.
+    pub async fn disable_keepalive(&mut self, id: &str) -> Result<KeepaliveResult, ClientError> {
+        self.request(Method::DELETE, &connection(id, Some("keepalive"))).await
+    }
+
+    /// Sets lifetimes, in place of any that were in force.
+    pub async fn set_lifetime(&mut self, id: &str, request: &LifetimeRequest) -> Result<LifetimeResult, ClientError> {
+        self.submit(Method::PUT, &connection(id, Some("lifetime")), request, None).await
+    }
+
+    /// Takes lifetimes away.
+    pub async fn clear_lifetime(&mut self, id: &str) -> Result<LifetimeResult, ClientError> {
+        self.request(Method::DELETE, &connection(id, Some("lifetime"))).await
+    }
+
+    /// Closes a connection.
+    pub async fn close(&mut self, id: &str) -> Result<Closed, ClientError> {
+        self.request(Method::DELETE, &connection(id, None)).await
+    }
+
+    /// The rules in force.
+    pub async fn rules(&mut self) -> Result<RuleDocument, ClientError> {
+        self.request(Method::GET, RULES).await
+    }
+
+    /// Puts `rules` in force in place of all others, or with `dry_run` says what that would do; with `if_match` only if
+    /// the rules in force still have that ETag.
+    pub async fn apply_rules(
+        &mut self,
+        rules: &RuleDocument,
+        dry_run: bool,
+        if_match: Option<&str>,
+    ) -> Result<RulesResult, ClientError> {
+        let target = if dry_run { "/v1/rules?dry_run=true" } else { RULES };
+        self.submit(Method::PUT, target, rules, if_match.map(|tag| (IF_MATCH, tag))).await
+    }
+
+    /// How the agent fares.
+    pub async fn status(&mut self) -> Result<Status, ClientError> {
+        self.request(Method::GET, "/v1/status").await
+    }
+
+    /// Has the agent undo what it did to connections, remove its programs and maps, and end.
+    pub async fn detach(&mut self) -> Result<Value, ClientError> {
+        self.request(Method::POST, "/v1/detach").await
+    }
+}

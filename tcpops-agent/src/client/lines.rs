@@ -1,0 +1,90 @@
+//! NDJSON as it arrives.
+
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use super::ClientError;
+
+/// The longest line, bytes: a line without an end must not fill the memory.
+const MAX_LINE: usize = 1 << 20;
+
+/// The lines of an NDJSON answer, one JSON document each.
+#[derive(Debug)]
+pub struct Lines {
+    body: Incoming,
+    timeout: Duration,
+    buffer: Vec<u8>,
+    /// Where the line after the last one begins in `buffer`.
+    start: usize,
+}
+
+impl Lines {
+    pub(super) fn new(body: Incoming, timeout: Duration) -> Self {
+        Self { body, timeout, buffer: Vec::new(), start: 0 }
+    }
+
+    /// The next line, without its end; none at the end of the answer. Empty lines, which keep a connection open, are
+    /// left out.
+    ///
+    /// # Errors
+    /// [`ClientError::Timeout`] if none came in time; [`ClientError::Interrupted`] if the answer breaks off.
+    pub async fn next(&mut self) -> Result<Option<&[u8]>, ClientError> {
+        let mut searched = self.start;
+        let line = loop {
+            match self.buffer[searched..].iter().position(|byte| *byte == b'\n') {
+                Some(at) => {
+                    let line = self.start..searched + at;
+                    self.start = line.end + 1;
+                    searched = self.start;
+                    if !self.buffer[line.clone()].trim_ascii().is_empty() {
+                        break line;
+                    }
+                }
+                None => {
+                    self.buffer.drain(..self.start);
+                    self.start = 0;
+                    searched = self.buffer.len();
+                    if searched > MAX_LINE {
+                        return Err(ClientError::protocol("lines of at most 1 MiB", "a longer line"));
+                    }
+                    if !self.read().await? {
+                        self.start = searched;
+                        break 0..searched;
+                    }
+                }
+            }
+        };
+        let line = self.buffer[line].trim_ascii();
+        if line.is_empty() { Ok(None) } else { Ok(Some(line)) }
+    }
+
+    /// The next line, decoded.
+    ///
+    /// # Errors
+    /// As [`Lines::next`], and [`ClientError::Protocol`] for a line of another form.
+    pub async fn next_as<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ClientError> {
+        let line = self.next().await?;
+        line.map(serde_json::from_slice)
+            .transpose()
+            .map_err(|error| ClientError::protocol("a line of this version's form", error))
+    }
+
+    /// Takes in the next piece of the body; false at its end.
+    async fn read(&mut self) -> Result<bool, ClientError> {
+        match timeout(self.timeout, self.body.frame()).await {
+            Ok(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    self.buffer.extend_from_slice(data);
+                }
+                Ok(true)
+            }
+            Ok(Some(Err(error))) => Err(error.into()),
+            Ok(None) => Ok(false),
+            Err(_elapsed) => Err(ClientError::Timeout { limit: self.timeout }),
+        }
+    }
+}

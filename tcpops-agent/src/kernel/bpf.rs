@@ -1,0 +1,92 @@
+//! The calls of bpf(2) that aya does not have, or keeps to itself: batch look-ups, and the replacing of the program behind
+//! a pinned link.
+
+#![expect(unsafe_code, reason = "bpf(2) is called by hand where aya does not")]
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+
+use aya_obj::generated::{bpf_attr, bpf_cmd};
+
+/// Zeroes in every field; the kernel refuses fields that a command does not know and that are not zero.
+fn attr() -> bpf_attr {
+    // SAFETY: bpf_attr is a union of plain integers, for which all zeroes is a value.
+    unsafe { std::mem::zeroed() }
+}
+
+/// Calls bpf(2); the answer is a descriptor for some commands and zero for the others.
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<RawFd> {
+    // SAFETY: the caller filled `attr` for `command`, and what it points to lives until the call returns.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<bpf_attr>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as RawFd) }
+}
+
+/// Opens what is pinned at `path`.
+pub(super) fn object_get(path: &CStr) -> io::Result<OwnedFd> {
+    let mut attr = attr();
+    // SAFETY: this is the part of the union that the command uses; writing integers to it is always sound.
+    let object = unsafe { &mut attr.__bindgen_anon_4 };
+    object.pathname = path.as_ptr() as u64;
+    let fd = bpf(bpf_cmd::BPF_OBJ_GET, &mut attr)?;
+    // SAFETY: the kernel made this descriptor for the call, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Where a batch look-up goes on: opaque, for the kernel. Large enough for the key of any map here.
+pub(super) type Cursor = [u8; 16];
+
+/// How a batch look-up ended.
+pub(super) enum Batch {
+    /// There may be more; so many entries were read.
+    More(usize),
+    /// This was the end; so many entries were read.
+    Last(usize),
+}
+
+/// Reads up to `max` entries of a hash map into `keys` and `values`, which have room for them; from the start, or from
+/// `cursor`, which is moved on.
+///
+/// # Errors
+/// `ENOSPC` where one bucket of the map holds more than `max` entries; the caller comes again with more room.
+pub(super) fn lookup_batch(
+    map: BorrowedFd<'_>,
+    first: bool,
+    cursor: &mut Cursor,
+    keys: &mut [u8],
+    values: &mut [u8],
+    max: u32,
+) -> io::Result<Batch> {
+    let mut attr = attr();
+    // SAFETY: `batch` is the part of the union that the batch commands use; writing integers to it is always sound.
+    let batch = unsafe { &mut attr.batch };
+    if !first {
+        batch.in_batch = cursor.as_ptr() as u64;
+    }
+    let mut next: Cursor = [0; 16];
+    batch.out_batch = next.as_mut_ptr() as u64;
+    batch.keys = keys.as_mut_ptr() as u64;
+    batch.values = values.as_mut_ptr() as u64;
+    batch.count = max;
+    batch.map_fd = map.as_raw_fd().cast_unsigned();
+    let result = bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr);
+    // SAFETY: as above; the kernel wrote the number of entries there.
+    let read = unsafe { attr.batch.count } as usize;
+    *cursor = next;
+    match result {
+        Ok(_) => Ok(Batch::More(read)),
+        // The end of the map; what was read counts (kernel/bpf/hashtab.c, __htab_map_lookup_and_delete_batch).
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Batch::Last(read)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts another program behind a link, atomically: there is no moment without one.
+pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = attr();
+    // SAFETY: `link_update` is the part of the union that this command uses; writing integers to it is always sound.
+    let update = unsafe { &mut attr.link_update };
+    update.link_fd = link.as_raw_fd().cast_unsigned();
+    update.__bindgen_anon_1.new_prog_fd = program.as_raw_fd().cast_unsigned();
+    bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
+}

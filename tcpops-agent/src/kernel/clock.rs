@@ -1,0 +1,75 @@
+//! `CLOCK_BOOTTIME`, the clock of every timestamp in the maps, and a timer on it.
+
+#![expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
+
+use std::time::Duration;
+
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_create,
+    timerfd_settime,
+};
+use tokio::io::unix::AsyncFd;
+
+use super::{KernelError, Result};
+
+/// Nanoseconds since boot, suspended time included.
+pub fn now_boot_ns() -> u64 {
+    nanoseconds(clock_gettime(ClockId::Boottime))
+}
+
+/// Nanoseconds since 1970 by the wall clock, and nanoseconds since boot, read together.
+pub fn now_wall_and_boot_ns() -> (i128, u64) {
+    let wall = clock_gettime(ClockId::Realtime);
+    (i128::from(wall.tv_sec) * 1_000_000_000 + i128::from(wall.tv_nsec), now_boot_ns())
+}
+
+fn nanoseconds(time: Timespec) -> u64 {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
+/// A timer that wakes the agent at a time of `CLOCK_BOOTTIME`, exactly and also after a suspend.
+#[derive(Debug)]
+pub struct Timer(AsyncFd<rustix::fd::OwnedFd>);
+
+impl Timer {
+    /// A timer that is not set. Within a tokio runtime.
+    pub fn new() -> Result<Self> {
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let fd = timerfd_create(TimerfdClockId::Boottime, flags)
+            .map_err(|error| KernelError::syscall("timerfd_create", "CLOCK_BOOTTIME", error))?;
+        // SAFETY: the descriptor is owned by what is registered, and lives as long.
+        let fd = unsafe { AsyncFd::register(fd) }
+            .map_err(|error| KernelError::syscall("epoll_ctl", "the timer", error))?;
+        Ok(Self(fd))
+    }
+
+    /// Sets the timer to `due_boot_ns`, past or future, or turns it off.
+    pub fn set(&self, due_boot_ns: Option<u64>) -> Result<()> {
+        // Zero would turn it off; the nanosecond after boot is past as well.
+        let due = due_boot_ns.map_or(Duration::ZERO, |due| Duration::from_nanos(due.max(1)));
+        let value = Timespec {
+            tv_sec: i64::try_from(due.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(due.subsec_nanos()),
+        };
+        let timer = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
+        timerfd_settime(self.0.get_ref(), TimerfdTimerFlags::ABSTIME, &timer)
+            .map_err(|error| KernelError::syscall("timerfd_settime", "the timer", error))?;
+        Ok(())
+    }
+
+    /// Returns when the time has come.
+    pub async fn due(&self) -> Result<()> {
+        loop {
+            let mut guard =
+                self.0.readable().await.map_err(|error| KernelError::syscall("epoll_wait", "the timer", error))?;
+            let mut count = [0; 8];
+            match guard.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut count)?)) {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(error)) => return Err(KernelError::syscall("read", "the timer", error)),
+                Err(_would_block) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Descriptors of other processes, and what a socket says of itself.
+
+#![expect(unsafe_code, reason = "socket options that no library reads")]
+
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+
+use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
+
+use super::{KernelError, Result};
+
+/// Linux 6.5, include/uapi/asm-generic/socket.h.
+const SO_PEERPIDFD: i32 = 77;
+
+/// A handle to the process at the other end of a unix socket, as it was when it connected.
+#[derive(Debug)]
+pub struct Peer(OwnedFd);
+
+impl Peer {
+    /// Of an accepted unix socket.
+    ///
+    /// # Errors
+    /// `Missing` on kernels before 6.5, which cannot tell without a race.
+    pub fn of(socket: BorrowedFd<'_>) -> Result<Self> {
+        let mut fd: RawFd = -1;
+        get(socket.as_raw_fd(), libc::SOL_SOCKET, SO_PEERPIDFD, &mut fd).map_err(|error| {
+            if error.raw_os_error() == Some(libc::ENOPROTOOPT) {
+                KernelError::Missing("fd: needs Linux 6.5 or later (SO_PEERPIDFD)".to_owned())
+            } else {
+                KernelError::syscall("getsockopt", "SO_PEERPIDFD", error)
+            }
+        })?;
+        // SAFETY: the kernel made this descriptor for the call, and nobody else knows of it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// A copy of the descriptor `number` of that process.
+    pub fn descriptor(&self, number: RawFd) -> io::Result<Descriptor> {
+        pidfd_getfd(self.0.as_fd(), number, PidfdGetfdFlags::empty()).map(Descriptor).map_err(Into::into)
+    }
+}
+
+/// A descriptor that another process owns too.
+#[derive(Debug)]
+pub struct Descriptor(OwnedFd);
+
+/// What a descriptor turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DescriptorKind {
+    /// A TCP socket.
+    Tcp,
+    /// An MPTCP socket: its subflows are TCP connections, it is not.
+    Mptcp,
+    /// Something else.
+    Other,
+}
+
+impl Descriptor {
+    /// For look-ups by socket.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> DescriptorKind {
+        let mut protocol: i32 = 0;
+        match get(self.0.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PROTOCOL, &mut protocol) {
+            Ok(()) if protocol == libc::IPPROTO_TCP => DescriptorKind::Tcp,
+            Ok(()) if protocol == libc::IPPROTO_MPTCP => DescriptorKind::Mptcp,
+            _ => DescriptorKind::Other,
+        }
+    }
+}
+
+/// Reads a socket option that is a u64.
+pub(super) fn get_u64(socket: RawFd, level: i32, name: i32) -> io::Result<u64> {
+    let mut value = 0;
+    get(socket, level, name, &mut value)?;
+    Ok(value)
+}
+
+/// Reads a socket option that is an integer of the size of `T`.
+fn get<T: bytemuck::Pod>(socket: RawFd, level: i32, name: i32, value: &mut T) -> io::Result<()> {
+    let mut length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `value`, which has them, and any bytes are a value of `T`.
+    let result = unsafe { libc::getsockopt(socket, level, name, std::ptr::from_mut(value).cast(), &raw mut length) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,208 @@
+//! sock_diag: what the kernel says of a socket, and destroying one.
+//!
+//! Every request names the socket by its endpoints and its cookie, so that an endpoint used anew is never hit.
+
+use std::net::{IpAddr, SocketAddr};
+
+use netlink_packet_core::{
+    DefaultNla, NLM_F_ACK, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NetlinkSerializable, Nla as _,
+};
+use netlink_packet_sock_diag::inet::nlas::Nla;
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
+use netlink_packet_sock_diag::{SockDiagDestroy, SockDiagMessage};
+use netlink_sys::constants::NETLINK_SOCK_DIAG;
+use netlink_sys::{Socket, SocketAddr as NetlinkAddr};
+use tcpops_common::state::TcpState;
+
+use super::netns::Namespace;
+use super::{KernelError, Result};
+
+/// The attribute with the name of the upper-layer protocol (`INET_DIAG_ULP_INFO` of the kernel's
+/// include/uapi/linux/inet_diag.h).
+const INET_DIAG_ULP_INFO: u16 = 19;
+
+/// Names one socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketName {
+    /// This host's endpoint.
+    pub local: SocketAddr,
+    /// The peer's.
+    pub remote: SocketAddr,
+    /// `SO_COOKIE`.
+    pub cookie: u64,
+}
+
+/// What the kernel says of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketInfo {
+    /// Its state.
+    pub state: TcpState,
+    /// Whether it is a subflow of an MPTCP connection.
+    pub mptcp: bool,
+    /// Milliseconds since data was last sent.
+    pub last_data_sent_ms: u32,
+    /// Milliseconds since data last came in.
+    pub last_data_recv_ms: u32,
+    /// Smoothed round trip, microseconds.
+    pub rtt_us: u32,
+    /// Its variation, microseconds.
+    pub rtt_var_us: u32,
+    /// Bytes sent and acknowledged.
+    pub bytes_acked: u64,
+    /// Bytes received.
+    pub bytes_received: u64,
+    /// Segments not acknowledged.
+    pub unacked: u32,
+    /// Retransmissions of the segment that waits now.
+    pub retransmits: u8,
+    /// Unanswered probes.
+    pub probes: u8,
+    /// By how much the retransmission timer has backed off.
+    pub backoff: u8,
+    /// Retransmitted segments in all.
+    pub total_retrans: u32,
+}
+
+/// What came of destroying a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destroyed {
+    /// It is gone.
+    Done,
+    /// There was none with these endpoints and this cookie.
+    Absent,
+}
+
+/// A sock_diag socket in one namespace.
+pub struct Diag(Socket);
+
+impl Diag {
+    /// Opens one. It keeps the namespace alive for as long as it is open.
+    pub fn open(namespace: &Namespace) -> Result<Self> {
+        let failed = |call| move |error| KernelError::syscall(call, "NETLINK_SOCK_DIAG", error);
+        namespace.run(|| {
+            let mut socket = Socket::new(NETLINK_SOCK_DIAG).map_err(failed("socket"))?;
+            socket.bind_auto().map_err(failed("bind"))?;
+            socket.connect(&NetlinkAddr::new(0, 0)).map_err(failed("connect"))?;
+            Ok(Self(socket))
+        })?
+    }
+
+    /// What the kernel says of the socket; `None` if it is gone.
+    pub fn info(&self, name: &SocketName) -> Result<Option<SocketInfo>> {
+        let request = SockDiagMessage::InetRequest(request(name, ExtensionFlags::INFO));
+        match self.ask(request, 0)? {
+            NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => Ok(Some(info(&response))),
+            NetlinkPayload::Error(error) => match -error.raw_code() {
+                libc::ENOENT | libc::ESTALE => Ok(None),
+                errno => Err(errno_error("SOCK_DIAG_BY_FAMILY", errno)),
+            },
+            other => Err(KernelError::Diag(format!("expected a socket or an error, found {other:?}"))),
+        }
+    }
+
+    /// Closes the socket: its owner gets ECONNABORTED, its peer a reset.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` in a kernel without CONFIG_INET_DIAG_DESTROY, `EPERM` without CAP_NET_ADMIN in the namespace.
+    pub fn destroy(&self, name: &SocketName) -> Result<Destroyed> {
+        let request = request(name, ExtensionFlags::empty());
+        let request = SockDiagDestroy::new(SockDiagMessage::InetRequest(request));
+        match self.ask(request, NLM_F_ACK)? {
+            NetlinkPayload::Error(error) => match -error.raw_code() {
+                0 => Ok(Destroyed::Done),
+                libc::ENOENT | libc::ESTALE => Ok(Destroyed::Absent),
+                errno => Err(errno_error("SOCK_DESTROY", errno)),
+            },
+            other => Err(KernelError::Diag(format!("expected an acknowledgement, found {other:?}"))),
+        }
+    }
+
+    fn ask<M: NetlinkSerializable + NetlinkDeserializable>(
+        &self,
+        request: M,
+        flags: u16,
+    ) -> Result<NetlinkPayload<M>> {
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | flags;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        let failed = |call| move |error| KernelError::syscall(call, "NETLINK_SOCK_DIAG", error);
+        self.0.send(&bytes, 0).map_err(failed("send"))?;
+        let (answer, _sender) = self.0.recv_from_full().map_err(failed("recv"))?;
+        NetlinkMessage::<M>::deserialize(&answer)
+            .map(|message| message.payload)
+            .map_err(|error| KernelError::Diag(format!("the answer cannot be understood: {error}")))
+    }
+}
+
+fn errno_error(call: &'static str, errno: i32) -> KernelError {
+    KernelError::syscall(call, "the socket", std::io::Error::from_raw_os_error(errno))
+}
+
+fn request(name: &SocketName, extensions: ExtensionFlags) -> InetRequest {
+    let family = match name.local.ip() {
+        IpAddr::V4(_) => libc::AF_INET,
+        IpAddr::V6(_) => libc::AF_INET6,
+    };
+    InetRequest {
+        family: family as u8,
+        protocol: libc::IPPROTO_TCP as u8,
+        extensions,
+        states: StateFlags::all(),
+        socket_id: SocketId {
+            source_port: name.local.port(),
+            destination_port: name.remote.port(),
+            source_address: name.local.ip(),
+            destination_address: name.remote.ip(),
+            interface_id: 0,
+            cookie: name.cookie.to_ne_bytes(),
+        },
+    }
+}
+
+fn info(response: &InetResponse) -> SocketInfo {
+    let mut info = SocketInfo {
+        state: TcpState::from_kernel(u32::from(response.header.state)),
+        mptcp: false,
+        last_data_sent_ms: 0,
+        last_data_recv_ms: 0,
+        rtt_us: 0,
+        rtt_var_us: 0,
+        bytes_acked: 0,
+        bytes_received: 0,
+        unacked: 0,
+        retransmits: 0,
+        probes: 0,
+        backoff: 0,
+        total_retrans: 0,
+    };
+    for attribute in &response.nlas {
+        match attribute {
+            Nla::TcpInfo(tcp) => {
+                info.last_data_sent_ms = tcp.last_data_sent;
+                info.last_data_recv_ms = tcp.last_data_recv;
+                info.rtt_us = tcp.rtt;
+                info.rtt_var_us = tcp.rttvar;
+                info.bytes_acked = tcp.bytes_acked;
+                info.bytes_received = tcp.bytes_received;
+                info.unacked = tcp.unacked;
+                info.retransmits = tcp.retransmits;
+                info.probes = tcp.probes;
+                info.backoff = tcp.backoff;
+                info.total_retrans = tcp.total_retrans;
+            }
+            Nla::Other(other) if other.kind() == INET_DIAG_ULP_INFO => info.mptcp = contains_mptcp(other),
+            _ => {}
+        }
+    }
+    info
+}
+
+fn contains_mptcp(attribute: &DefaultNla) -> bool {
+    let mut value = vec![0; attribute.value_len()];
+    attribute.emit_value(&mut value);
+    value.windows(5).any(|window| window == b"mptcp")
+}

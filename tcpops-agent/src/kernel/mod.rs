@@ -1,0 +1,86 @@
+//! The kernel: the only place where aya, netlink, libc and `unsafe` are used. It knows nothing of the model.
+
+pub mod load;
+pub mod pins;
+pub mod probe;
+
+pub mod connections;
+pub mod events;
+pub mod overrides;
+pub mod rules;
+pub mod switches;
+
+pub mod descriptor;
+pub mod diag;
+pub mod netns;
+pub mod walk;
+
+pub mod cgroup;
+pub mod clock;
+pub mod mounts;
+
+mod bpf;
+mod btf;
+
+use std::io;
+
+/// What the kernel, or the way to it, refused.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// A system call failed.
+    #[error("{call} failed on {what}")]
+    Syscall {
+        /// The call.
+        call: &'static str,
+        /// What it was about.
+        what: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A BPF map could not be used.
+    #[error("cannot use the map {name}")]
+    Map {
+        /// The map.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: aya::maps::MapError,
+    },
+    /// A BPF map holds a value that this program does not understand.
+    #[error("the map {name} holds a value that is none of this version's")]
+    Value {
+        /// The map.
+        name: &'static str,
+    },
+    /// Something that the program needs is missing; the text says what, and what to do.
+    #[error("{0}")]
+    Missing(String),
+    /// Loading the kernel programs failed.
+    #[error("cannot load the kernel programs")]
+    Load(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The network namespace with this cookie could not be entered.
+    #[error("cannot enter the network namespace with cookie {cookie}: {why}")]
+    Namespace {
+        /// Its cookie.
+        cookie: u64,
+        /// Why not.
+        why: String,
+    },
+    /// sock_diag answered with an error, or not as expected.
+    #[error("sock_diag: {0}")]
+    Diag(String),
+}
+
+impl KernelError {
+    fn syscall(call: &'static str, what: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self::Syscall { call, what: what.into(), source: source.into() }
+    }
+
+    fn map(name: &'static str) -> impl FnOnce(aya::maps::MapError) -> Self {
+        move |source| Self::Map { name, source }
+    }
+}
+
+/// The result of everything here.
+pub type Result<T, E = KernelError> = std::result::Result<T, E>;

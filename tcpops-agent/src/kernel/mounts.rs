@@ -1,0 +1,54 @@
+//! Where cgroup2 and bpffs are, from the mount table: a hybrid layout has cgroup2 below `/sys/fs/cgroup/unified`, and
+//! bpffs may not be mounted at all.
+
+use std::path::{Path, PathBuf};
+
+use procfs::process::Process;
+use rustix::mount::{MountFlags, mount};
+
+use super::{KernelError, Result};
+
+/// Where bpffs is mounted unless the mount table says otherwise.
+const BPFFS: &str = "/sys/fs/bpf";
+
+/// The root of the cgroup2 hierarchy.
+pub fn cgroup2() -> Result<PathBuf> {
+    find("cgroup2")?.ok_or_else(|| {
+        KernelError::Missing(
+            "no cgroup2 file system in /proc/self/mountinfo; expected one such as /sys/fs/cgroup: mount it with \
+             `mount -t cgroup2 none /sys/fs/cgroup`"
+                .to_owned(),
+        )
+    })
+}
+
+/// The bpf file system, mounted now if it was not.
+pub fn bpffs() -> Result<PathBuf> {
+    if let Some(path) = find("bpf")? {
+        return Ok(path);
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RELATIME;
+    mount("bpf", BPFFS, "bpf", flags, c"mode=700").map_err(|error| KernelError::syscall("mount", BPFFS, error))?;
+    tracing::info!(path = BPFFS, "mounted bpffs");
+    Ok(PathBuf::from(BPFFS))
+}
+
+/// Whether `path`, or the nearest directory above it that exists, is within a file system of type `fs_type`.
+pub fn is_within(path: &Path, fs_type: &str) -> Result<bool> {
+    Ok(mounts()?
+        .into_iter()
+        .filter(|(mount_point, _)| path.starts_with(mount_point))
+        .max_by_key(|(mount_point, _)| mount_point.components().count())
+        .is_some_and(|(_, mounted)| mounted == fs_type))
+}
+
+fn find(fs_type: &str) -> Result<Option<PathBuf>> {
+    Ok(mounts()?.into_iter().find(|(_, mounted)| mounted == fs_type).map(|(mount_point, _)| mount_point))
+}
+
+fn mounts() -> Result<Vec<(PathBuf, String)>> {
+    let mounts = Process::myself().and_then(|process| process.mountinfo()).map_err(|error| {
+        KernelError::syscall("read", "/proc/self/mountinfo", std::io::Error::other(error))
+    })?;
+    Ok(mounts.into_iter().map(|mount| (mount.mount_point, mount.fs_type)).collect())
+}

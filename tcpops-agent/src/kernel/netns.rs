@@ -1,0 +1,154 @@
+//! Network namespaces: finding one by its cookie, and doing something in it.
+//!
+//! `iter/tcp` and sock_diag see the namespace of the calling thread at the moment their descriptor is made. So a thread
+//! of its own enters the namespace, makes the descriptor and ends; no thread of the agent ever changes its namespace.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::descriptor::get_u64;
+use super::{KernelError, Result};
+
+/// `SO_NETNS_COOKIE` of the kernel's include/uapi/asm-generic/socket.h.
+const SO_NETNS_COOKIE: i32 = 71;
+
+/// A network namespace that can be entered.
+#[derive(Clone, Debug)]
+pub struct Namespace {
+    /// Its cookie.
+    pub cookie: u64,
+    /// How to enter it; `None` for the agent's own.
+    handle: Option<Arc<File>>,
+}
+
+/// Which namespaces the agent may enter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Every one that it finds.
+    All,
+    /// Only its own.
+    Own,
+}
+
+/// The network namespaces of this host.
+#[derive(Debug)]
+pub struct Namespaces {
+    own: Namespace,
+    reach: Reach,
+    /// Where a namespace was found last, by cookie; checked before it is used, since a process can end.
+    places: Mutex<HashMap<u64, PathBuf>>,
+}
+
+impl Namespace {
+    /// Runs `action` in this namespace, on a thread that has no other use.
+    pub fn run<T: Send>(&self, action: impl FnOnce() -> T + Send) -> Result<T> {
+        let Some(handle) = &self.handle else { return Ok(action()) };
+        in_namespace(handle, action).map_err(|why| KernelError::Namespace { cookie: self.cookie, why })
+    }
+
+    /// Whether it is the agent's own.
+    pub fn is_own(&self) -> bool {
+        self.handle.is_none()
+    }
+}
+
+impl Namespaces {
+    /// Learns the agent's own namespace.
+    pub fn new(reach: Reach) -> Result<Self> {
+        let cookie = current_cookie()?;
+        let own = Namespace { cookie, handle: None };
+        Ok(Self { own, reach, places: Mutex::default() })
+    }
+
+    /// The agent's own namespace.
+    pub fn own(&self) -> &Namespace {
+        &self.own
+    }
+
+    /// The namespace with this cookie. Blocks: it may look at every process.
+    ///
+    /// # Errors
+    /// `Namespace` where it is not to be entered, or neither a process nor a name leads to it.
+    pub fn find(&self, cookie: u64) -> Result<Namespace> {
+        if cookie == self.own.cookie {
+            return Ok(self.own.clone());
+        }
+        let error = |why: &str| KernelError::Namespace { cookie, why: why.to_owned() };
+        if self.reach == Reach::Own {
+            return Err(error("the agent was started with --netns host"));
+        }
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = places.get(&cookie)
+            && let Some(namespace) = open(place).filter(|namespace| namespace.cookie == cookie)
+        {
+            return Ok(namespace);
+        }
+        places.clear();
+        let mut found = None;
+        for place in candidates() {
+            let Some(namespace) = open(&place) else { continue };
+            places.insert(namespace.cookie, place);
+            if namespace.cookie == cookie {
+                found = Some(namespace);
+            }
+        }
+        found.ok_or_else(|| error("no process and no name in /run/netns leads to it, or the agent may not enter it"))
+    }
+}
+
+/// One path for each namespace: of a process in it, or its name.
+fn candidates() -> Vec<PathBuf> {
+    let processes = list("/proc").filter(|path| path.file_name().is_some_and(is_number)).map(|path| path.join("ns/net"));
+    let named = list("/run/netns").chain(list("/run/docker/netns"));
+    let mut by_inode: HashMap<(u64, u64), PathBuf> = HashMap::new();
+    for path in named.chain(processes) {
+        if let Ok(metadata) = fs::metadata(&path) {
+            by_inode.entry((metadata.dev(), metadata.ino())).or_insert(path);
+        }
+    }
+    by_inode.into_values().collect()
+}
+
+fn is_number(name: &std::ffi::OsStr) -> bool {
+    name.as_encoded_bytes().iter().all(u8::is_ascii_digit)
+}
+
+fn list(directory: &str) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().filter_map(std::result::Result::ok).map(|entry| entry.path())
+}
+
+fn open(place: &Path) -> Option<Namespace> {
+    let handle = File::open(place).ok()?;
+    let cookie = in_namespace(&handle, current_cookie).ok()?.ok()?;
+    Some(Namespace { cookie, handle: Some(Arc::new(handle)) })
+}
+
+fn in_namespace<T: Send>(handle: &File, action: impl FnOnce() -> T + Send) -> std::result::Result<T, String> {
+    thread::scope(|scope| {
+        let entered = scope.spawn(|| {
+            move_into_link_name_space(handle.as_fd(), Some(LinkNameSpaceType::Network))?;
+            Ok::<_, rustix::io::Errno>(action())
+        });
+        match entered.join() {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(format!("setns: {error}")),
+            Err(_panic) => Err("the thread that entered it panicked".to_owned()),
+        }
+    })
+}
+
+/// The cookie of the calling thread's namespace.
+fn current_cookie() -> Result<u64> {
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(|error| KernelError::syscall("socket", "AF_INET", error))?;
+    get_u64(socket.as_raw_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE)
+        .map_err(|error| KernelError::syscall("getsockopt", "SO_NETNS_COOKIE (Linux 5.14 and later)", error))
+}

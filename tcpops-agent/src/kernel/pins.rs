@@ -1,0 +1,169 @@
+//! The directory of the pins: `<base>/v<ABI>`, with every map and the link of the sockops program.
+//!
+//! What is pinned outlives the agent: rules still apply at handshakes and states are still tracked while none runs.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use aya::maps::{Map, MapData, MapError, MapInfo};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use tcpops_common::maps::{ABI, CONNECTIONS, PER_CONNECTION, PINNED};
+
+use super::{KernelError, Result, mounts};
+
+/// The name of the pinned link.
+pub const LINK: &str = "sockops";
+
+/// The pins of one agent, locked against every other.
+#[derive(Debug)]
+pub struct Pins {
+    base: PathBuf,
+    directory: PathBuf,
+    /// Holds the lock; it ends with the process, however that ends.
+    _lock: OwnedFd,
+}
+
+/// What the kernel says of a map, or the object wants of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) map_type: u32,
+    pub(super) key_size: u32,
+    pub(super) value_size: u32,
+    pub(super) max_entries: u32,
+    pub(super) flags: u32,
+}
+
+impl Pins {
+    /// Makes `base` if need be (`<bpffs>/tcpops` if none is given) and locks it.
+    ///
+    /// # Errors
+    /// `Missing` where `base` is not within a bpf file system, or another agent holds the lock.
+    pub fn lock(base: Option<&Path>) -> Result<Self> {
+        let bpffs = mounts::bpffs()?;
+        let base = base.map_or_else(|| bpffs.join("tcpops"), Path::to_path_buf);
+        if !mounts::is_within(&base, "bpf")? {
+            let (base, bpffs) = (base.display(), bpffs.display());
+            return Err(KernelError::Missing(format!(
+                "cannot pin below {base}: not in a bpf file system; expected a directory such as {bpffs}/tcpops"
+            )));
+        }
+        fs::create_dir_all(&base).map_err(|error| KernelError::syscall("mkdir", base.display().to_string(), error))?;
+        let lock = open(&base, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| KernelError::syscall("open", base.display().to_string(), error))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
+            rustix::io::Errno::WOULDBLOCK => KernelError::Missing(format!(
+                "the pins below {} are in use by another agent; stop it, or give this one other --pins and --socket",
+                base.display()
+            )),
+            error => KernelError::syscall("flock", base.display().to_string(), error),
+        })?;
+        let directory = base.join(format!("v{ABI}"));
+        Ok(Self { base, directory, _lock: lock })
+    }
+
+    /// Where the maps are pinned, for people.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Whether an agent before left its pins.
+    pub fn exist(&self) -> bool {
+        self.directory.join(LINK).exists()
+    }
+
+    /// A directory to build new pins in, beside the place where they will be; empty.
+    pub(super) fn staging(&self) -> Result<PathBuf> {
+        let staging = self.base.join(format!("v{ABI}-new"));
+        remove_directory(&staging)?;
+        // Maps without a link are what is left of a start that failed half way in an older version.
+        remove_directory(&self.directory)?;
+        fs::create_dir(&staging)
+            .map_err(|error| KernelError::syscall("mkdir", staging.display().to_string(), error))?;
+        Ok(staging)
+    }
+
+    /// Makes the staged pins the ones in force.
+    pub(super) fn commit(&self, staging: &Path) -> Result<()> {
+        fs::rename(staging, &self.directory)
+            .map_err(|error| KernelError::syscall("rename", staging.display().to_string(), error))
+    }
+
+    /// Takes all pins away; with the last reference to the link the program is detached, and with the last to each map
+    /// the map is gone.
+    pub fn remove(&self) -> Result<()> {
+        remove_directory(&self.directory)?;
+        // Only if it is empty: another version's pins may be there.
+        match fs::remove_dir(&self.base) {
+            Err(error) if !matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) => {
+                Err(KernelError::syscall("rmdir", self.base.display().to_string(), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Compares the pinned maps with what the object wants: aya reuses a pin whatever its sizes are.
+    pub(super) fn check(&self, wanted: impl Fn(&str) -> Option<Shape>) -> Result<()> {
+        for name in PINNED {
+            let path = self.directory.join(name);
+            let info = MapInfo::from_pin(&path).map_err(KernelError::map(name))?;
+            let found = Shape {
+                map_type: info.map_type().map_err(KernelError::map(name))? as u32,
+                key_size: info.key_size(),
+                value_size: info.value_size(),
+                max_entries: info.max_entries(),
+                flags: info.map_flags(),
+            };
+            let Some(wanted) = wanted(name) else { return Err(KernelError::Value { name }) };
+            if found == wanted {
+                continue;
+            }
+            let path = path.display();
+            let only_capacity = Shape { max_entries: wanted.max_entries, ..found } == wanted;
+            return Err(KernelError::Missing(if only_capacity && PER_CONNECTION.contains(&name) {
+                format!(
+                    "the pinned map {path} holds {} connections, and --max-connections asks for {}; run `tcpops \
+                     detach` first to change it, or start with --max-connections {}",
+                    found.max_entries, wanted.max_entries, found.max_entries
+                )
+            } else {
+                format!(
+                    "the pinned map {path} is not of this version (found {found:?}, expected {wanted:?}); run `tcpops \
+                     detach` of the version that made it"
+                )
+            }));
+        }
+        Ok(())
+    }
+
+    /// The capacity of the pinned maps.
+    pub fn max_connections(&self) -> Result<u32> {
+        MapInfo::from_pin(self.directory.join(CONNECTIONS))
+            .map(|info| info.max_entries())
+            .map_err(KernelError::map(CONNECTIONS))
+    }
+
+    /// Where the link of the sockops program is pinned.
+    pub(super) fn link(&self) -> PathBuf {
+        self.directory.join(LINK)
+    }
+
+    pub(super) fn map_data(&self, name: &'static str) -> Result<MapData> {
+        MapData::from_pin(self.directory.join(name)).map_err(KernelError::map(name))
+    }
+
+    /// Opens a pinned map.
+    pub(super) fn map<M: TryFrom<Map, Error = MapError>>(&self, name: &'static str) -> Result<M> {
+        Map::from_map_data(self.map_data(name)?).and_then(M::try_from).map_err(KernelError::map(name))
+    }
+}
+
+fn remove_directory(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(KernelError::syscall("unlink", directory.display().to_string(), error))
+        }
+        _ => Ok(()),
+    }
+}

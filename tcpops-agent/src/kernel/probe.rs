@@ -1,0 +1,58 @@
+//! What the program needs of the host, checked before anything is touched.
+
+use rustix::process::geteuid;
+use rustix::thread::{CapabilitySet, capabilities};
+
+use super::{KernelError, Result};
+
+/// The oldest kernel on which the programs are known to work.
+const OLDEST: (u32, u32) = (6, 1);
+
+/// The release of the running kernel.
+pub fn kernel_release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+/// Checks kernel and capabilities.
+///
+/// # Errors
+/// `Missing` says what is, and what to do.
+pub fn check() -> Result<()> {
+    let release = kernel_release();
+    if version(&release).is_some_and(|version| version < OLDEST) {
+        let (major, minor) = OLDEST;
+        return Err(KernelError::Missing(format!(
+            "Linux {release} is too old: expected {major}.{minor} or later (iter/tcp with bpf_setsockopt)"
+        )));
+    }
+    let needed = [
+        (CapabilitySet::BPF, "CAP_BPF"),
+        (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
+        (CapabilitySet::PERFMON, "CAP_PERFMON"),
+    ];
+    let held = capabilities(None).map_err(|error| KernelError::syscall("capget", "this process", error))?.effective;
+    let missing: Vec<&str> =
+        needed.into_iter().filter(|(capability, _)| !held.contains(*capability)).map(|(_, name)| name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let (missing, uid) = (missing.join(", "), geteuid().as_raw());
+    Err(KernelError::Missing(format!("the agent needs {missing}, and uid {uid} has not; run it as root")))
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.split(|character: char| !character.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_versions() {
+        assert_eq!(version("6.18.44-fc-v657"), Some((6, 18)));
+        assert_eq!(version("6.1.0-44-amd64"), Some((6, 1)));
+        assert_eq!(version("next"), None);
+    }
+}

@@ -1,0 +1,51 @@
+//! `SETTINGS` and `COUNTERS`.
+
+use std::sync::{Mutex, PoisonError};
+
+use aya::maps::{Array, MapData, PerCpuArray};
+use tcpops_common::counters::Counter;
+use tcpops_common::maps::{COUNTERS, SETTINGS};
+use tcpops_common::settings::Settings;
+
+use super::pins::Pins;
+use super::{KernelError, Result};
+
+const SIZE: usize = size_of::<Settings>();
+
+/// The switches of the kernel programs, and what they count.
+pub struct Switches {
+    settings: Mutex<Array<MapData, [u8; SIZE]>>,
+    counters: PerCpuArray<MapData, u64>,
+}
+
+impl Switches {
+    /// Opens the maps.
+    pub fn open(pins: &Pins) -> Result<Self> {
+        Ok(Self { settings: Mutex::new(pins.map(SETTINGS)?), counters: pins.map(COUNTERS)? })
+    }
+
+    /// Tells the kernel programs whether the reader of the ring polls.
+    pub fn set_reader_awake(&self, awake: bool) -> Result<()> {
+        self.change(|settings| settings.reader_awake = awake.into())
+    }
+
+    /// Makes walks give sockets back their original options, or do their usual work.
+    pub fn set_restoring(&self, restoring: bool) -> Result<()> {
+        self.change(|settings| settings.restoring = restoring.into())
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Settings)) -> Result<()> {
+        let mut array = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = array.get(&0, 0).map_err(KernelError::map(SETTINGS))?;
+        let mut settings: Settings = bytemuck::must_cast(bytes);
+        change(&mut settings);
+        let bytes: [u8; SIZE] = bytemuck::must_cast(settings);
+        array.set(0, bytes, 0).map_err(KernelError::map(SETTINGS))
+    }
+
+    /// What a counter stands at, over all CPUs.
+    pub fn counter(&self, counter: Counter) -> Result<u64> {
+        let values = self.counters.get(&(counter as u32), 0).map_err(KernelError::map(COUNTERS))?;
+        Ok(values.iter().sum())
+    }
+}

@@ -1,0 +1,53 @@
+//! Running the `iter/tcp` program over every socket of a network namespace.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aya::Ebpf;
+use aya::programs::Iter;
+
+use super::netns::Namespace;
+use super::{KernelError, Result};
+
+/// Walks over sockets.
+#[derive(Clone)]
+pub struct Walker(Arc<Mutex<Ebpf>>);
+
+impl Walker {
+    pub(super) fn new(ebpf: Arc<Mutex<Ebpf>>) -> Self {
+        Self(ebpf)
+    }
+
+    /// Runs the program for each socket of `namespace`, to the end. Blocks: 2 to 4 ms and about a microsecond a socket.
+    ///
+    /// Below 6.17 a walk can miss a socket while others come and go; what must not be missed is looked for afterwards,
+    /// and walked for again.
+    pub fn walk(&self, namespace: &Namespace) -> Result<()> {
+        let mut iteration = namespace.run(|| self.iteration())??;
+        let mut output = [0; 64];
+        loop {
+            match iteration.read(&mut output) {
+                Ok(0) => return Ok(()),
+                // The program writes nothing; the kernel gives up the CPU after a million sockets without output.
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(error) => return Err(KernelError::syscall("read", "the walk over the sockets", error)),
+            }
+        }
+    }
+
+    /// A descriptor that walks the namespace of the calling thread as it is read.
+    fn iteration(&self) -> Result<File> {
+        let mut ebpf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = |error: Box<dyn std::error::Error + Send + Sync>| KernelError::Load(error);
+        let program: &mut Iter = ebpf
+            .program_mut("tcpops_iter")
+            .ok_or_else(|| KernelError::Missing("the object has no program tcpops_iter".to_owned()))?
+            .try_into()
+            .map_err(|error: aya::programs::ProgramError| failed(error.into()))?;
+        let id = program.attach().map_err(|error| failed(error.into()))?;
+        let link = program.take_link(id).map_err(|error| failed(error.into()))?;
+        link.into_file().map_err(|error| failed(error.into()))
+    }
+}

@@ -1,0 +1,9 @@
+//! The only code that the compiler cannot check and the verifier must: contexts, helpers, pointers from the kernel.
+
+pub(crate) mod atomic;
+pub(crate) mod iter;
+pub(crate) mod ring;
+pub(crate) mod socket;
+pub(crate) mod sockops;
+pub(crate) mod storage;
+pub(crate) mod table;

@@ -1,0 +1,176 @@
+//! The context of a sockops program.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::bpf_sock_ops;
+use aya_ebpf::helpers::{
+    bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_getsockopt, bpf_ktime_get_boot_ns, bpf_setsockopt,
+};
+use aya_ebpf::programs::SockOpsContext;
+use tcpops_common::conn::{Connection, Family};
+use tcpops_common::policy::TcpOption;
+
+use crate::apply::OptionAccess;
+use crate::kernel::socket::Socket;
+
+const AF_INET: u32 = 2;
+const STATE_CB_FLAG: u32 = 1 << 2;
+const SOL_SOCKET: i32 = 1;
+const SOL_TCP: i32 = 6;
+
+/// The callbacks that this program answers (`enum` in the kernel's include/uapi/linux/bpf.h).
+pub(crate) mod op {
+    pub(crate) const TCP_CONNECT: u32 = 3;
+    pub(crate) const ACTIVE_ESTABLISHED: u32 = 4;
+    pub(crate) const PASSIVE_ESTABLISHED: u32 = 5;
+    pub(crate) const STATE: u32 = 10;
+    pub(crate) const TCP_LISTEN: u32 = 11;
+}
+
+/// One call of the sockops program.
+#[derive(Clone, Copy)]
+pub(crate) struct SockOps(*mut bpf_sock_ops);
+
+/// Reads a field of the context: the verifier takes aligned loads of whole fields only, so the compiler may not join
+/// or split them.
+macro_rules! read {
+    ($ops:expr, $($field:tt)+) => {{
+        // SAFETY: the context is valid while the program runs, and the field is one that sockops programs may read.
+        unsafe { (&raw const (*$ops).$($field)+).read_volatile() }
+    }};
+}
+
+impl SockOps {
+    pub(crate) fn new(ctx: &SockOpsContext) -> Self {
+        Self(ctx.ops)
+    }
+
+    pub(crate) fn op(self) -> u32 {
+        read!(self.0, op)
+    }
+
+    /// The arguments of the state callback: the numbers of the old and the new state.
+    pub(crate) fn transition(self) -> (u32, u32) {
+        (read!(self.0, __bindgen_anon_1.args[0]), read!(self.0, __bindgen_anon_1.args[1]))
+    }
+
+    pub(crate) fn socket(self) -> Option<Socket> {
+        Socket::from_common(read!(self.0, __bindgen_anon_2.sk).cast())
+    }
+
+    pub(crate) fn cookie(self) -> u64 {
+        // SAFETY: the helper takes this context.
+        unsafe { bpf_get_socket_cookie(self.0.cast()) }
+    }
+
+    pub(crate) fn netns_cookie(self) -> u64 {
+        // SAFETY: the helper takes this context.
+        unsafe { bpf_get_netns_cookie(self.0.cast()) }
+    }
+
+    /// Turns on the state callback of this socket and leaves other programs' flags as they are.
+    pub(crate) fn enable_state_callback(self) -> Result<(), i32> {
+        let flags = read!(self.0, bpf_sock_ops_cb_flags);
+        if flags & STATE_CB_FLAG != 0 {
+            return Ok(());
+        }
+        SockOpsContext::new(self.0).set_cb_flags((flags | STATE_CB_FLAG).cast_signed())
+    }
+
+    /// Writes both ends into `connection`, which has its place already: the stack of a program is short.
+    pub(crate) fn endpoints(self, connection: &mut Connection) {
+        let ops = self.0;
+        // All fields are read whatever the family is. Of reads in two branches the compiler makes one with an offset
+        // that varies, which the verifier refuses: "dereference of modified ctx ptr R1 off=24 disallowed".
+        let family = read!(ops, family);
+        let (local_ip4, remote_ip4) = (read!(ops, local_ip4), read!(ops, remote_ip4));
+        let local_ip6 =
+            [read!(ops, local_ip6[0]), read!(ops, local_ip6[1]), read!(ops, local_ip6[2]), read!(ops, local_ip6[3])];
+        let remote_ip6 = [
+            read!(ops, remote_ip6[0]),
+            read!(ops, remote_ip6[1]),
+            read!(ops, remote_ip6[2]),
+            read!(ops, remote_ip6[3]),
+        ];
+        // remote_port is in network order, local_port in host order (struct bpf_sock_ops in the kernel's
+        // include/uapi/linux/bpf.h).
+        connection.remote_port = u32::from_be(read!(ops, remote_port)) as u16;
+        connection.local_port = read!(ops, local_port) as u16;
+        let mapped = [0, 0, 0xffff_u32.to_be()];
+        if family == AF_INET {
+            connection.family = Family::Inet;
+            write(&mut connection.local_addr, [mapped[0], mapped[1], mapped[2], local_ip4]);
+            write(&mut connection.remote_addr, [mapped[0], mapped[1], mapped[2], remote_ip4]);
+        } else {
+            // An IPv6 socket with IPv4-mapped addresses speaks IPv4.
+            let is_mapped = local_ip6[0] == mapped[0] && local_ip6[1] == mapped[1] && local_ip6[2] == mapped[2];
+            connection.family = if is_mapped { Family::Inet } else { Family::Inet6 };
+            write(&mut connection.local_addr, local_ip6);
+            write(&mut connection.remote_addr, remote_ip6);
+        }
+    }
+}
+
+impl OptionAccess for SockOps {
+    fn set(&self, option: TcpOption, value: u32) -> Result<(), i32> {
+        set(self.0.cast(), option, value)
+    }
+
+    fn get(&self, option: TcpOption) -> Result<u32, i32> {
+        get(self.0.cast(), option)
+    }
+}
+
+impl OptionAccess for Socket {
+    fn set(&self, option: TcpOption, value: u32) -> Result<(), i32> {
+        set(self.as_ptr(), option, value)
+    }
+
+    fn get(&self, option: TcpOption) -> Result<u32, i32> {
+        get(self.as_ptr(), option)
+    }
+}
+
+/// Nanoseconds of `CLOCK_BOOTTIME`.
+pub(crate) fn now_boot_ns() -> u64 {
+    // SAFETY: the helper takes nothing and cannot fail.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// Level and name of an option, as in socket(7) and tcp(7).
+fn constants(option: TcpOption) -> (i32, i32) {
+    match option {
+        TcpOption::None => (SOL_TCP, 0),
+        TcpOption::UserTimeout => (SOL_TCP, 18),
+        TcpOption::KeepIdle => (SOL_TCP, 4),
+        TcpOption::KeepIntvl => (SOL_TCP, 5),
+        TcpOption::KeepCnt => (SOL_TCP, 6),
+        TcpOption::KeepAlive => (SOL_SOCKET, 9),
+    }
+}
+
+fn set(target: *mut c_void, option: TcpOption, mut value: u32) -> Result<(), i32> {
+    let (level, name) = constants(option);
+    // SAFETY: the target is a context or socket that the helper takes, the value an int on the stack.
+    match unsafe { bpf_setsockopt(target, level, name, (&raw mut value).cast(), 4) } {
+        0 => Ok(()),
+        error => Err(error as i32),
+    }
+}
+
+fn get(target: *mut c_void, option: TcpOption) -> Result<u32, i32> {
+    let (level, name) = constants(option);
+    let mut value = 0_u32;
+    // SAFETY: as above; the helper writes the int.
+    match unsafe { bpf_getsockopt(target, level, name, (&raw mut value).cast(), 4) } {
+        0 => Ok(value),
+        error => Err(error as i32),
+    }
+}
+
+/// Writes four words, as the context has them in network order, as an address.
+fn write(address: &mut [u8; 16], words: [u32; 4]) {
+    for (bytes, word) in address.chunks_exact_mut(4).zip(words) {
+        bytes.copy_from_slice(&word.to_ne_bytes());
+    }
+}

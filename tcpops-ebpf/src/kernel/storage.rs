@@ -1,0 +1,58 @@
+//! What a socket carries: its conid, and for a moment an entry that found no other place.
+
+use core::ffi::c_void;
+use core::ptr;
+
+use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
+use aya_ebpf::helpers::{bpf_sk_storage_delete, bpf_sk_storage_get};
+
+use tcpops_common::conn::Connection;
+
+use crate::kernel::socket::Socket;
+use crate::maps::{CONN_TAGS, SPARE};
+
+fn tags() -> *mut c_void {
+    ptr::from_ref(&CONN_TAGS).cast_mut().cast()
+}
+
+fn spares() -> *mut c_void {
+    ptr::from_ref(&SPARE).cast_mut().cast()
+}
+
+/// The conid of the socket, if it has one.
+pub(crate) fn get(socket: &Socket) -> Option<u64> {
+    // SAFETY: the loader puts the map in place of the address; the helper takes a valid socket and gives null or a value.
+    let tag = unsafe { bpf_sk_storage_get(tags(), socket.as_ptr(), ptr::null_mut(), 0) }.cast::<u64>();
+    // SAFETY: not null means a value of the map, which lives as long as the socket.
+    unsafe { tag.as_ref() }.copied().filter(|conid| *conid != 0)
+}
+
+/// The place for the socket's conid, made if need be; `None` where there is no memory.
+pub(crate) fn slot(socket: &Socket) -> Option<&'static mut u64> {
+    let create = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
+    // SAFETY: as in `get`.
+    let tag = unsafe { bpf_sk_storage_get(tags(), socket.as_ptr(), ptr::null_mut(), create) }.cast::<u64>();
+    // SAFETY: as in `get`; the programs that run for a socket run one at a time, under its lock.
+    unsafe { tag.as_mut() }
+}
+
+/// An entry in the socket's own memory, all zero; `None` where there is no memory.
+pub(crate) fn spare(socket: &Socket) -> Option<&'static mut Connection> {
+    let create = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
+    // SAFETY: as in `get`.
+    let entry = unsafe { bpf_sk_storage_get(spares(), socket.as_ptr(), ptr::null_mut(), create) };
+    // SAFETY: as in `slot`; zero is a value of every field.
+    unsafe { entry.cast::<Connection>().as_mut() }
+}
+
+/// Frees the spare entry.
+pub(crate) fn clear_spare(socket: &Socket) {
+    // SAFETY: as in `get`.
+    let _absent = unsafe { bpf_sk_storage_delete(spares(), socket.as_ptr()) };
+}
+
+/// Takes the tag off. That there is none is no error.
+pub(crate) fn clear(socket: &Socket) {
+    // SAFETY: as in `get`.
+    let _absent = unsafe { bpf_sk_storage_delete(tags(), socket.as_ptr()) };
+}

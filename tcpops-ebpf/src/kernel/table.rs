@@ -1,0 +1,31 @@
+//! Map values as references.
+
+use aya_ebpf::btf_maps::HashMap;
+use tcpops_common::conn::{ConnKey, Connection};
+use tcpops_common::policy::Policy;
+use tcpops_common::rule::RuleKey;
+
+use crate::maps::{CONNECTIONS, OVERRIDES, RULE_KEYS};
+
+/// The entry of a connection, to change in place.
+pub(crate) fn connection(key: &ConnKey) -> Option<&'static mut Connection> {
+    let entry = CONNECTIONS.get_ptr_mut(key)?;
+    // SAFETY: an element of a map without preallocation is freed after an RCU grace period, and a program runs within
+    // one. Only the programs that run for this socket write to it, and they run one at a time, under the socket's lock.
+    unsafe { entry.as_mut() }
+}
+
+/// The policy pushed for a connection.
+pub(crate) fn pushed(key: &ConnKey) -> Option<&'static Policy> {
+    shared(&OVERRIDES, key)
+}
+
+/// The class of a uid or a cgroup.
+pub(crate) fn class(key: &RuleKey) -> Option<u32> {
+    shared(&RULE_KEYS, key).copied()
+}
+
+fn shared<K, V, const N: usize, const F: usize>(map: &'static HashMap<K, V, N, F>, key: &K) -> Option<&'static V> {
+    // SAFETY: as above, the element outlives the program's run; the agent replaces elements whole, by new ones.
+    unsafe { map.get(key) }
+}

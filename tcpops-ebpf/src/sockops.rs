@@ -1,0 +1,130 @@
+//! At each handshake and state transition.
+//!
+//! Why sockops: it is the one hook that sees every TCP socket of a cgroup hierarchy with the socket locked, in time to
+//! set options before the first byte, and that reports every later transition of the sockets which ask for it.
+
+use aya_ebpf::macros::sock_ops;
+use aya_ebpf::programs::SockOpsContext;
+use aya_log_ebpf::{debug, trace};
+use tcpops_common::conn::{ConnKey, Connection, Direction};
+use tcpops_common::counters::Counter;
+use tcpops_common::policy::{Setting, Source};
+use tcpops_common::state::TcpState;
+
+use crate::apply::apply;
+use crate::counters::bump;
+use crate::kernel::socket::Socket;
+use crate::kernel::sockops::{SockOps, now_boot_ns, op};
+use crate::kernel::{storage, table};
+use crate::matching::first_match;
+use crate::track;
+
+/// Always answers 1 and never sets `reply`: both belong to programs that choose initial windows and timeouts.
+#[sock_ops]
+pub(crate) fn tcpops_sockops(ctx: SockOpsContext) -> u32 {
+    let ops = SockOps::new(&ctx);
+    match ops.op() {
+        op::TCP_CONNECT => opened(ops, Direction::Outbound, TcpState::SynSent),
+        op::TCP_LISTEN => opened(ops, Direction::Listen, TcpState::Listen),
+        op::ACTIVE_ESTABLISHED => opened(ops, Direction::Outbound, TcpState::Established),
+        op::PASSIVE_ESTABLISHED => opened(ops, Direction::Inbound, TcpState::SynRecv),
+        op::STATE => changed(ops),
+        _ => {}
+    }
+    1
+}
+
+/// The socket connects, listens, or has finished its handshake.
+fn opened(ops: SockOps, direction: Direction, state: TcpState) {
+    let Some(socket) = ops.socket() else { return };
+    // The end of an active handshake: the entry is there since connect(2), unless the program was attached in between.
+    if matches!(state, TcpState::Established)
+        && let Some(conid) = storage::get(&socket)
+    {
+        let key = ConnKey { cookie: ops.cookie(), conid };
+        if let Some(connection) = table::connection(&key) {
+            enforce(ops, &socket, connection, Some(key));
+            return;
+        }
+    }
+    if ops.enable_state_callback().is_err() {
+        bump(Counter::CallbackFailed);
+    }
+    let Some((key, connection)) = track::open(ops, &socket, direction, state) else {
+        enforce_untracked(ops, &socket, direction, state);
+        return;
+    };
+    log_opened(key.conid, state as u32);
+    enforce(ops, &socket, connection, Some(key));
+}
+
+/// A connection that found no place in the maps gets what the rules want all the same.
+fn enforce_untracked(ops: SockOps, socket: &Socket, direction: Direction, state: TcpState) {
+    if matches!(state, TcpState::SynSent) {
+        return;
+    }
+    let Some(connection) = storage::spare(socket) else {
+        bump(Counter::TagFailed);
+        return;
+    };
+    track::describe(connection, ops, socket, direction, state);
+    enforce(ops, socket, connection, None);
+    storage::clear_spare(socket);
+}
+
+/// Applies the first matching rule, once the handshake has ended: what the program set before connect(2), or on the
+/// listener, is then there, and nothing is set for a connection that never comes to be.
+fn enforce(ops: SockOps, socket: &Socket, connection: &mut Connection, key: Option<ConnKey>) {
+    if matches!(connection.state, TcpState::SynSent) {
+        return;
+    }
+    let Some(rule) = first_match(socket, connection) else { return };
+    connection.rule = rule.id;
+    connection.policy = rule.policy;
+    if rule.policy.options.any() {
+        connection.options_source = Source::Rule;
+    }
+    if !matches!(rule.policy.lifetime_setting, Setting::Leave) {
+        connection.lifetime_source = Source::Rule;
+    }
+    apply(&ops, connection, now_boot_ns());
+    if let Some(key) = key {
+        track::applied(key, connection);
+    }
+}
+
+/// The socket goes from one state to another.
+fn changed(ops: SockOps) {
+    let (old, new) = ops.transition();
+    let Some(socket) = ops.socket() else { return };
+    let (old_state, new_state) = (TcpState::from_kernel(old), TcpState::from_kernel(new));
+    let Some(conid) = storage::get(&socket) else {
+        // A descriptor that connects again is reported here before connect(2) gives it its new conid; everything else
+        // is a socket that could not be tracked.
+        if !matches!(old_state, TcpState::Close) {
+            bump(Counter::UnknownSocket);
+        }
+        return;
+    };
+    let key = ConnKey { cookie: ops.cookie(), conid };
+    log_transition(conid, old, new);
+    if matches!(new_state, TcpState::Close) {
+        track::close(key, &socket, old_state);
+    } else if let Some(connection) = table::connection(&key) {
+        track::transition(key, connection, old_state, new_state);
+    } else {
+        bump(Counter::UnknownSocket);
+    }
+}
+
+/// Formatting takes stack, so it has a frame of its own; the verifier removes it where the log is off.
+#[inline(never)]
+fn log_opened(conid: u64, state: u32) {
+    debug!((), "conid {} opened in state {}", conid, state);
+}
+
+/// As `log_opened`.
+#[inline(never)]
+fn log_transition(conid: u64, old: u32, new: u32) {
+    trace!((), "conid {} from state {} to {}", conid, old, new);
+}

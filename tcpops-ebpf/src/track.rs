@@ -1,0 +1,185 @@
+//! Keeping the maps true: a connection's entry from its beginning to its end.
+
+use tcpops_common::conn::{ConnKey, Connection, Direction, Family, Origin};
+use tcpops_common::counters::Counter;
+use tcpops_common::event::{EVENT_HAS_LIFETIME, Event, EventKind};
+use tcpops_common::policy::{Outcome, Policy, SocketOptions, Source, TcpOption};
+use tcpops_common::state::TcpState;
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+
+use crate::counters::bump;
+use crate::events::emit;
+use crate::kernel::atomic;
+use crate::kernel::socket::{Cgroup, Socket};
+use crate::kernel::sockops::{SockOps, now_boot_ns};
+use crate::kernel::{storage, table};
+use crate::maps::{CONIDS, CONNECTIONS, NEXT_CONID, OVERRIDES};
+
+/// The entry of a connection of which nothing is known yet. Its state, `Unknown`, is set last, so that a reader can tell
+/// an entry that is being made.
+pub(crate) static EMPTY: Connection = Connection {
+    local_addr: [0; 16],
+    remote_addr: [0; 16],
+    local_port: 0,
+    remote_port: 0,
+    uid: 0,
+    netns_cookie: 0,
+    cgroup_id: 0,
+    opened_boot_ns: 0,
+    established_boot_ns: 0,
+    state_since_boot_ns: 0,
+    state: TcpState::Unknown,
+    direction: Direction::Outbound,
+    origin: Origin::Handshake,
+    family: Family::Inet,
+    rule: 0,
+    policy: Policy::NONE,
+    original: SocketOptions::NONE,
+    in_force: SocketOptions::NONE,
+    applied_boot_ns: 0,
+    touched: 0,
+    options_source: Source::None,
+    lifetime_source: Source::None,
+    outcome: Outcome::Untouched,
+    errno: 0,
+    refused: TcpOption::None,
+    pad: 0,
+};
+
+/// Gives the connection a conid and an entry; `None`, and counted, where it cannot be tracked.
+pub(crate) fn open(
+    ops: SockOps,
+    socket: &Socket,
+    direction: Direction,
+    state: TcpState,
+) -> Option<(ConnKey, &'static mut Connection)> {
+    let cookie = ops.cookie();
+    let Some(tag) = storage::slot(socket) else {
+        bump(Counter::TagFailed);
+        return None;
+    };
+    if *tag != 0 {
+        // The end of what this socket was before went unseen (the program was not attached): it ends now.
+        forget(&ConnKey { cookie, conid: *tag });
+    }
+    let key = ConnKey { cookie, conid: next_conid()? };
+    *tag = key.conid;
+    let Some(connection) = insert(&key) else {
+        storage::clear(socket);
+        bump(Counter::Untracked);
+        return None;
+    };
+    describe(connection, ops, socket, direction, state);
+    bump(Counter::Opened);
+    emit(Event {
+        at_boot_ns: connection.opened_boot_ns,
+        key,
+        kind: EventKind::Opened,
+        old_state: TcpState::Close,
+        new_state: state,
+        flags: 0,
+        errno: 0,
+    });
+    Some((key, connection))
+}
+
+/// Fills an empty entry.
+pub(crate) fn describe(
+    connection: &mut Connection,
+    ops: SockOps,
+    socket: &Socket,
+    direction: Direction,
+    state: TcpState,
+) {
+    let now_boot_ns = now_boot_ns();
+    ops.endpoints(connection);
+    connection.uid = socket.uid();
+    connection.netns_cookie = ops.netns_cookie();
+    connection.cgroup_id = socket.cgroup().map_or(0, Cgroup::id);
+    connection.opened_boot_ns = now_boot_ns;
+    connection.state_since_boot_ns = now_boot_ns;
+    if matches!(state, TcpState::Established) {
+        connection.established_boot_ns = now_boot_ns;
+    }
+    connection.direction = direction;
+    connection.state = state;
+}
+
+fn insert(key: &ConnKey) -> Option<&'static mut Connection> {
+    CONIDS.insert(key.conid, key.cookie, u64::from(BPF_NOEXIST)).ok()?;
+    if CONNECTIONS.insert(key, &EMPTY, u64::from(BPF_NOEXIST)).is_err() {
+        remove(CONIDS.remove(key.conid));
+        return None;
+    }
+    table::connection(key)
+}
+
+/// Records a transition to a state other than CLOSE.
+pub(crate) fn transition(key: ConnKey, connection: &mut Connection, old_state: TcpState, new_state: TcpState) {
+    let now_boot_ns = now_boot_ns();
+    connection.state = new_state;
+    connection.state_since_boot_ns = now_boot_ns;
+    if matches!(new_state, TcpState::Established) && connection.established_boot_ns == 0 {
+        connection.established_boot_ns = now_boot_ns;
+    }
+    emit(Event {
+        at_boot_ns: now_boot_ns,
+        key,
+        kind: EventKind::Transition,
+        old_state,
+        new_state,
+        flags: lifetime_flag(connection),
+        errno: 0,
+    });
+}
+
+/// Says that a rule was applied.
+pub(crate) fn applied(key: ConnKey, connection: &Connection) {
+    emit(Event {
+        at_boot_ns: now_boot_ns(),
+        key,
+        kind: EventKind::Applied,
+        old_state: connection.state,
+        new_state: connection.state,
+        flags: lifetime_flag(connection),
+        errno: u32::from(connection.errno),
+    });
+}
+
+/// The connection is over: removes what was stored of it.
+pub(crate) fn close(key: ConnKey, socket: &Socket, old_state: TcpState) {
+    forget(&key);
+    storage::clear(socket);
+    bump(Counter::Closed);
+    emit(Event {
+        at_boot_ns: now_boot_ns(),
+        key,
+        kind: EventKind::Closed,
+        old_state,
+        new_state: TcpState::Close,
+        flags: 0,
+        errno: socket.error(),
+    });
+}
+
+fn forget(key: &ConnKey) {
+    remove(CONNECTIONS.remove(key));
+    remove(CONIDS.remove(key.conid));
+    // Most connections have none.
+    let _absent = OVERRIDES.remove(key);
+}
+
+fn remove(result: Result<(), i32>) {
+    if result.is_err() {
+        bump(Counter::RemoveFailed);
+    }
+}
+
+fn next_conid() -> Option<u64> {
+    NEXT_CONID.get_ptr_mut(0).map(|last| atomic::add_one(last) + 1)
+}
+
+fn lifetime_flag(connection: &Connection) -> u8 {
+    if connection.policy.lifetime_in_force().is_none() { 0 } else { EVENT_HAS_LIFETIME }
+}
