@@ -2,6 +2,11 @@
 #![deny(unsafe_code)]
 
 pub mod api;
+pub mod cli;
+pub mod client;
+pub mod config;
 pub mod convert;
+pub mod daemon;
 pub mod kernel;
 pub mod model;
+pub mod server;

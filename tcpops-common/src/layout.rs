@@ -5,7 +5,7 @@ use core::mem::{offset_of, size_of};
 use crate::conn::{ConnKey, Connection};
 use crate::event::Event;
 use crate::policy::{Lifetime, Options, Policy, SocketOptions};
-use crate::rule::{AddrKey, PortBlock, Rule, RuleMask, RuleIndex, RuleKey, RuleSet};
+use crate::rule::{AddrKey, PortBlock, Rule, RuleIndex, RuleKey, RuleMask, RuleSet};
 use crate::settings::Settings;
 
 const _: () = {

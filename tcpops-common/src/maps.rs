@@ -44,8 +44,23 @@ pub const SETTINGS: &str = "SETTINGS";
 
 /// Every map that is pinned, by name.
 pub const PINNED: [&str; 17] = [
-    CONNECTIONS, CONIDS, CONN_TAGS, SPARE, NEXT_CONID, OVERRIDES, RULE_INDEX, RULE_SETS, RULES, RULE_MASKS, RULE_PORTS,
-    RULE_ADDRS, RULE_KEYS, RULE_SOURCE, EVENTS, COUNTERS, SETTINGS,
+    CONNECTIONS,
+    CONIDS,
+    CONN_TAGS,
+    SPARE,
+    NEXT_CONID,
+    OVERRIDES,
+    RULE_INDEX,
+    RULE_SETS,
+    RULES,
+    RULE_MASKS,
+    RULE_PORTS,
+    RULE_ADDRS,
+    RULE_KEYS,
+    RULE_SOURCE,
+    EVENTS,
+    COUNTERS,
+    SETTINGS,
 ];
 
 /// The maps that hold an entry for each connection, sized by `--max-connections`.

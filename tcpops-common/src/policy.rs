@@ -91,8 +91,7 @@ pub struct SocketOptions {
 
 impl SocketOptions {
     /// Everything off, nothing known.
-    pub const NONE: Self =
-        Self { keepalive: 0, keepcnt: 0, keepidle_s: 0, keepintvl_s: 0, pad: 0, user_timeout_ms: 0 };
+    pub const NONE: Self = Self { keepalive: 0, keepcnt: 0, keepidle_s: 0, keepintvl_s: 0, pad: 0, user_timeout_ms: 0 };
 }
 
 /// When a connection is to be closed: the first limit to come closes it; zero means no such limit.
@@ -259,10 +258,7 @@ mod tests {
         assert_eq!(merged.options, rule.options);
         assert_eq!(merged.lifetime_in_force().idle_ns, 7);
 
-        let off = Policy {
-            options: Options { keepalive: Setting::Clear, ..Options::default() },
-            ..Policy::default()
-        };
+        let off = Policy { options: Options { keepalive: Setting::Clear, ..Options::default() }, ..Policy::default() };
         let merged = merged.overridden_by(&off);
         assert_eq!(merged.options.keepalive, Setting::Clear);
         assert_eq!(merged.options.user_timeout_ms, 85_000);

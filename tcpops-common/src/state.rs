@@ -147,11 +147,9 @@ impl StateCode {
             TcpState::Listen | TcpState::SynRecv | TcpState::NewSynRecv => Self::Accepting,
             TcpState::SynSent => Self::Connecting,
             TcpState::Close | TcpState::TimeWait => Self::None,
-            TcpState::CloseWait
-            | TcpState::LastAck
-            | TcpState::FinWait1
-            | TcpState::FinWait2
-            | TcpState::Closing => Self::Eof,
+            TcpState::CloseWait | TcpState::LastAck | TcpState::FinWait1 | TcpState::FinWait2 | TcpState::Closing => {
+                Self::Eof
+            }
             TcpState::Unknown => Self::Bad,
         }
     }
@@ -180,10 +178,7 @@ mod tests {
             assert_eq!([Listen, SynRecv, NewSynRecv].map(|state| code(state, failing)), [2; 3]);
             assert_eq!(code(SynSent, failing), 3);
             assert_eq!([Close, TimeWait].map(|state| code(state, failing)), [-1; 2]);
-            assert_eq!(
-                [CloseWait, LastAck, FinWait1, FinWait2, Closing].map(|state| code(state, failing)),
-                [-2; 5]
-            );
+            assert_eq!([CloseWait, LastAck, FinWait1, FinWait2, Closing].map(|state| code(state, failing)), [-2; 5]);
             assert_eq!(code(Unknown, failing), -4);
         }
     }

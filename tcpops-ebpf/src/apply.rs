@@ -61,9 +61,7 @@ pub(crate) fn apply(socket: &impl OptionAccess, connection: &mut Connection, now
 pub(crate) fn restore(socket: &impl OptionAccess, connection: &mut Connection) {
     for option in ORDER {
         let bit = 1 << option as u8;
-        if connection.touched & bit != 0
-            && socket.set(option, original_value(&connection.original, option)).is_err()
-        {
+        if connection.touched & bit != 0 && socket.set(option, original_value(&connection.original, option)).is_err() {
             bump(Counter::RestoreFailed);
         }
     }

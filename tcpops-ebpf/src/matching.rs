@@ -7,7 +7,7 @@ use tcpops_common::conn::Connection;
 use tcpops_common::counters::Counter;
 use tcpops_common::rule::{
     ADDR_KEY_PREFIX, AddrKey, CLASS_ALL, CLASS_NONE, KINDS, KeyKind, MAX_CGROUP_DEPTH, MAX_CLASSES, MAX_RULES,
-    PORT_BLOCK, RuleKey, RuleMask, RuleSet, Rule, SLOTS, Side, WORDS, dimensions, kind, port_block,
+    PORT_BLOCK, Rule, RuleKey, RuleMask, RuleSet, SLOTS, Side, WORDS, dimensions, kind, port_block,
 };
 
 use crate::counters::bump;

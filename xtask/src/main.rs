@@ -1,2 +1,51 @@
-//! Tasks.
-fn main() {}
+//! Development tasks: `cargo xtask <task>`.
+//!
+//! The tasks build what ships, check it and try it. Each is one module; [`process`] starts other programs and
+//! [`workspace`] knows where things are.
+#![forbid(unsafe_code)]
+
+mod ebpf;
+mod lint;
+mod run;
+mod test;
+
+mod needs;
+mod process;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::workspace::Workspace;
+
+/// Development tasks of tcpops.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+enum Task {
+    /// Build the agent and start it in the foreground (as root).
+    Run(run::Args),
+    /// Run every check and test, as continuous integration does (as root).
+    Test(test::Args),
+    /// Check formatting, clippy, and the project's own rules about who may use what.
+    Lint(lint::Args),
+    /// Build the kernel programs and write the object that ships, with its manifest.
+    BuildEbpf(ebpf::Args),
+}
+
+fn main() -> ExitCode {
+    let task = Task::parse();
+    let done = Workspace::load().and_then(|workspace| match task {
+        Task::Run(args) => run::run(&workspace, &args),
+        Task::Test(args) => test::run(&workspace, &args),
+        Task::Lint(args) => lint::run(&workspace, &args),
+        Task::BuildEbpf(args) => ebpf::run(&workspace, &args),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -11,10 +11,10 @@ use super::seconds::LifetimeSeconds;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LifetimeRequest {
-    /// Seconds with no byte sent or received, 0.001 to 315360000.
+    /// Seconds with no byte sent or received, 1 to 315360000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_seconds: Option<LifetimeSeconds>,
-    /// Seconds since the connection was established, 0.001 to 315360000.
+    /// Seconds since the connection was established, 1 to 315360000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age_seconds: Option<LifetimeSeconds>,
     /// A time, as RFC 3339 writes it; in the future.

@@ -6,6 +6,7 @@ pub mod values;
 
 pub mod batch;
 pub mod connections;
+pub mod detach;
 pub mod keepalive;
 pub mod lifetime;
 pub mod problem;

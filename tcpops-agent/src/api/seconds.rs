@@ -59,7 +59,7 @@ whole! {
     UserTimeoutMs(u32) in limits::USER_TIMEOUT_MS, "a whole number of milliseconds from 0 to 2147483647";
 }
 
-/// A lifetime in seconds, a millisecond at the least.
+/// A lifetime in seconds, with fractions.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 #[serde(transparent)]
 pub struct LifetimeSeconds(pub f64);
@@ -70,12 +70,12 @@ impl Visitor<'_> for Seconds {
     type Value = f64;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a number of seconds from 0.001 to 315360000")
+        formatter.write_str("a number of seconds from 1 to 315360000")
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<f64, E> {
-        let most = *limits::LIFETIME_SECONDS.end() as f64;
-        if (0.001..=most).contains(&value) { Ok(value) } else { Err(E::invalid_value(Unexpected::Float(value), &self)) }
+        let (least, most) = (*limits::LIFETIME_SECONDS.start() as f64, *limits::LIFETIME_SECONDS.end() as f64);
+        if (least..=most).contains(&value) { Ok(value) } else { Err(E::invalid_value(Unexpected::Float(value), &self)) }
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<f64, E> {

@@ -2,11 +2,11 @@
 
 use hyper::Method;
 use hyper::header::IF_MATCH;
-use serde_json::Value;
 
 use super::target::{connection, with_query};
 use super::{Client, ClientError, Lines};
 use crate::api::connections::{Closed, ConnectionDetail, ConnectionList, ConnectionState, ListQuery};
+use crate::api::detach::Detached;
 use crate::api::keepalive::{KeepaliveRequest, KeepaliveResult};
 use crate::api::lifetime::{LifetimeRequest, LifetimeResult};
 use crate::api::rules::RuleDocument;
@@ -89,7 +89,7 @@ impl Client {
     }
 
     /// Has the agent undo what it did to connections, remove its programs and maps, and end.
-    pub async fn detach(&mut self) -> Result<Value, ClientError> {
+    pub async fn detach(&mut self) -> Result<Detached, ClientError> {
         self.request(Method::POST, "/v1/detach").await
     }
 }

@@ -44,18 +44,15 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    pub(super) fn protocol(expected: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    /// An answer that is not what was `expected`.
+    pub(crate) fn protocol(expected: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Protocol { expected, found: "an error".to_owned(), source: Some(source.into()) }
     }
 }
 
 impl From<hyper::Error> for ClientError {
     fn from(error: hyper::Error) -> Self {
-        if error.is_parse() || error.is_user() {
-            Self::protocol("HTTP/1.1", error)
-        } else {
-            Self::Interrupted(error)
-        }
+        if error.is_parse() || error.is_user() { Self::protocol("HTTP/1.1", error) } else { Self::Interrupted(error) }
     }
 }
 

@@ -88,7 +88,8 @@ impl Client {
         body: &impl Serialize,
         header: Option<(HeaderName, &str)>,
     ) -> Result<T, ClientError> {
-        let body = serde_json::to_vec(body).map_err(|error| ClientError::protocol("a body that JSON can hold", error))?;
+        let body =
+            serde_json::to_vec(body).map_err(|error| ClientError::protocol("a body that JSON can hold", error))?;
         let request = head(method, target, JSON, header).header(CONTENT_TYPE, JSON);
         self.exchange(request, body.into()).await
     }
@@ -125,9 +126,7 @@ impl Client {
             .body(Full::new(body))
             .map_err(|error| ClientError::protocol("a request that HTTP can carry", error))?;
         let answer = timeout(self.timeout, self.sender.send_request(request));
-        let response = answer
-            .await
-            .map_err(|_elapsed| ClientError::Timeout { limit: self.timeout })??;
+        let response = answer.await.map_err(|_elapsed| ClientError::Timeout { limit: self.timeout })??;
         if response.status().is_success() { Ok(response) } else { Err(self.refusal(response).await) }
     }
 
@@ -145,7 +144,11 @@ impl Client {
             Ok(problem) => ClientError::Problem(Box::new(problem)),
             Err(error) => {
                 let found = format!("{status} with {}", String::from_utf8_lossy(&body).escape_debug());
-                ClientError::Protocol { expected: "a problem that this version knows", found, source: Some(error.into()) }
+                ClientError::Protocol {
+                    expected: "a problem that this version knows",
+                    found,
+                    source: Some(error.into()),
+                }
             }
         }
     }
@@ -193,5 +196,7 @@ fn expect_type(response: &Response<Incoming>, expected: &'static str) -> Result<
     Err(ClientError::Protocol { expected, found, source: None })
 }
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

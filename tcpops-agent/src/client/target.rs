@@ -19,7 +19,8 @@ pub(super) fn connection(id: &str, part: Option<&str>) -> String {
 
 /// `path` with the fields of `query` that are there.
 pub(super) fn with_query(path: &str, query: &impl Serialize) -> Result<String, ClientError> {
-    let fields = serde_json::to_value(query).map_err(|error| ClientError::protocol("a query of plain fields", error))?;
+    let fields =
+        serde_json::to_value(query).map_err(|error| ClientError::protocol("a query of plain fields", error))?;
     let mut target = path.to_owned();
     let mut separator = '?';
     for (name, value) in fields.as_object().into_iter().flatten() {

@@ -1,1 +1,5 @@
 //! Between the protocol and the model.
+
+pub mod connections;
+pub mod query;
+pub mod rules;

@@ -49,7 +49,8 @@ pub(super) fn field_offsets() -> Result<Vec<FieldOffset>> {
             "cannot read {VMLINUX} ({error}); a kernel built with CONFIG_DEBUG_INFO_BTF is needed, and /sys mounted"
         ))
     })?;
-    let types = TypeInformation::new(&Bytes(bytes)).map_err(|error| KernelError::Load(format!("{VMLINUX}: {error:?}").into()))?;
+    let types = TypeInformation::new(&Bytes(bytes))
+        .map_err(|error| KernelError::Load(format!("{VMLINUX}: {error:?}").into()))?;
     Ok(FIELDS
         .into_iter()
         .map(|(constant, structure, path)| {

@@ -40,8 +40,8 @@ impl Timer {
         let fd = timerfd_create(TimerfdClockId::Boottime, flags)
             .map_err(|error| KernelError::syscall("timerfd_create", "CLOCK_BOOTTIME", error))?;
         // SAFETY: the descriptor is owned by what is registered, and lives as long.
-        let fd = unsafe { AsyncFd::register(fd) }
-            .map_err(|error| KernelError::syscall("epoll_ctl", "the timer", error))?;
+        let fd =
+            unsafe { AsyncFd::register(fd) }.map_err(|error| KernelError::syscall("epoll_ctl", "the timer", error))?;
         Ok(Self(fd))
     }
 

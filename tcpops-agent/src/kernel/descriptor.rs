@@ -72,6 +72,23 @@ impl Descriptor {
     }
 }
 
+/// The supplementary groups of the process at the other end of a unix socket, as of its connect(2) (`SO_PEERGROUPS`,
+/// Linux 4.13).
+pub fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    // NGROUPS_MAX of the kernel's include/uapi/linux/limits.h.
+    let mut groups = vec![0_u32; 65_536];
+    let mut length = size_of_val(groups.as_slice()) as libc::socklen_t;
+    let level = libc::SOL_SOCKET;
+    let buffer = groups.as_mut_ptr().cast();
+    // SAFETY: the kernel writes at most `length` bytes to the vector, which has them, and any bytes are a u32.
+    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), level, libc::SO_PEERGROUPS, buffer, &raw mut length) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    groups.truncate(length as usize / size_of::<u32>());
+    Ok(groups)
+}
+
 /// Reads a socket option that is a u64.
 pub(super) fn get_u64(socket: RawFd, level: i32, name: i32) -> io::Result<u64> {
     let mut value = 0;

@@ -40,6 +40,8 @@ pub struct SocketInfo {
     pub state: TcpState,
     /// Whether it is a subflow of an MPTCP connection.
     pub mptcp: bool,
+    /// Whether its program has closed it: no descriptor leads to it any more.
+    pub orphan: bool,
     /// Milliseconds since data was last sent.
     pub last_data_sent_ms: u32,
     /// Milliseconds since data last came in.
@@ -118,11 +120,7 @@ impl Diag {
         }
     }
 
-    fn ask<M: NetlinkSerializable + NetlinkDeserializable>(
-        &self,
-        request: M,
-        flags: u16,
-    ) -> Result<NetlinkPayload<M>> {
+    fn ask<M: NetlinkSerializable + NetlinkDeserializable>(&self, request: M, flags: u16) -> Result<NetlinkPayload<M>> {
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
         let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
@@ -167,6 +165,7 @@ fn info(response: &InetResponse) -> SocketInfo {
     let mut info = SocketInfo {
         state: TcpState::from_kernel(u32::from(response.header.state)),
         mptcp: false,
+        orphan: response.header.inode == 0,
         last_data_sent_ms: 0,
         last_data_recv_ms: 0,
         rtt_us: 0,

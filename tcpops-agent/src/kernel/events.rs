@@ -33,9 +33,14 @@ impl Events {
     pub fn open(pins: &Pins) -> Result<Self> {
         let ring: RingBuf<MapData> = pins.map(EVENTS)?;
         // SAFETY: the ring owns its descriptor, gives always the same one, and lives as long as the registration.
-        let ring = unsafe { AsyncFd::register(ring) }
-            .map_err(|error| KernelError::syscall("epoll_ctl", EVENTS, error))?;
+        let ring =
+            unsafe { AsyncFd::register(ring) }.map_err(|error| KernelError::syscall("epoll_ctl", EVENTS, error))?;
         Ok(Self { ring, empty_polls: 0 })
+    }
+
+    /// Passes over what is in the ring: the maps say it too.
+    pub fn discard(&mut self) {
+        while self.ring.get_mut().next().is_some() {}
     }
 
     /// Waits for events and reads up to a batch of them into `events`, which is empty. Safe to abandon and call again.

@@ -17,6 +17,7 @@ use tcpops_common::maps::{PER_CONNECTION, PINNED};
 use super::bpf::{link_update, object_get};
 use super::btf::{FieldOffset, field_offsets};
 use super::pins::{LINK, Pins, Shape};
+use super::program_log::ProgramLog;
 use super::walk::Walker;
 use super::{KernelError, Result};
 
@@ -63,7 +64,7 @@ pub struct Loaded {
     /// Runs the program for every socket of a namespace.
     pub walker: Walker,
     /// The log of the kernel programs, if it is on.
-    pub log: Option<EbpfLogger<&'static dyn log::Log>>,
+    pub log: Option<ProgramLog>,
     /// Whether the maps were there already.
     pub resumed: bool,
     /// What this kernel lacks.
@@ -76,8 +77,8 @@ pub fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
     let read;
     let object = match options.object {
         Some(path) => {
-            read = std::fs::read(path)
-                .map_err(|error| KernelError::syscall("read", path.display().to_string(), error))?;
+            read =
+                std::fs::read(path).map_err(|error| KernelError::syscall("read", path.display().to_string(), error))?;
             read.as_slice()
         }
         None => OBJECT,
@@ -94,7 +95,7 @@ pub fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
     let mut ebpf = load_object(object, &btf, &offsets, &directory, options)?;
     let log = match options.log_level {
         LogLevel::Off => None,
-        _ => Some(EbpfLogger::init(&mut ebpf).map_err(failed)?),
+        _ => Some(ProgramLog(EbpfLogger::init(&mut ebpf).map_err(failed)?)),
     };
     program::<Iter>(&mut ebpf, ITER)?.load("tcp", &btf).map_err(failed)?;
     program::<SockOps>(&mut ebpf, SOCKOPS)?.load().map_err(failed)?;

@@ -3,6 +3,7 @@
 pub mod load;
 pub mod pins;
 pub mod probe;
+pub mod program_log;
 
 pub mod connections;
 pub mod events;

@@ -47,8 +47,8 @@ fn find(fs_type: &str) -> Result<Option<PathBuf>> {
 }
 
 fn mounts() -> Result<Vec<(PathBuf, String)>> {
-    let mounts = Process::myself().and_then(|process| process.mountinfo()).map_err(|error| {
-        KernelError::syscall("read", "/proc/self/mountinfo", std::io::Error::other(error))
-    })?;
+    let mounts = Process::myself()
+        .and_then(|process| process.mountinfo())
+        .map_err(|error| KernelError::syscall("read", "/proc/self/mountinfo", std::io::Error::other(error)))?;
     Ok(mounts.into_iter().map(|mount| (mount.mount_point, mount.fs_type)).collect())
 }

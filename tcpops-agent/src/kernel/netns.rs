@@ -106,7 +106,8 @@ impl Namespaces {
 
 /// One path for each namespace: of a process in it, or its name.
 fn candidates() -> Vec<PathBuf> {
-    let processes = list("/proc").filter(|path| path.file_name().is_some_and(is_number)).map(|path| path.join("ns/net"));
+    let processes =
+        list("/proc").filter(|path| path.file_name().is_some_and(is_number)).map(|path| path.join("ns/net"));
     let named = list("/run/netns").chain(list("/run/docker/netns"));
     let mut by_inode: HashMap<(u64, u64), PathBuf> = HashMap::new();
     for path in named.chain(processes) {

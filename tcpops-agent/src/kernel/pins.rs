@@ -90,6 +90,12 @@ impl Pins {
             .map_err(|error| KernelError::syscall("rename", staging.display().to_string(), error))
     }
 
+    /// Takes the link away: the program is detached, and the maps stay.
+    pub fn unlink(&self) -> Result<()> {
+        let link = self.link();
+        fs::remove_file(&link).map_err(|error| KernelError::syscall("unlink", link.display().to_string(), error))
+    }
+
     /// Takes all pins away; with the last reference to the link the program is detached, and with the last to each map
     /// the map is gone.
     pub fn remove(&self) -> Result<()> {

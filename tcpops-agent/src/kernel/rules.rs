@@ -3,9 +3,7 @@
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, MapData};
 use bytemuck::checked::try_pod_read_unaligned;
-use tcpops_common::maps::{
-    RULE_ADDRS, RULE_INDEX, RULE_KEYS, RULE_MASKS, RULE_PORTS, RULE_SETS, RULE_SOURCE, RULES,
-};
+use tcpops_common::maps::{RULE_ADDRS, RULE_INDEX, RULE_KEYS, RULE_MASKS, RULE_PORTS, RULE_SETS, RULE_SOURCE, RULES};
 use tcpops_common::rule::{
     AddrKey, MAX_CLASSES, MAX_RULES, PORT_BLOCK, PORT_BLOCKS, PortBlock, Rule, RuleIndex, RuleKey, RuleMask, RuleSet,
     SOURCE_CHUNK, SOURCE_CHUNKS, WORDS,
@@ -155,7 +153,8 @@ impl Rules {
 
     /// Removes what an earlier set left in the hashes of the slot; the arrays are overwritten as far as they are used.
     fn clear(&mut self, slot: u32) -> Result<()> {
-        let keys: Vec<_> = self.keys.keys().collect::<std::result::Result<_, _>>().map_err(KernelError::map(RULE_KEYS))?;
+        let keys: Vec<_> =
+            self.keys.keys().collect::<std::result::Result<_, _>>().map_err(KernelError::map(RULE_KEYS))?;
         for key in keys {
             if bytemuck::must_cast::<_, RuleKey>(key).slot == slot {
                 self.keys.remove(&key).map_err(KernelError::map(RULE_KEYS))?;

@@ -1,0 +1,12 @@
+//! Undoing everything.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The answer to `POST /v1/detach`: nothing is left in the kernel, and the agent ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Detached {
+    /// Whether every socket has the options back that its program had set; false where a network namespace could not be
+    /// entered.
+    pub restored: bool,
+}

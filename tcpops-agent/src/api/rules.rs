@@ -1,0 +1,194 @@
+//! The rules as people write them: one document, as a TOML file (`[[rule]]`) and as the JSON body of `/v1/rules`.
+//!
+//! The rules are ordered; the first that matches a connection decides alone. A rule that wants nothing (no `keepalive`,
+//! `user_timeout` or `lifetime`) says "leave these connections alone": it shields them from the rules after it.
+//!
+//! What one field may hold is checked by its type, see [`values`](super::values); what fields may not say together is
+//! checked by [`RuleDocument::check`], which everything that is deserialized has passed. Both errors carry line and
+//! column.
+
+mod check;
+mod text;
+
+pub use check::RuleFault;
+pub use text::RuleFileError;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
+
+use super::values::{
+    CgroupPath, Cidr, Direction, Family, KeepaliveCount, KeepaliveTime, LifetimeDuration, OneOrMany, Origin, Ports,
+    RuleName, Switch, Switchable, Table, Uid, UserTimeout, present, table, tables,
+};
+
+// Names without parameters, since the derived `ToSchema` knows only generic types that are derived themselves.
+type KeepaliveSwitch = Switch<RuleKeepalive>;
+type LifetimeSwitch = Switch<RuleLifetime>;
+type Directions = OneOrMany<Direction>;
+type Networks = OneOrMany<Cidr>;
+type PortList = OneOrMany<Ports>;
+type Uids = OneOrMany<Uid>;
+type Cgroups = OneOrMany<CgroupPath>;
+type Families = OneOrMany<Family>;
+type Origins = OneOrMany<Origin>;
+
+/// The ordered rules; the first that matches a connection decides alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(example = json!({ "rule": [{
+    "name": "database",
+    "match": { "direction": "outbound", "remote_port": 5432 },
+    "keepalive": { "idle": "60s", "count": 5, "interval": "10s" },
+    "user_timeout": "auto",
+}] }))]
+pub struct RuleDocument {
+    /// At most 1024 rules, with names that differ.
+    #[serde(rename = "rule")]
+    #[schema(required = false, max_items = 1024)]
+    pub rules: Vec<Rule>,
+}
+
+/// Which connections, and what is wanted of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// The name, which no other rule has. Connections are shown with it; renaming makes it another rule.
+    pub name: RuleName,
+    /// Which connections: those that fit every field that is there. Without it, every connection, but no listener.
+    #[serde(rename = "match", default, skip_serializing_if = "RuleMatch::is_empty", deserialize_with = "table")]
+    #[schema(required = false)]
+    pub matching: RuleMatch,
+    /// Keepalive on with these values, or "off"; absent, as the program set it.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(inline, nullable = false)]
+    pub keepalive: Option<KeepaliveSwitch>,
+    /// TCP_USER_TIMEOUT: a duration, "off", or "auto", which is idle + interval * count of the keepalive beside it;
+    /// absent, as the program set it.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub user_timeout: Option<UserTimeout>,
+    /// When the connection is closed, or "none"; absent, never.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(inline, nullable = false)]
+    pub lifetime: Option<LifetimeSwitch>,
+}
+
+/// Which connections. A field fits if one of its values does; a field that is not there fits always.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RuleMatch {
+    /// Who began. Without it, inbound and outbound connections; listeners match only a rule that says "listen".
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(inline, nullable = false)]
+    pub direction: Option<Directions>,
+    /// This host's address.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(inline, nullable = false)]
+    pub local: Option<Networks>,
+    /// This host's port.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(inline, nullable = false)]
+    pub local_port: Option<PortList>,
+    /// The peer's address.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(inline, nullable = false)]
+    pub remote: Option<Networks>,
+    /// The peer's port.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(inline, nullable = false)]
+    pub remote_port: Option<PortList>,
+    /// The uid that owns the socket.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(inline, nullable = false)]
+    pub uid: Option<Uids>,
+    /// The cgroup that the socket was made in, or one above it.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(inline, nullable = false)]
+    pub cgroup: Option<Cgroups>,
+    /// The address family on the wire.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(inline, nullable = false)]
+    pub family: Option<Families>,
+    /// Whether the handshake was seen, or the connection was open before the agent came.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(inline, nullable = false)]
+    pub origin: Option<Origins>,
+}
+
+impl RuleMatch {
+    /// Whether no field is there.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The parameters of keepalive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RuleKeepalive {
+    /// How long a connection is quiet before the first probe (TCP_KEEPIDLE).
+    pub idle: KeepaliveTime,
+    /// How many probes without an answer end it (TCP_KEEPCNT).
+    pub count: KeepaliveCount,
+    /// The time between probes (TCP_KEEPINTVL).
+    pub interval: KeepaliveTime,
+}
+
+/// When the connection is closed: at the first of these to come. At least one of them is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RuleLifetime {
+    /// After so long with no byte sent or received.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub idle: Option<LifetimeDuration>,
+    /// So long after the connection was established.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub max_age: Option<LifetimeDuration>,
+}
+
+impl Table for Rule {
+    const EXPECTED: &'static str = "a rule with a name ([[rule]])";
+}
+
+impl Table for RuleMatch {
+    const EXPECTED: &'static str = "a table such as { direction = \"inbound\", local_port = 5060 }";
+}
+
+impl Table for RuleKeepalive {
+    const EXPECTED: &'static str = "a table such as { idle = \"60s\", count = 5, interval = \"5s\" }";
+}
+
+impl Switchable for RuleKeepalive {
+    const OFF: &'static str = "off";
+}
+
+impl Table for RuleLifetime {
+    const EXPECTED: &'static str = "a table such as { idle = \"10m\", max_age = \"24h\" }";
+}
+
+impl Switchable for RuleLifetime {
+    const OFF: &'static str = "none";
+}
+
+/// A document whose fields are right each for itself.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unchecked {
+    #[serde(rename = "rule", default, deserialize_with = "tables")]
+    rules: Vec<Rule>,
+}
+
+impl Table for Unchecked {
+    const EXPECTED: &'static str = "a table with a list of rules, \"rule\"";
+}
+
+impl<'de> Deserialize<'de> for RuleDocument {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Unchecked { rules } = table(deserializer)?;
+        let document = Self { rules };
+        document.check().map_err(D::Error::custom)?;
+        Ok(document)
+    }
+}

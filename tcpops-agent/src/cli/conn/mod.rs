@@ -1,0 +1,55 @@
+//! `tcpops conn`: the connections, and everything known of one.
+
+mod list;
+mod row;
+mod show;
+
+#[cfg(test)]
+pub(super) use row::tests::connection;
+
+pub(crate) use list::ListArgs;
+pub(crate) use show::ShowArgs;
+
+use clap::Subcommand;
+
+use super::context::Context;
+use super::exit::{Exit, Failure};
+
+const LIST_EXAMPLES: &str = "\
+Every filter given must match. KEEPALIVE is idle/count x interval, LIFETIME what closes the connection, POLICY the rule
+that applies, or `override` where something was set for the one connection. Rows are by rising conid; of more than
+65536 connections only within blocks of that many.
+
+Examples:
+  tcpops conn list --state established --remote 10.0.0.0/8
+  tcpops conn list --local-port 5060-5070 --rule sip-clients
+  tcpops conn list --cgroup /system.slice/kamailio.service -o ndjson | jq -r .conid";
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  tcpops conn show 17
+  tcpops conn show remote:192.0.2.7:5060 -o json";
+
+/// What to read of connections.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum ConnCommand {
+    /// List connections and listeners
+    #[command(after_help = LIST_EXAMPLES)]
+    List(Box<ListArgs>),
+    /// Show everything known of one
+    #[command(after_help = SHOW_EXAMPLES)]
+    Show(ShowArgs),
+}
+
+impl ConnCommand {
+    /// Prints what was asked for.
+    ///
+    /// # Errors
+    /// Those of asking the agent, and of writing.
+    pub(crate) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
+        match self {
+            Self::List(args) => args.run(context).await,
+            Self::Show(args) => args.run(context).await,
+        }
+    }
+}

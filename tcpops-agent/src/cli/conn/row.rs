@@ -1,0 +1,169 @@
+//! A connection as a row of the list.
+
+use crate::api::connections::{Connection, Policy};
+use crate::cli::human::{self, NOTHING};
+
+/// The names of the columns.
+pub(super) const HEADER: [&str; 9] =
+    ["CONID", "STATE", "DIR", "LOCAL", "REMOTE", "AGE", "KEEPALIVE", "LIFETIME", "POLICY"];
+
+/// The row of a connection.
+pub(super) fn row(connection: &Connection) -> [String; HEADER.len()] {
+    let direction = match connection.direction.as_str() {
+        "inbound" => "in",
+        "outbound" => "out",
+        other => other,
+    };
+    let policy = &connection.policy;
+    [
+        connection.conid.to_string(),
+        connection.state.clone(),
+        direction.to_owned(),
+        connection.local.clone(),
+        connection.remote.clone().unwrap_or_else(|| NOTHING.to_owned()),
+        human::age(connection.age_seconds),
+        keepalive(policy),
+        policy.lifetime.as_ref().map_or_else(|| NOTHING.to_owned(), human::lifetime),
+        origin(policy).to_owned(),
+    ]
+}
+
+/// What the policy does to keepalive: the parameters in force where it was applied, those wanted where it was not yet.
+pub(super) fn keepalive(policy: &Policy) -> String {
+    let Some(wanted) = policy.wanted.filter(|wanted| wanted.keepalive.is_some()) else {
+        return NOTHING.to_owned();
+    };
+    if let Some(result) = &policy.result {
+        let now = &result.in_force;
+        return match result.outcome.as_str() {
+            "applied" if now.keepalive => human::keepalive(now.idle_seconds, now.count, now.interval_seconds),
+            "applied" => "off".to_owned(),
+            other => other.to_owned(),
+        };
+    }
+    match (wanted.keepalive, wanted.idle_seconds, wanted.count, wanted.interval_seconds) {
+        (Some(true), Some(idle), Some(count), Some(interval)) => human::keepalive(idle, count, interval),
+        (Some(true), ..) => "on".to_owned(),
+        _ => "off".to_owned(),
+    }
+}
+
+/// Where what is in force came from.
+fn origin(policy: &Policy) -> &str {
+    let sources = [&policy.options_source, &policy.lifetime_source];
+    if sources.into_iter().flatten().any(|source| source == "override") {
+        return "override";
+    }
+    policy.rule.as_deref().unwrap_or(NOTHING)
+}
+
+#[cfg(test)]
+pub(in crate::cli) mod tests {
+    use super::*;
+    use crate::api::connections::{ApplyResult, Wanted};
+    use crate::api::keepalive::SocketOptions;
+    use crate::api::lifetime::Lifetime;
+    use crate::cli::table::table;
+
+    const PROGRAM: SocketOptions =
+        SocketOptions { keepalive: false, idle_seconds: 7200, count: 9, interval_seconds: 75, user_timeout_ms: 0 };
+
+    pub(in crate::cli) fn connection(conid: u64) -> Connection {
+        Connection {
+            conid,
+            cookie: 42,
+            state: "established".to_owned(),
+            direction: "inbound".to_owned(),
+            origin: "handshake".to_owned(),
+            family: "ipv4".to_owned(),
+            local: "10.0.0.1:5060".to_owned(),
+            remote: Some("192.0.2.7:40112".to_owned()),
+            netns_cookie: 1,
+            uid: 107,
+            cgroup_id: Some(4711),
+            opened: "2026-11-23T00:00:00.25Z".parse().unwrap(),
+            established: Some("2026-11-23T00:00:00.27Z".parse().unwrap()),
+            age_seconds: 312.5,
+            state_seconds: 312.4,
+            policy: Policy {
+                rule: Some("sip-clients".to_owned()),
+                wanted: Some(Wanted {
+                    keepalive: Some(true),
+                    idle_seconds: Some(60),
+                    count: Some(5),
+                    interval_seconds: Some(5),
+                    user_timeout_ms: Some(85_000),
+                }),
+                options_source: Some("rule".to_owned()),
+                lifetime: Some(Lifetime { idle_seconds: Some(300.0), max_age_seconds: Some(3600.0), deadline: None }),
+                lifetime_source: Some("override".to_owned()),
+                result: Some(ApplyResult {
+                    outcome: "applied".to_owned(),
+                    at: "2026-11-23T00:00:00.27Z".parse().unwrap(),
+                    refused_option: None,
+                    errno: None,
+                    in_force: SocketOptions {
+                        keepalive: true,
+                        idle_seconds: 60,
+                        count: 5,
+                        interval_seconds: 5,
+                        user_timeout_ms: 85_000,
+                    },
+                    original: PROGRAM,
+                }),
+            },
+        }
+    }
+
+    fn nothing() -> Policy {
+        let (rule, wanted, options_source, lifetime, lifetime_source, result) = Default::default();
+        Policy { rule, wanted, options_source, lifetime, lifetime_source, result }
+    }
+
+    #[test]
+    fn rows_line_up() {
+        let mut listener = connection(7);
+        listener.state = "listen".to_owned();
+        listener.direction = "listen".to_owned();
+        listener.local = "[::]:5060".to_owned();
+        listener.remote = None;
+        listener.policy = nothing();
+        let mut ruled = connection(1_000_017);
+        ruled.direction = "outbound".to_owned();
+        ruled.policy.lifetime_source = Some("rule".to_owned());
+        assert_eq!(
+            table(HEADER, [listener, connection(17), ruled].iter().map(row)),
+            "CONID    STATE        DIR     LOCAL          REMOTE           AGE    KEEPALIVE  LIFETIME          POLICY\n\
+             7        listen       listen  [::]:5060      -                5m12s  -          -                 -\n\
+             17       established  in      10.0.0.1:5060  192.0.2.7:40112  5m12s  60s/5x5s   idle 5m, max 1h   override\n\
+             1000017  established  out     10.0.0.1:5060  192.0.2.7:40112  5m12s  60s/5x5s   idle 5m, max 1h   sip-clients\n"
+        );
+    }
+
+    #[test]
+    fn keepalive_is_what_is_in_force() {
+        let full = connection(1).policy;
+        assert_eq!(keepalive(&full), "60s/5x5s");
+        assert_eq!(keepalive(&Policy { result: None, ..full.clone() }), "60s/5x5s");
+        assert_eq!(keepalive(&nothing()), "-");
+        let wanted = |keepalive| {
+            Some(Wanted {
+                keepalive,
+                idle_seconds: None,
+                count: None,
+                interval_seconds: None,
+                user_timeout_ms: Some(1),
+            })
+        };
+        assert_eq!(keepalive(&Policy { wanted: wanted(None), ..full.clone() }), "-");
+        assert_eq!(keepalive(&Policy { wanted: wanted(Some(false)), result: None, ..full.clone() }), "off");
+        let result = |outcome: &str| {
+            full.result.clone().map(|result| ApplyResult { outcome: outcome.to_owned(), in_force: PROGRAM, ..result })
+        };
+        assert_eq!(
+            keepalive(&Policy { wanted: wanted(Some(false)), result: result("applied"), ..full.clone() }),
+            "off"
+        );
+        assert_eq!(keepalive(&Policy { result: result("refused"), ..full.clone() }), "refused");
+    }
+}

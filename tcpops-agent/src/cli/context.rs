@@ -1,0 +1,76 @@
+//! What every verb is given: where the agent is, and where the answer goes.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::output::{Format, Output};
+use crate::client::{Client, ClientError};
+
+/// Where the agent listens unless told otherwise.
+pub use crate::config::DEFAULT_SOCKET;
+
+/// The options of every verb.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalArgs {
+    /// The agent's unix socket [env: TCPOPS_SOCKET] [default: /run/tcpops/tcpops.sock]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// The form of data on standard output; messages go to standard error
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT", default_value_t)]
+    pub(crate) output: Format,
+}
+
+impl GlobalArgs {
+    /// The socket: as the option says, or the environment, or the default.
+    pub(crate) fn socket(&self) -> PathBuf {
+        socket(self.socket.clone(), env::var_os("TCPOPS_SOCKET"))
+    }
+}
+
+fn socket(option: Option<PathBuf>, variable: Option<OsString>) -> PathBuf {
+    option.or(non_empty(variable)).unwrap_or_else(|| DEFAULT_SOCKET.into())
+}
+
+/// The path in an environment variable; an empty one counts as unset.
+pub(super) fn non_empty(variable: Option<OsString>) -> Option<PathBuf> {
+    variable.filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// What every verb is given.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// The agent's socket.
+    pub(crate) socket: PathBuf,
+    /// Where the answer goes.
+    pub(crate) out: Output,
+}
+
+impl Context {
+    /// A connection to the agent.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`].
+    pub(crate) async fn client(&self) -> Result<Client, ClientError> {
+        Client::connect(&self.socket).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_option_goes_before_the_environment() {
+        let from = |option: Option<&str>, variable: Option<&str>| {
+            socket(option.map(PathBuf::from), variable.map(OsString::from)).display().to_string()
+        };
+        assert_eq!(from(Some("/a"), Some("/b")), "/a");
+        assert_eq!(from(None, Some("/b")), "/b");
+        assert_eq!(from(None, Some("")), DEFAULT_SOCKET);
+        assert_eq!(from(None, None), DEFAULT_SOCKET);
+    }
+}

@@ -1,0 +1,125 @@
+//! Durations, keepalive and lifetimes in few characters.
+
+use jiff::fmt::friendly::{FractionalUnit, Spacing, SpanPrinter};
+use jiff::{RoundMode, Span, SpanRound, Timestamp, Unit};
+
+use crate::api::lifetime::Lifetime;
+
+/// What stands for nothing.
+pub(super) const NOTHING: &str = "-";
+
+const PRINTER: SpanPrinter = SpanPrinter::new().spacing(Spacing::None).fractional(Some(FractionalUnit::Second));
+
+/// A duration to the millisecond: `90s` is `1m30s`.
+pub(super) fn duration(seconds: f64) -> String {
+    print(seconds, Unit::Millisecond, 1)
+}
+
+/// How long ago something was, in its two greatest units.
+pub(super) fn age(seconds: f64) -> String {
+    match seconds {
+        ..10.0 => print(seconds, Unit::Millisecond, 100),
+        ..3600.0 => print(seconds, Unit::Second, 1),
+        ..86400.0 => print(seconds, Unit::Minute, 1),
+        _ => print(seconds, Unit::Hour, 1),
+    }
+}
+
+fn print(seconds: f64, smallest: Unit, increment: i64) -> String {
+    let round = SpanRound::new()
+        .largest(Unit::Day)
+        .smallest(smallest)
+        .increment(increment)
+        .mode(RoundMode::Trunc)
+        .days_are_24_hours();
+    // The cast saturates, far beyond any duration that a span can hold.
+    let ms = (seconds * 1000.0).round() as i64;
+    match Span::new().try_milliseconds(ms).and_then(|span| span.round(round)) {
+        Ok(span) => PRINTER.span_to_string(&span),
+        Err(_beyond) => format!("{seconds}s"),
+    }
+}
+
+/// A TCP_USER_TIMEOUT.
+pub(super) fn user_timeout(ms: u32) -> String {
+    if ms == 0 { "off".to_owned() } else { duration(f64::from(ms) / 1000.0) }
+}
+
+/// Keepalive parameters: after `idle` seconds `count` probes `interval` seconds apart.
+pub(super) fn keepalive(idle_s: u16, count: u8, interval_s: u16) -> String {
+    format!("{idle_s}s/{count}x{interval_s}s")
+}
+
+/// The limits of a lifetime.
+pub(super) fn lifetime(lifetime: &Lifetime) -> String {
+    let Lifetime { idle_seconds, max_age_seconds, deadline } = *lifetime;
+    let limits = [
+        idle_seconds.map(|seconds| format!("idle {}", duration(seconds))),
+        max_age_seconds.map(|seconds| format!("max {}", duration(seconds))),
+        deadline.map(|deadline| format!("until {}", time(deadline))),
+    ];
+    or_nothing(limits.into_iter().flatten().collect::<Vec<_>>().join(", "))
+}
+
+/// A time to the second.
+pub(super) fn time(time: Timestamp) -> String {
+    format!("{time:.0}")
+}
+
+/// `text`, or what stands for nothing.
+pub(super) fn or_nothing(text: String) -> String {
+    if text.is_empty() { NOTHING.to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_exact() {
+        for (seconds, text) in [
+            (0.0, "0s"),
+            (0.001, "0.001s"),
+            (1.5, "1.5s"),
+            (60.0, "1m"),
+            (90.0, "1m30s"),
+            (300.0, "5m"),
+            (5400.0, "1h30m"),
+            (86_400.0, "1d"),
+            (604_861.25, "7d1m1.25s"),
+            (315_360_000.0, "3650d"),
+        ] {
+            assert_eq!(duration(seconds), text);
+        }
+        assert_eq!(duration(f64::MAX), format!("{}s", f64::MAX));
+    }
+
+    #[test]
+    fn ages_have_two_units() {
+        for (seconds, text) in [
+            (0.0, "0s"),
+            (0.04, "0s"),
+            (0.35, "0.3s"),
+            (9.99, "9.9s"),
+            (59.9, "59s"),
+            (312.7, "5m12s"),
+            (3599.9, "59m59s"),
+            (3661.0, "1h1m"),
+            (86_399.0, "23h59m"),
+            (277_200.0, "3d5h"),
+        ] {
+            assert_eq!(age(seconds), text, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn keepalive_and_lifetimes() {
+        assert_eq!(keepalive(60, 5, 5), "60s/5x5s");
+        assert_eq!(user_timeout(0), "off");
+        assert_eq!(user_timeout(85_000), "1m25s");
+        assert_eq!(lifetime(&Lifetime::default()), "-");
+        let deadline = Some("2026-12-24T18:00:00.25Z".parse().unwrap());
+        let all = Lifetime { idle_seconds: Some(300.0), max_age_seconds: Some(3600.0), deadline };
+        assert_eq!(lifetime(&all), "idle 5m, max 1h, until 2026-12-24T18:00:00Z");
+    }
+}

@@ -1,0 +1,159 @@
+//! The command line: one binary, of which `tcpops agent` is the daemon and every other verb a client of it.
+
+mod agent;
+mod close;
+mod conn;
+mod context;
+mod detach;
+mod exit;
+mod human;
+mod id;
+mod keepalive;
+mod lifetime;
+mod output;
+mod rule;
+mod state;
+mod status;
+mod table;
+
+pub use agent::{AgentArgs, EbpfLog, LogFormat, NetnsScope};
+pub use context::DEFAULT_SOCKET;
+pub use exit::Exit;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use close::CloseArgs;
+use conn::ConnCommand;
+use context::{Context, GlobalArgs};
+use detach::DetachArgs;
+use exit::Failure;
+use keepalive::KeepaliveCommand;
+use lifetime::LifetimeCommand;
+use output::Output;
+use rule::RuleCommand;
+use state::StateArgs;
+
+const EXAMPLES: &str = "\
+Exit codes: 0 done, 1 failed, 2 usage, 3 agent unreachable, 4 no such connection, 5 done in part.
+
+Examples:
+  tcpops conn list --state established
+  tcpops keepalive enable 17 --idle 60s --count 5 --interval 5s
+  tcpops lifetime set remote:192.0.2.7:5060 --idle 10m
+  tcpops rule apply rules.toml";
+
+/// State, keepalive and lifetime of every TCP connection on this host, for any program, unmodified
+#[derive(Clone, Debug, Parser)]
+#[command(name = "tcpops", version, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+enum Verb {
+    /// Run the agent, which all other verbs talk to
+    #[command(after_help = agent::EXAMPLES)]
+    Agent(AgentArgs),
+    /// Ask the agent.
+    #[command(flatten)]
+    Ask(Question),
+}
+
+/// What to ask the agent, or to have it do.
+#[derive(Clone, Debug, Subcommand)]
+enum Question {
+    /// List connections, or show one
+    #[command(subcommand)]
+    Conn(ConnCommand),
+    /// Print the state of a connection as a code
+    #[command(after_help = state::STATE_EXAMPLES)]
+    State(StateArgs),
+    /// Tell whether a connection is alive, by the exit code too
+    #[command(after_help = state::ALIVE_EXAMPLES)]
+    Alive(StateArgs),
+    /// Turn keepalive of a connection on or off
+    #[command(subcommand)]
+    Keepalive(KeepaliveCommand),
+    /// Set when a connection is to be closed
+    #[command(subcommand)]
+    Lifetime(LifetimeCommand),
+    /// Close a connection now
+    #[command(after_help = close::EXAMPLES)]
+    Close(CloseArgs),
+    /// List, apply or test rules
+    #[command(subcommand)]
+    Rule(RuleCommand),
+    /// Show how the agent fares
+    #[command(after_help = status::EXAMPLES)]
+    Status,
+    /// Undo everything and end the agent
+    #[command(after_help = detach::EXAMPLES)]
+    Detach(DetachArgs),
+}
+
+/// The command line as clap has it, for man pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// The whole program: reads the command line, does what it says, reports a failure, and answers with the exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help that nobody reads to its end is no failure.
+            let _closed = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    match run(cli) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            exit::report(&failure.message());
+            failure.exit().into()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<Exit, Failure> {
+    let socket = cli.global.socket();
+    match cli.verb {
+        Verb::Agent(args) => match agent::run(AgentArgs { socket, ..args }) {
+            Ok(()) => Ok(Exit::Done),
+            Err(error) => Err(Failure::Agent(error.into())),
+        },
+        Verb::Ask(question) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let mut context = Context { socket, out: Output::stdout(cli.global.output) };
+            runtime.map_err(Failure::Runtime)?.block_on(ask(question, &mut context))
+        }
+    }
+}
+
+async fn ask(question: Question, context: &mut Context) -> Result<Exit, Failure> {
+    let answered = match question {
+        Question::Conn(command) => command.run(context).await,
+        Question::State(args) => state::state(args, context).await,
+        Question::Alive(args) => state::alive(args, context).await,
+        Question::Keepalive(command) => command.run(context).await,
+        Question::Lifetime(command) => command.run(context).await,
+        Question::Close(args) => args.run(context).await,
+        Question::Rule(command) => command.run(context).await,
+        Question::Status => status::status(context).await,
+        Question::Detach(args) => args.run(context).await,
+    };
+    // What was written before a failure is handed on too.
+    let flushed = context.out.flush();
+    let exit = answered?;
+    flushed?;
+    Ok(exit)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! Standard output: the format that was asked for, and what becomes of a reader that goes away.
+
+use std::fmt;
+use std::io::{self, BufWriter, Write};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// The form of data on standard output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people: aligned columns.
+    #[default]
+    Table,
+    /// For programs: one JSON document, indented.
+    Json,
+    /// For programs: one JSON object in each line.
+    Ndjson,
+}
+
+/// Standard output.
+///
+/// A reader that goes away early (`| head`) is no failure: what is written after that is dropped.
+pub(crate) struct Output {
+    format: Format,
+    writer: BufWriter<Box<dyn Write>>,
+    open: bool,
+}
+
+impl Output {
+    /// Standard output in `format`.
+    pub(crate) fn stdout(format: Format) -> Self {
+        Self::new(format, Box::new(io::stdout()))
+    }
+
+    /// Output in `format` to `writer`.
+    pub(crate) fn new(format: Format, writer: Box<dyn Write>) -> Self {
+        Self { format, writer: BufWriter::with_capacity(1 << 16, writer), open: true }
+    }
+
+    /// The format that was asked for.
+    pub(crate) const fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Whether somebody still reads.
+    pub(crate) const fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Writes one answer: as `table` renders it, or as JSON.
+    ///
+    /// # Errors
+    /// Those of writing, but not that the reader has gone away.
+    pub(crate) fn show<T: Serialize>(&mut self, answer: &T, table: impl FnOnce(&T) -> String) -> io::Result<()> {
+        match self.format {
+            Format::Table => self.write(table(answer).as_bytes()),
+            Format::Json | Format::Ndjson => self.document(answer),
+        }
+    }
+
+    /// Writes one JSON document, in one line for NDJSON and indented otherwise.
+    ///
+    /// # Errors
+    /// As [`Output::show`].
+    pub(crate) fn document<T: Serialize>(&mut self, answer: &T) -> io::Result<()> {
+        let written = match self.format {
+            Format::Ndjson => serde_json::to_writer(&mut self.writer, answer),
+            Format::Table | Format::Json => serde_json::to_writer_pretty(&mut self.writer, answer),
+        };
+        self.check(written.map_err(io::Error::from))?;
+        self.write(b"\n")
+    }
+
+    /// Writes bytes as they are.
+    ///
+    /// # Errors
+    /// As [`Output::show`].
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if !self.open {
+            return Ok(());
+        }
+        let written = self.writer.write_all(bytes);
+        self.check(written)
+    }
+
+    /// Hands on what is still held back.
+    ///
+    /// # Errors
+    /// As [`Output::show`].
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        if !self.open {
+            return Ok(());
+        }
+        let flushed = self.writer.flush();
+        self.check(flushed)
+    }
+
+    fn check(&mut self, written: io::Result<()>) -> io::Result<()> {
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.open = false;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output").field("format", &self.format).field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod capture {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    /// What was written to an [`Output`].
+    #[derive(Clone, Default)]
+    pub(crate) struct Capture(Rc<RefCell<Vec<u8>>>);
+
+    impl Capture {
+        pub(crate) fn output(&self, format: Format) -> Output {
+            Output::new(format, Box::new(self.clone()))
+        }
+
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8(self.0.borrow().clone()).unwrap()
+        }
+    }
+
+    impl Write for Capture {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::capture::Capture;
+    use super::*;
+    use crate::api::connections::Closed;
+
+    fn shown(format: Format) -> String {
+        let capture = Capture::default();
+        let mut out = capture.output(format);
+        out.show(&Closed { conid: 17 }, |closed| format!("{} closed\n", closed.conid)).unwrap();
+        out.flush().unwrap();
+        capture.text()
+    }
+
+    #[test]
+    fn one_answer_in_each_format() {
+        assert_eq!(shown(Format::Table), "17 closed\n");
+        assert_eq!(shown(Format::Json), "{\n  \"conid\": 17\n}\n");
+        assert_eq!(shown(Format::Ndjson), "{\"conid\":17}\n");
+    }
+
+    struct Failing(io::ErrorKind);
+
+    impl Write for Failing {
+        fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(self.0.into())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_goes_away_is_no_failure() {
+        let mut out = Output::new(Format::Table, Box::new(Failing(io::ErrorKind::BrokenPipe)));
+        out.write(&[b'x'; 1 << 17]).unwrap();
+        assert!(!out.is_open());
+        out.write(b"more").unwrap();
+        out.flush().unwrap();
+
+        let mut out = Output::new(Format::Ndjson, Box::new(Failing(io::ErrorKind::BrokenPipe)));
+        out.document(&vec![0; 1 << 17]).unwrap();
+        assert!(!out.is_open());
+    }
+
+    #[test]
+    fn a_full_disk_is_one() {
+        let mut out = Output::new(Format::Json, Box::new(Failing(io::ErrorKind::StorageFull)));
+        out.document(&1).unwrap();
+        assert_eq!(out.flush().unwrap_err().kind(), io::ErrorKind::StorageFull);
+        // What could not be written is tried again when the writer is dropped; it must not panic there.
+    }
+}

@@ -1,0 +1,166 @@
+//! `tcpops rule`: the rules in force, a change of them, and which of them would match.
+
+mod apply;
+mod row;
+mod trial;
+
+pub(crate) use apply::ApplyArgs;
+pub(crate) use trial::TestArgs;
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+
+use clap::Subcommand;
+
+use super::context::Context;
+use super::exit::{Exit, Failure};
+use super::output::Format;
+use super::table::table;
+use crate::api::rules::RuleDocument;
+
+const LIST_EXAMPLES: &str = "\
+The first rule that matches a connection decides alone. `-o json` prints the document that `PUT /v1/rules` takes.
+
+Examples:
+  tcpops rule list
+  tcpops rule list -o ndjson | jq -r .name";
+
+const APPLY_EXAMPLES: &str = "\
+The file replaces all rules at once; no handshake sees half of them. It is TOML:
+  [[rule]]
+  name = \"sip-clients\"
+  match = { direction = \"inbound\", local_port = 5060 }
+  keepalive = { idle = \"60s\", count = 5, interval = \"5s\" }
+  user_timeout = \"auto\"
+  lifetime = { idle = \"10m\" }
+
+Examples:
+  tcpops rule apply rules.toml --dry-run
+  tcpops rule apply rules.toml
+  generate-rules | tcpops rule apply -";
+
+const TEST_EXAMPLES: &str = "\
+Nothing is changed, and with FILE no agent is needed. Exit code 0 also where no rule matches.
+
+Examples:
+  tcpops rule test --remote 192.0.2.7:40112 --local 10.0.0.1:5060 rules.toml
+  tcpops rule test --direction outbound --local 10.0.0.1:40112 --remote '[2001:db8::7]:5432' --uid 107
+  tcpops rule test --direction listen --local 0.0.0.0:5060 --cgroup /system.slice/kamailio.service";
+
+/// What to do with rules.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum RuleCommand {
+    /// List the rules in force
+    #[command(after_help = LIST_EXAMPLES)]
+    List,
+    /// Put the rules of a file in force, in place of all others
+    #[command(after_help = APPLY_EXAMPLES)]
+    Apply(ApplyArgs),
+    /// Tell which rule would match a connection
+    #[command(after_help = TEST_EXAMPLES)]
+    Test(TestArgs),
+}
+
+impl RuleCommand {
+    /// Does it.
+    ///
+    /// # Errors
+    /// Those of asking the agent, of reading the file, and of writing.
+    pub(crate) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
+        match self {
+            Self::List => list(context).await,
+            Self::Apply(args) => args.run(context).await,
+            Self::Test(args) => args.run(context).await,
+        }
+    }
+}
+
+async fn list(context: &mut Context) -> Result<Exit, Failure> {
+    let document = context.client().await?.rules().await?;
+    if context.out.format() == Format::Ndjson {
+        for rule in &document.rules {
+            context.out.document(rule)?;
+        }
+    } else {
+        context.out.show(&document, list_table)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn list_table(document: &RuleDocument) -> String {
+    table(row::HEADER, document.rules.iter().enumerate().map(|(index, rule)| row::row(index, rule)))
+}
+
+/// The rules of a file, or of standard input where it is named `-`.
+fn read(path: &Path) -> Result<RuleDocument, Failure> {
+    let (text, name) = if path == Path::new("-") {
+        let mut text = String::new();
+        (io::stdin().lock().read_to_string(&mut text).map(|_| text), "<stdin>".into())
+    } else {
+        (fs::read_to_string(path), path.to_string_lossy())
+    };
+    let text = text.map_err(|source| Failure::File { path: path.to_owned(), source })?;
+    Ok(RuleDocument::from_toml(&text, &name)?)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(crate) const RULES: &str = r#"
+[[rule]]
+name = "sip-clients"
+match = { direction = "inbound", local_port = [5060, "5070-5079"], remote = "192.0.2.0/24" }
+keepalive = { idle = "60s", count = 5, interval = "5s" }
+user_timeout = "auto"
+lifetime = { idle = "10m", max_age = "7d" }
+
+[[rule]]
+name = "by hand"
+match = { cgroup = "/user.slice", uid = [0, 1000] }
+keepalive = "off"
+user_timeout = "off"
+lifetime = "none"
+
+[[rule]]
+name = "rest"
+"#;
+
+    pub(crate) fn rules() -> RuleDocument {
+        RuleDocument::from_toml(RULES, "rules.toml").unwrap()
+    }
+
+    #[test]
+    fn rules_line_up() {
+        assert_eq!(
+            list_table(&rules()),
+            "#  NAME         MATCH                                                                  KEEPALIVE  USER-TIMEOUT  LIFETIME\n\
+             1  sip-clients  direction=inbound local_port=5060,5070-5079 remote=192.0.2.0/24  60s/5x5s   auto (1m25s)  idle 10m, max 7d\n\
+             2  by hand      uid=0,1000 cgroup=/user.slice                                    off        off           none\n\
+             3  rest         any                                                              -          -             -\n"
+        );
+    }
+
+    #[test]
+    fn a_fault_has_its_place() {
+        let path = std::env::temp_dir().join(format!("tcpops-rules-{}.toml", std::process::id()));
+        fs::write(&path, "[[rule]]\nname = \"a\"\nkeepalive = { idle = \"60\", count = 5, interval = \"5s\" }\n")
+            .unwrap();
+        let failure = read(&path).unwrap_err();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(failure.exit(), Exit::Failed);
+        assert_eq!(
+            failure.message(),
+            format!(
+                "tcpops: {}:3:22: expected a duration of 1s to 32767s such as \"60s\", found \"60\"\n",
+                path.display()
+            )
+        );
+        let missing = read(&path).unwrap_err().message();
+        assert!(
+            missing.starts_with(&format!("tcpops: cannot read {}\n  cause: No such file", path.display())),
+            "{missing}"
+        );
+    }
+}

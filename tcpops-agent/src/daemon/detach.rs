@@ -1,0 +1,71 @@
+//! Taking everything back: sockets get the options that their programs had, and nothing stays in the kernel.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::shared::{Shared, blocking};
+use crate::api::detach::Detached;
+use crate::kernel::connections::Connections;
+use crate::kernel::load::{LoadOptions, LogLevel, load};
+use crate::kernel::netns::{Namespaces, Reach};
+use crate::kernel::pins::Pins;
+use crate::kernel::switches::Switches;
+use crate::kernel::walk::Walker;
+use crate::kernel::{Result, mounts};
+
+/// Detaches while the agent runs.
+pub(super) async fn detach(shared: &Arc<Shared>, pins: &Arc<Pins>) -> Result<Detached> {
+    let (shared, pins) = (Arc::clone(shared), Arc::clone(pins));
+    blocking(move || take_back(&shared.connections, &shared.switches, &shared.namespaces, &shared.walker, &pins)).await
+}
+
+/// Detaches where no agent runs; `None` if there was nothing to detach. Blocks.
+///
+/// # Errors
+/// As the start of an agent: the programs are loaded once more, to give the sockets their options back.
+pub fn detach_offline(base: Option<&Path>) -> Result<Option<Detached>> {
+    let pins = Pins::lock(base)?;
+    if !pins.exist() {
+        pins.remove()?;
+        return Ok(None);
+    }
+    let cgroup = mounts::cgroup2()?;
+    let max_connections = pins.max_connections()?;
+    let options = LoadOptions { object: None, cgroup: &cgroup, max_connections, log_level: LogLevel::Off };
+    let loaded = load(&pins, &options)?;
+    let namespaces = Namespaces::new(Reach::All)?;
+    take_back(&Connections::open(&pins)?, &Switches::open(&pins)?, &namespaces, &loaded.walker, &pins).map(Some)
+}
+
+/// In this order: no handshake gets an option any more, then the sockets get theirs back, then the maps go.
+fn take_back(
+    connections: &Connections,
+    switches: &Switches,
+    namespaces: &Namespaces,
+    walker: &Walker,
+    pins: &Pins,
+) -> Result<Detached> {
+    pins.unlink()?;
+    let mut restored = true;
+    let mut touched = BTreeSet::new();
+    connections.for_each_batch(|batch| {
+        let changed = batch.iter().filter(|(_, connection)| connection.touched != 0);
+        touched.extend(changed.map(|(_, connection)| connection.netns_cookie));
+        true
+    })?;
+    switches.set_restoring(true)?;
+    for cookie in touched {
+        match namespaces.find(cookie).and_then(|namespace| walker.walk(&namespace)) {
+            Ok(()) => {}
+            Err(error) => {
+                let error = super::refusal::chain(&error);
+                restored = false;
+                tracing::warn!(netns_cookie = cookie, error, "sockets there keep the options that were set");
+            }
+        }
+    }
+    pins.remove()?;
+    tracing::info!(target: "tcpops::audit", restored, "detached");
+    Ok(Detached { restored })
+}

@@ -1,0 +1,175 @@
+//! Pushing policies onto open connections: put down what is wanted, walk, read what came of it.
+//!
+//! All pushes that wait share one walk over each namespace concerned; those that come meanwhile share the next.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use tcpops_common::conn::{ConnKey, Connection, Direction};
+use tcpops_common::policy::{Outcome, Policy};
+use tokio::sync::oneshot;
+
+use super::refusal;
+use super::shared::Shared;
+use crate::api::problem::{Code, Problem};
+use crate::kernel::{KernelError, Result};
+use crate::model::policies::Change;
+
+/// How often a socket is walked for that a walk did not come by: below Linux 6.17 one can miss a socket under churn.
+const ATTEMPTS: u32 = 4;
+
+/// A change that somebody asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Push {
+    pub(crate) key: ConnKey,
+    pub(crate) change: Change,
+    pub(crate) by_uid: u32,
+}
+
+/// The entry of the connection once the change is in force.
+pub(crate) type Answer = oneshot::Sender<Result<Connection, Problem>>;
+
+/// A change that was put down and waits for a walk.
+pub(super) struct Pending {
+    push: Push,
+    netns_cookie: u64,
+    serial: u32,
+    /// What was put down for the connection before.
+    before: Option<Policy>,
+    attempts: u32,
+    answer: Answer,
+}
+
+/// What became of the walks over some namespaces.
+pub(super) type Walked = HashMap<u64, Result<()>>;
+
+/// The pushes that wait, and the numbers that they get.
+#[derive(Default)]
+pub(super) struct Pushes {
+    last_serial: u32,
+    pending: Vec<Pending>,
+}
+
+impl Pushes {
+    pub(super) fn new(last_serial: u32) -> Self {
+        Self { last_serial, pending: Vec::new() }
+    }
+
+    /// Puts the change down in the map, where it also waits for the next agent if this one dies. Refuses at once what
+    /// cannot be.
+    pub(super) fn begin(&mut self, shared: &Shared, push: Push, answer: Answer) {
+        match self.put_down(shared, &push) {
+            Ok((netns_cookie, before)) => {
+                self.pending.push(Pending { push, netns_cookie, serial: self.last_serial, before, attempts: 0, answer })
+            }
+            Err(problem) => reply(answer, Err(problem)),
+        }
+    }
+
+    fn put_down(&mut self, shared: &Shared, push: &Push) -> Result<(u64, Option<Policy>), Problem> {
+        let Push { key, change, by_uid } = *push;
+        let connection = shared.connections.get(key).map_err(|error| refusal::internal(&error))?;
+        let Some(connection) = connection else { return Err(refusal::no_such_connection(key.conid)) };
+        if change.is_lifetime() && connection.direction == Direction::Listen {
+            let detail = format!("connection {} is a listener: expected a connection, which can be closed", key.conid);
+            return Err(Problem::new(Code::NotClosable, detail));
+        }
+        let before = shared.overrides.get(key).map_err(|error| refusal::internal(&error))?;
+        self.last_serial = self.last_serial.wrapping_add(1).max(1);
+        let policy = change.apply(before, &connection, self.last_serial, by_uid);
+        shared.overrides.put(key, &policy).map_err(|error| refusal::full(&error))?;
+        Ok((connection.netns_cookie, before))
+    }
+
+    /// What is to be walked for now; `None` if nothing waits.
+    pub(super) fn take(&mut self) -> Option<Vec<Pending>> {
+        (!self.pending.is_empty()).then(|| std::mem::take(&mut self.pending))
+    }
+
+    /// Answers those that the walk came by; the others wait for another. Returns the connections whose policy changed.
+    pub(super) fn finish(&mut self, shared: &Shared, walked: &Walked, pending: Vec<Pending>) -> Vec<ConnKey> {
+        let mut changed = Vec::new();
+        for mut item in pending {
+            let Push { key, .. } = item.push;
+            match outcome(shared, walked, &item) {
+                Some(result) => {
+                    match &result {
+                        Ok(_) => changed.push(key),
+                        Err(_) => take_back(shared, &item),
+                    }
+                    audit(&item.push, &result);
+                    reply(item.answer, result);
+                }
+                None if item.attempts + 1 < ATTEMPTS => {
+                    item.attempts += 1;
+                    self.pending.push(item);
+                }
+                None => {
+                    take_back(shared, &item);
+                    let detail = format!("{ATTEMPTS} walks over the sockets did not come by connection {}", key.conid);
+                    reply(item.answer, Err(Problem::new(Code::Internal, detail)));
+                }
+            }
+        }
+        changed
+    }
+}
+
+/// Walks over every namespace that the pending changes concern. Blocks.
+pub(super) fn walk(shared: &Arc<Shared>, pending: &[Pending]) -> Walked {
+    let namespaces: BTreeSet<u64> = pending.iter().map(|item| item.netns_cookie).collect();
+    namespaces
+        .into_iter()
+        .map(|cookie| (cookie, shared.namespaces.find(cookie).and_then(|namespace| shared.walker.walk(&namespace))))
+        .collect()
+}
+
+/// What came of one change; `None` if the walk did not come by the socket.
+fn outcome(shared: &Shared, walked: &Walked, item: &Pending) -> Option<Result<Connection, Problem>> {
+    let key = item.push.key;
+    let connection = match shared.connections.get(key) {
+        Ok(Some(connection)) => connection,
+        Ok(None) => return Some(Err(refusal::no_such_connection(key.conid))),
+        Err(error) => return Some(Err(refusal::internal(&error))),
+    };
+    match walked.get(&item.netns_cookie) {
+        Some(Err(error @ KernelError::Namespace { .. })) => {
+            return Some(Err(Problem::new(Code::NamespaceUnreachable, refusal::chain(error))));
+        }
+        Some(Err(error)) => return Some(Err(refusal::internal(error))),
+        _ if connection.policy.serial != item.serial => return None,
+        _ => {}
+    }
+    if connection.outcome == Outcome::Refused && !item.push.change.is_lifetime() {
+        return Some(Err(refusal::refused(&connection)));
+    }
+    Some(Ok(connection))
+}
+
+/// Puts the map back to what it was before the change.
+fn take_back(shared: &Shared, item: &Pending) {
+    let key = item.push.key;
+    let result = match &item.before {
+        Some(before) => shared.overrides.put(key, before),
+        None => shared.overrides.remove(key),
+    };
+    if let Err(error) = result {
+        tracing::error!(conid = key.conid, %error, "cannot take back a policy");
+    }
+}
+
+fn audit(push: &Push, result: &Result<Connection, Problem>) {
+    let Push { key, change, by_uid } = push;
+    match result {
+        Ok(_) => tracing::info!(target: "tcpops::audit", conid = key.conid, by_uid, ?change, "policy applied"),
+        Err(problem) => {
+            let why = &problem.detail;
+            tracing::info!(target: "tcpops::audit", conid = key.conid, by_uid, ?change, why, "policy refused");
+        }
+    }
+}
+
+/// A caller that has gone does not wait for its answer.
+fn reply(answer: Answer, result: Result<Connection, Problem>) {
+    let _gone = answer.send(result);
+}

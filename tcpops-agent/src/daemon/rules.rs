@@ -1,0 +1,162 @@
+//! The rule set: taken in whole, compiled, written to the maps, and read back by the next agent.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::refusal;
+use super::shared::{RuleNames, Shared};
+use crate::api::problem::{Code, Problem};
+use crate::api::rules::RuleDocument;
+use crate::api::rules_result::RulesResult;
+use crate::convert::rules::to_model;
+use crate::kernel::cgroup;
+use crate::kernel::rules::{RuleTables, Rules};
+use crate::kernel::{KernelError, Result};
+use crate::model::classifier::compile;
+use crate::model::rules::{Cgroup, RuleSet};
+
+/// The rules in force, and the way to replace them.
+pub(super) struct RuleBook {
+    maps: Rules,
+    document: RuleDocument,
+    generation: u64,
+    file: Option<PathBuf>,
+}
+
+impl RuleBook {
+    /// Takes up the rules in the maps; then the file, if it is not the one that was taken in last: rules that were
+    /// pushed over the socket since outlive a restart of the agent, and a changed file wins.
+    pub(super) fn open(shared: &Shared, maps: Rules, file: Option<PathBuf>) -> Result<Self, Problem> {
+        let internal = |error: KernelError| refusal::internal(&error);
+        let source = maps.source().map_err(internal)?;
+        let document = if source.is_empty() {
+            RuleDocument::default()
+        } else {
+            RuleDocument::from_json(&source)
+                .map_err(|error| Problem::new(Code::Internal, format!("the rules in the maps: {error}")))?
+        };
+        let generation = maps.index().map_err(internal)?.generation;
+        let taken_in = maps.set().map_err(internal)?.file_hash;
+        let mut book = Self { maps, document, generation, file };
+        book.publish_names(shared).map_err(internal)?;
+        if let Some(path) = book.file.clone() {
+            let text = read(&path)?;
+            if hash(&text) != taken_in {
+                book.load(shared, &path, &text)?;
+            }
+        }
+        Ok(book)
+    }
+
+    pub(super) fn document(&self) -> &RuleDocument {
+        &self.document
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether the file could be put in force, before anything is touched.
+    pub(super) fn check(file: &Path, cgroup_mount: &Path) -> Result<(), Problem> {
+        let text = read(file)?;
+        let rules = from_file(file, &text, cgroup_mount)?.1;
+        compile(&rules, 0).map(drop).map_err(|error| invalid(&error))
+    }
+
+    /// Reads the file again.
+    pub(super) fn reload(&mut self, shared: &Shared) -> Result<RulesResult, Problem> {
+        let Some(path) = self.file.clone() else {
+            let detail = "the agent was started without --rules; expected a file to read again";
+            return Err(Problem::new(Code::InvalidRules, detail));
+        };
+        let text = read(&path)?;
+        self.load(shared, &path, &text)
+    }
+
+    fn load(&mut self, shared: &Shared, path: &Path, text: &str) -> Result<RulesResult, Problem> {
+        let (document, rules) = from_file(path, text, &shared.facts.cgroup_mount)?;
+        self.put_in_force(shared, document, rules, Some(hash(text)), false)
+    }
+
+    /// Puts the rules of a request's body in force, or says whether they could be.
+    pub(super) fn replace(&mut self, shared: &Shared, body: &[u8], dry_run: bool) -> Result<RulesResult, Problem> {
+        let document = RuleDocument::from_json(body).map_err(|error| invalid(&error))?;
+        let rules = to_model(&document, |path| resolve(&shared.facts.cgroup_mount, path))
+            .map_err(|fault| invalid(&fault.in_json(body)))?;
+        self.put_in_force(shared, document, rules, None, dry_run)
+    }
+
+    fn put_in_force(
+        &mut self,
+        shared: &Shared,
+        document: RuleDocument,
+        mut rules: RuleSet,
+        file_hash: Option<[u8; 32]>,
+        dry_run: bool,
+    ) -> Result<RulesResult, Problem> {
+        let internal = |error: KernelError| refusal::internal(&error);
+        let names = self.maps.names().map_err(internal)?;
+        let last = self.maps.index().map_err(internal)?.last_rule_id;
+        let last_rule_id = rules.assign_ids(&names, last).map_err(|error| invalid(&error))?;
+        let compiled = compile(&rules, self.maps.free_slot().map_err(internal)?).map_err(|error| invalid(&error))?;
+        let count = document.rules.len();
+        if dry_run {
+            return Ok(RulesResult { count, generation: self.generation, applied: false });
+        }
+        let file_hash = match file_hash {
+            Some(hash) => hash,
+            None => self.maps.set().map_err(internal)?.file_hash,
+        };
+        let tables = RuleTables {
+            set: tcpops_common::rule::RuleSet { file_hash, ..compiled.set },
+            rules: compiled.rules,
+            masks: compiled.masks,
+            ports: compiled.ports,
+            addrs: compiled.addrs,
+            keys: compiled.keys,
+            source: document.to_json().into_bytes(),
+            last_rule_id,
+        };
+        let index = self.maps.replace(&tables).map_err(internal)?;
+        self.document = document;
+        self.generation = index.generation;
+        self.publish_names(shared).map_err(internal)?;
+        tracing::info!(target: "tcpops::audit", rules = count, generation = self.generation, "rules replaced");
+        Ok(RulesResult { count, generation: self.generation, applied: true })
+    }
+
+    fn publish_names(&self, shared: &Shared) -> Result<()> {
+        let names: RuleNames = self.maps.names()?.into_iter().map(|(name, id)| (id, name)).collect();
+        shared.set_rule_names(names);
+        Ok(())
+    }
+}
+
+fn from_file(path: &Path, text: &str, cgroup_mount: &Path) -> Result<(RuleDocument, RuleSet), Problem> {
+    let file = path.display().to_string();
+    let document = RuleDocument::from_toml(text, &file).map_err(|error| invalid(&error))?;
+    let rules = to_model(&document, |path| resolve(cgroup_mount, path))
+        .map_err(|fault| invalid(&fault.in_toml(text, &file)))?;
+    Ok((document, rules))
+}
+
+fn resolve(cgroup_mount: &Path, path: &str) -> Result<Cgroup, String> {
+    let mut ids = cgroup::lineage(cgroup_mount, path)?.into_iter();
+    let id = ids.next().ok_or_else(|| format!("no cgroup \"{path}\""))?;
+    Ok(Cgroup { id, ancestors: ids.collect() })
+}
+
+fn invalid(error: &dyn std::error::Error) -> Problem {
+    Problem::new(Code::InvalidRules, error.to_string())
+}
+
+fn read(path: &Path) -> Result<String, Problem> {
+    fs::read_to_string(path)
+        .map_err(|error| Problem::new(Code::InvalidRules, format!("cannot read {}: {error}", path.display())))
+}
+
+fn hash(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}

@@ -1,0 +1,148 @@
+//! From nothing to serving: everything is made ready first, and becomes active last.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tcpops_common::counters::Counter;
+use tokio::sync::mpsc;
+
+use super::Daemon;
+use super::handle::{Handle, QUEUE};
+use super::jobs::{Jobs, everything};
+use super::push::Pushes;
+use super::rules::RuleBook;
+use super::shared::{Facts, Shared};
+use crate::config::Config;
+use crate::kernel::clock::{Timer, now_boot_ns};
+use crate::kernel::connections::Connections as Entries;
+use crate::kernel::events::Events;
+use crate::kernel::load::{LoadOptions, Loaded, load};
+use crate::kernel::netns::Namespaces;
+use crate::kernel::overrides::Overrides;
+use crate::kernel::pins::Pins;
+use crate::kernel::rules::Rules;
+use crate::kernel::switches::Switches;
+use crate::kernel::{mounts, probe};
+use crate::model::connections::{Connections, Input};
+use crate::server::{Listener, Server};
+
+/// Runs the agent until a signal or a detach ends it. Within a tokio runtime.
+///
+/// # Errors
+/// Says what is missing or in the way; what was in force before stays so.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    probe::check()?;
+    let cgroup_mount = mounts::cgroup2()?;
+    let cgroup = config.cgroup.clone().unwrap_or_else(|| cgroup_mount.clone());
+    anyhow::ensure!(
+        cgroup.is_dir() && mounts::is_within(&cgroup, "cgroup2")?,
+        "cannot attach to {}: expected a directory of the cgroup2 file system at {}",
+        cgroup.display(),
+        cgroup_mount.display()
+    );
+    if let Some(file) = &config.rules {
+        RuleBook::check(file, &cgroup_mount).map_err(|problem| anyhow::anyhow!(problem.detail))?;
+    }
+    let listener = Listener::bind(&config.socket)?;
+    let pins = Pins::lock(config.pins.as_deref())?;
+    let options = LoadOptions {
+        object: config.object.as_deref(),
+        cgroup: &cgroup,
+        max_connections: config.max_connections,
+        log_level: config.ebpf_log,
+    };
+    let loaded = load(&pins, &options)?;
+    let resumed = loaded.resumed;
+    let pins = Arc::new(pins);
+    match serve(&config, cgroup_mount, cgroup, listener, Arc::clone(&pins), loaded).await {
+        Err(error) if !resumed => {
+            // What was not there before does not stay after a start that failed.
+            pins.remove()?;
+            Err(error)
+        }
+        result => result,
+    }
+}
+
+async fn serve(
+    config: &Config,
+    cgroup_mount: PathBuf,
+    cgroup: PathBuf,
+    listener: Listener,
+    pins: Arc<Pins>,
+    loaded: Loaded,
+) -> anyhow::Result<()> {
+    let (mut daemon, handle) = prepare(config, cgroup_mount, cgroup, pins, loaded)?;
+    let facts = &daemon.shared.facts;
+    tracing::info!(
+        cgroup = %facts.cgroup.display(), pins = %facts.pins.display(), socket = %config.socket.display(),
+        resumed = facts.resumed, tracked = daemon.connections.tracked(), rules = daemon.rules.document().rules.len(),
+        "ready"
+    );
+    for limitation in &facts.limitations {
+        tracing::warn!(limitation, "this kernel lacks something");
+    }
+    let server = Server::start(listener, handle);
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!(%error, "cannot tell systemd that the agent is ready");
+    }
+    let result = daemon.serve().await;
+    server.stop().await;
+    Ok(result?)
+}
+
+fn prepare(
+    config: &Config,
+    cgroup_mount: PathBuf,
+    cgroup: PathBuf,
+    pins: Arc<Pins>,
+    loaded: Loaded,
+) -> anyhow::Result<(Daemon, Handle)> {
+    let facts = Facts {
+        started: Timestamp::now(),
+        kernel: probe::kernel_release(),
+        cgroup_mount,
+        cgroup,
+        pins: pins.directory().to_path_buf(),
+        resumed: loaded.resumed,
+        max_connections: pins.max_connections()?,
+        rules_file: config.rules.clone(),
+        limitations: loaded.limitations,
+    };
+    if let Some(log) = loaded.log {
+        log.follow()?;
+    }
+    let overrides = Overrides::open(&pins)?;
+    let last_serial = overrides.last_serial()?;
+    let namespaces = Namespaces::new(config.reach)?;
+    let (entries, switches) = (Entries::open(&pins)?, Switches::open(&pins)?);
+    let shared = Arc::new(Shared::new(entries, overrides, switches, namespaces, loaded.walker, facts));
+    let rules = RuleBook::open(&shared, Rules::open(&pins)?, config.rules.clone())
+        .map_err(|problem| anyhow::anyhow!(problem.detail))?;
+    // What happened before is in the maps; what happens from here on is in the ring.
+    let mut events = Events::open(&pins)?;
+    events.discard();
+    let mut connections = Connections::default();
+    let mut effects = Vec::new();
+    connections.apply(now_boot_ns(), Input::Resync(everything(&shared)?), &mut effects);
+    let (sender, commands) = mpsc::channel(QUEUE);
+    let handle = Handle::new(sender, Arc::clone(&shared));
+    let events_lost = shared.switches.counter(Counter::EventsLost)?;
+    let daemon = Daemon {
+        shared,
+        pins,
+        connections,
+        rules,
+        pushes: Pushes::new(last_serial),
+        events,
+        timer: Timer::new()?,
+        jobs: Jobs::default(),
+        commands,
+        effects,
+        closing: Vec::new(),
+        held: Vec::new(),
+        events_lost,
+    };
+    Ok((daemon, handle))
+}

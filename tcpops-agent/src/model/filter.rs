@@ -1,0 +1,59 @@
+//! Which connections a list shows.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+
+use ipnet::IpNet;
+use tcpops_common::conn::Connection;
+use tcpops_common::state::TcpState;
+
+/// Everything that is given must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// The TCP state.
+    pub state: Option<TcpState>,
+    /// The network of this host's address.
+    pub local: Option<IpNet>,
+    /// The network of the peer's address; no listener matches.
+    pub remote: Option<IpNet>,
+    /// This host's port.
+    pub local_port: Option<RangeInclusive<u16>>,
+    /// The peer's port; no listener matches.
+    pub remote_port: Option<RangeInclusive<u16>>,
+    /// The ids of the cgroup directories.
+    pub cgroups: Option<HashSet<u64>>,
+    /// The uid of the socket.
+    pub uid: Option<u32>,
+    /// The cookie of the network namespace.
+    pub netns_cookie: Option<u64>,
+    /// The id of the rule that matched at the handshake.
+    pub rule: Option<u32>,
+    /// What a caller may see: only connections of this uid.
+    pub visible_to_uid: Option<u32>,
+    /// Only conids greater than this.
+    pub after_conid: u64,
+}
+
+impl Filter {
+    /// Whether the list shows the connection.
+    pub fn matches(&self, conid: u64, connection: &Connection) -> bool {
+        fn given<T>(wanted: Option<&T>, matches: impl FnOnce(&T) -> bool) -> bool {
+            wanted.is_none_or(matches)
+        }
+        let (local, remote) = (connection.local(), connection.remote());
+        let has_peer = connection.remote_port != 0;
+        let within = |net: &IpNet, end: SocketAddr| net.contains(&end.ip());
+        conid > self.after_conid
+            && given(self.state.as_ref(), |state| *state == connection.state)
+            && given(self.local.as_ref(), |net| within(net, local))
+            && given(self.remote.as_ref(), |net| has_peer && within(net, remote))
+            && given(self.local_port.as_ref(), |ports| ports.contains(&local.port()))
+            && given(self.remote_port.as_ref(), |ports| has_peer && ports.contains(&remote.port()))
+            && given(self.cgroups.as_ref(), |ids| ids.contains(&connection.cgroup_id))
+            && given(self.uid.as_ref(), |uid| *uid == connection.uid)
+            && given(self.visible_to_uid.as_ref(), |uid| *uid == connection.uid)
+            && given(self.netns_cookie.as_ref(), |cookie| *cookie == connection.netns_cookie)
+            && given(self.rule.as_ref(), |rule| *rule == connection.rule)
+    }
+}

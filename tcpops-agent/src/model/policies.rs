@@ -1,0 +1,110 @@
+//! What a request changes in the policy that was pushed for a connection.
+
+use tcpops_common::conn::Connection;
+use tcpops_common::policy::{Lifetime, Options, Policy, Setting};
+
+/// A change to one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Keepalive on.
+    KeepaliveEnable {
+        /// TCP_KEEPIDLE, seconds.
+        idle_s: u16,
+        /// TCP_KEEPCNT.
+        count: u8,
+        /// TCP_KEEPINTVL, seconds.
+        interval_s: u16,
+        /// TCP_USER_TIMEOUT, milliseconds, 0 for off; `None` leaves it.
+        user_timeout_ms: Option<u32>,
+    },
+    /// Keepalive off.
+    KeepaliveDisable,
+    /// These limits instead of those in force.
+    LifetimeSet(Lifetime),
+    /// No limits, whatever a rule says.
+    LifetimeClear,
+}
+
+impl Change {
+    /// Whether it is about lifetimes, which listeners do not have.
+    pub fn is_lifetime(&self) -> bool {
+        matches!(self, Self::LifetimeSet(_) | Self::LifetimeClear)
+    }
+
+    /// The policy to push: `pushed` with this change, for `connection`.
+    pub fn apply(&self, pushed: Option<Policy>, connection: &Connection, serial: u32, by_uid: u32) -> Policy {
+        let before = pushed.unwrap_or(Policy::NONE);
+        let mut policy = Policy { serial, by_uid, ..before };
+        match *self {
+            Self::KeepaliveEnable { idle_s, count, interval_s, user_timeout_ms } => {
+                policy.options.keepalive = Setting::Set;
+                policy.options.keepidle_s = idle_s;
+                policy.options.keepcnt = count;
+                policy.options.keepintvl_s = interval_s;
+                if let Some(user_timeout_ms) = user_timeout_ms {
+                    set_user_timeout(&mut policy.options, user_timeout_ms);
+                }
+            }
+            Self::KeepaliveDisable => {
+                policy.options = Options { keepalive: Setting::Clear, ..Options::NONE };
+                // A user timeout that was pushed with the keepalive goes with it: back to what the program had.
+                if before.options.user_timeout != Setting::Leave {
+                    set_user_timeout(&mut policy.options, connection.original.user_timeout_ms);
+                }
+            }
+            Self::LifetimeSet(lifetime) => {
+                policy.lifetime_setting = Setting::Set;
+                policy.lifetime = lifetime;
+            }
+            Self::LifetimeClear => {
+                policy.lifetime_setting = Setting::Clear;
+                policy.lifetime = Lifetime::NONE;
+            }
+        }
+        policy
+    }
+}
+
+fn set_user_timeout(options: &mut Options, user_timeout_ms: u32) {
+    options.user_timeout = if user_timeout_ms == 0 { Setting::Clear } else { Setting::Set };
+    options.user_timeout_ms = user_timeout_ms;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::testing::connection;
+
+    const ENABLE: Change =
+        Change::KeepaliveEnable { idle_s: 60, count: 5, interval_s: 5, user_timeout_ms: Some(85_000) };
+
+    #[test]
+    fn changes_add_up() {
+        let connection = connection();
+        let first = ENABLE.apply(None, &connection, 1, 1000);
+        assert_eq!((first.serial, first.by_uid), (1, 1000));
+        let lifetime = Lifetime { idle_ns: 5, ..Lifetime::NONE };
+        let second = Change::LifetimeSet(lifetime).apply(Some(first), &connection, 2, 0);
+        assert_eq!(second.options, first.options);
+        assert_eq!(second.lifetime_in_force(), lifetime);
+        let third = Change::LifetimeClear.apply(Some(second), &connection, 3, 0);
+        assert_eq!(third.lifetime_setting, Setting::Clear);
+        assert_eq!(third.options, first.options);
+    }
+
+    #[test]
+    fn disabling_gives_the_user_timeout_back() {
+        let mut connection = connection();
+        connection.original.user_timeout_ms = 7_000;
+        let enabled = ENABLE.apply(None, &connection, 1, 0);
+        let disabled = Change::KeepaliveDisable.apply(Some(enabled), &connection, 2, 0);
+        assert_eq!(disabled.options.keepalive, Setting::Clear);
+        assert_eq!((disabled.options.user_timeout, disabled.options.user_timeout_ms), (Setting::Set, 7_000));
+    }
+
+    #[test]
+    fn disabling_leaves_a_user_timeout_that_was_not_pushed() {
+        let disabled = Change::KeepaliveDisable.apply(None, &connection(), 1, 0);
+        assert_eq!(disabled.options.user_timeout, Setting::Leave);
+    }
+}

@@ -1,0 +1,230 @@
+//! The ordered rules and what it means that one matches: the definition that the compiled form must agree with.
+
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
+use core::ops::RangeInclusive;
+use std::collections::HashMap;
+
+use ipnet::IpNet;
+use tcpops_common::conn::{Direction, Family, Origin};
+use tcpops_common::policy::Policy;
+
+/// Rules in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuleSet {
+    /// The rules; the first that matches decides alone.
+    pub rules: Vec<Rule>,
+}
+
+/// Which connections, and what is wanted of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The name, which no other rule of the set has; at most [`MAX_NAME`](tcpops_common::rule::MAX_NAME) bytes.
+    pub name: String,
+    /// The number that stays with the name, from 1; 0 until [`RuleSet::assign_ids`].
+    pub id: u32,
+    /// What is wanted.
+    pub policy: Policy,
+    /// Which connections.
+    pub matcher: Matcher,
+}
+
+/// Which connections: those that every condition accepts. A condition accepts what one of its values does; one with no
+/// values accepts everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Matcher {
+    /// Who began; with no values, listeners too.
+    pub directions: Vec<Direction>,
+    /// The address family on the wire.
+    pub families: Vec<Family>,
+    /// How the connection became known.
+    pub origins: Vec<Origin>,
+    /// This host's address. A network within `::ffff:0:0/96` must be given as IPv4.
+    pub local: Vec<IpNet>,
+    /// The peer's address, given likewise.
+    pub remote: Vec<IpNet>,
+    /// This host's port.
+    pub local_ports: Vec<RangeInclusive<u16>>,
+    /// The peer's port.
+    pub remote_ports: Vec<RangeInclusive<u16>>,
+    /// The uid that owns the socket.
+    pub uids: Vec<u32>,
+    /// The cgroup of the socket, or one above it.
+    pub cgroups: Vec<Cgroup>,
+}
+
+/// A cgroup that a rule names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Its id: the inode number of its directory.
+    pub id: u64,
+    /// The ids of those above it, up to the root, in any order.
+    pub ancestors: Vec<u64>,
+}
+
+/// What rules may ask of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Who began.
+    pub direction: Direction,
+    /// The address family on the wire.
+    pub family: Family,
+    /// How it became known.
+    pub origin: Origin,
+    /// This host's endpoint; IPv4-mapped counts as IPv4.
+    pub local: SocketAddr,
+    /// The peer's endpoint, likewise.
+    pub remote: SocketAddr,
+    /// The uid that owns the socket.
+    pub uid: u32,
+    /// The cgroup of the socket first, then each above it up to the root; empty where the kernel does not tell.
+    pub cgroups: Vec<u64>,
+}
+
+impl RuleSet {
+    /// The first rule that matches.
+    pub fn first_match(&self, facts: &Facts) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.matcher.accepts(facts))
+    }
+
+    /// Gives every rule its number: a name in `previous` keeps the one it had, a new name gets the next after
+    /// `last_id`. Returns the highest number given so far.
+    ///
+    /// # Errors
+    /// Where the numbers run out; the rules are then as they were.
+    pub fn assign_ids(&mut self, previous: &[(String, u32)], last_id: u32) -> Result<u32, OutOfIds> {
+        let previous: HashMap<&str, u32> = previous.iter().map(|(name, id)| (name.as_str(), *id)).collect();
+        let mut last = last_id;
+        let mut ids = Vec::with_capacity(self.rules.len());
+        for rule in &self.rules {
+            ids.push(match previous.get(rule.name.as_str()) {
+                Some(id) => *id,
+                None => {
+                    last = last.checked_add(1).ok_or(OutOfIds)?;
+                    last
+                }
+            });
+        }
+        for (rule, id) in self.rules.iter_mut().zip(ids) {
+            rule.id = id;
+        }
+        Ok(last)
+    }
+}
+
+impl Matcher {
+    /// Whether every condition accepts the connection.
+    pub fn accepts(&self, facts: &Facts) -> bool {
+        one_of(&self.directions, |direction| *direction == facts.direction)
+            && one_of(&self.families, |family| *family == facts.family)
+            && one_of(&self.origins, |origin| *origin == facts.origin)
+            && one_of(&self.local, |net| holds(net, facts.local.ip()))
+            && one_of(&self.remote, |net| holds(net, facts.remote.ip()))
+            && one_of(&self.local_ports, |ports| ports.contains(&facts.local.port()))
+            && one_of(&self.remote_ports, |ports| ports.contains(&facts.remote.port()))
+            && one_of(&self.uids, |uid| *uid == facts.uid)
+            && one_of(&self.cgroups, |cgroup| facts.cgroups.contains(&cgroup.id))
+    }
+}
+
+fn one_of<T>(values: &[T], accepts: impl Fn(&T) -> bool) -> bool {
+    values.is_empty() || values.iter().any(accepts)
+}
+
+/// Whether the network holds the address; an IPv6 network never holds an IPv4 address.
+fn holds(net: &IpNet, address: IpAddr) -> bool {
+    net.contains(&address.to_canonical())
+}
+
+/// All 4294967295 numbers were given to rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfIds;
+
+impl fmt::Display for OutOfIds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("expected a free rule id, found that all 4294967295 were given; `tcpops detach` starts anew")
+    }
+}
+
+impl core::error::Error for OutOfIds {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(name: &str, matcher: Matcher) -> Rule {
+        Rule { name: name.to_owned(), id: 0, policy: Policy::default(), matcher }
+    }
+
+    fn facts(local: &str, remote: &str) -> Facts {
+        Facts {
+            direction: Direction::Inbound,
+            family: Family::Inet,
+            origin: Origin::Handshake,
+            local: local.parse().unwrap(),
+            remote: remote.parse().unwrap(),
+            uid: 1000,
+            cgroups: vec![30, 20, 10],
+        }
+    }
+
+    #[test]
+    fn the_first_match_decides() {
+        let set = RuleSet {
+            rules: vec![
+                rule("ssh", Matcher { local_ports: vec![22..=22], ..Matcher::default() }),
+                rule("inbound", Matcher { directions: vec![Direction::Inbound], ..Matcher::default() }),
+                rule("rest", Matcher::default()),
+            ],
+        };
+        let name = |facts: &Facts| set.first_match(facts).map(|rule| rule.name.as_str());
+        assert_eq!(name(&facts("10.0.0.1:22", "192.0.2.7:40000")), Some("ssh"));
+        assert_eq!(name(&facts("10.0.0.1:23", "192.0.2.7:40000")), Some("inbound"));
+        let outbound = Facts { direction: Direction::Outbound, ..facts("10.0.0.1:40000", "192.0.2.7:22") };
+        assert_eq!(name(&outbound), Some("rest"));
+        assert_eq!(RuleSet::default().first_match(&outbound), None);
+    }
+
+    #[test]
+    fn every_condition_must_accept_and_one_value_is_enough() {
+        let matcher = Matcher {
+            remote: vec!["192.0.2.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+            uids: vec![0, 1000],
+            ..Matcher::default()
+        };
+        assert!(matcher.accepts(&facts("10.0.0.1:22", "192.0.2.7:40000")));
+        assert!(matcher.accepts(&facts("10.0.0.1:22", "[::ffff:192.0.2.7]:40000")));
+        assert!(!matcher.accepts(&facts("10.0.0.1:22", "192.0.3.7:40000")));
+        assert!(!matcher.accepts(&Facts { uid: 1, ..facts("10.0.0.1:22", "192.0.2.7:40000") }));
+    }
+
+    #[test]
+    fn an_ipv6_network_holds_no_ipv4_address() {
+        let matcher = Matcher { remote: vec!["::/0".parse().unwrap()], ..Matcher::default() };
+        assert!(matcher.accepts(&facts("[::1]:22", "[2001:db8::1]:40000")));
+        assert!(!matcher.accepts(&facts("10.0.0.1:22", "192.0.2.7:40000")));
+        assert!(!matcher.accepts(&facts("10.0.0.1:22", "[::ffff:192.0.2.7]:40000")));
+    }
+
+    #[test]
+    fn a_cgroup_holds_those_below_it() {
+        let names = |id| Matcher { cgroups: vec![Cgroup { id, ancestors: vec![10] }], ..Matcher::default() };
+        let facts = facts("10.0.0.1:22", "192.0.2.7:40000");
+        assert!(names(30).accepts(&facts));
+        assert!(names(20).accepts(&facts));
+        assert!(!names(40).accepts(&facts));
+        assert!(!names(30).accepts(&Facts { cgroups: vec![], ..facts }));
+    }
+
+    #[test]
+    fn a_name_keeps_its_id() {
+        let mut set = RuleSet { rules: ["c", "a", "d"].map(|name| rule(name, Matcher::default())).to_vec() };
+        let previous = [("a", 1), ("b", 2), ("d", 4)].map(|(name, id)| (name.to_owned(), id));
+        assert_eq!(set.assign_ids(&previous, 7), Ok(8));
+        assert_eq!(set.rules.iter().map(|rule| rule.id).collect::<Vec<_>>(), [8, 1, 4]);
+
+        assert_eq!(set.assign_ids(&[], u32::MAX - 2), Err(OutOfIds));
+        assert_eq!(set.rules.iter().map(|rule| rule.id).collect::<Vec<_>>(), [8, 1, 4]);
+        assert_eq!(set.assign_ids(&previous, u32::MAX - 1), Ok(u32::MAX));
+    }
+}

@@ -1,0 +1,37 @@
+//! A connection for unit tests.
+
+use tcpops_common::conn::{Connection, Direction, Family, Origin, from_ip};
+use tcpops_common::policy::{Outcome, Policy, SocketOptions, Source, TcpOption};
+use tcpops_common::state::TcpState;
+
+/// An established outbound connection, 10.0.0.1:40000 to 192.0.2.7:5060, of uid 1000, under no policy.
+pub(crate) fn connection() -> Connection {
+    Connection {
+        local_addr: from_ip([10, 0, 0, 1].into()),
+        remote_addr: from_ip([192, 0, 2, 7].into()),
+        local_port: 40_000,
+        remote_port: 5060,
+        uid: 1000,
+        netns_cookie: 1,
+        cgroup_id: 1,
+        opened_boot_ns: 100,
+        established_boot_ns: 200,
+        state_since_boot_ns: 200,
+        state: TcpState::Established,
+        direction: Direction::Outbound,
+        origin: Origin::Handshake,
+        family: Family::Inet,
+        rule: 0,
+        policy: Policy::NONE,
+        original: SocketOptions::NONE,
+        in_force: SocketOptions::NONE,
+        applied_boot_ns: 0,
+        touched: 0,
+        options_source: Source::None,
+        lifetime_source: Source::None,
+        outcome: Outcome::Untouched,
+        errno: 0,
+        refused: TcpOption::None,
+        pad: 0,
+    }
+}

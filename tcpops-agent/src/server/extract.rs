@@ -1,0 +1,117 @@
+//! Reading requests, so that whatever is wrong with one is answered with a problem.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
+
+use crate::api::problem::{self, Code, Problem};
+use crate::daemon::Origin;
+
+/// The answer to a request that failed.
+#[derive(Debug)]
+pub(super) struct Failure(pub(super) Box<Problem>);
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self(Box::new(problem))
+    }
+}
+
+impl Failure {
+    pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Problem::new(code, detail).into()
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self.0)).into_response();
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE));
+        response
+    }
+}
+
+/// A body of JSON.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let Json(value) = Json::<T>::from_request(request, state).await.map_err(|rejection| {
+            let code = match (&rejection, rejection.status()) {
+                (JsonRejection::MissingJsonContentType(_), _) => Code::UnsupportedMediaType,
+                (_, StatusCode::PAYLOAD_TOO_LARGE) => Code::TooLarge,
+                _ => Code::InvalidRequest,
+            };
+            Failure::new(code, rejection.body_text())
+        })?;
+        Ok(Self(value))
+    }
+}
+
+/// A body of JSON as it came, for what reads it with the place of every error.
+pub(super) struct JsonText(pub(super) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for JsonText {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let declared = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        if !declared.is_some_and(|value| value.starts_with("application/json")) {
+            return Err(Failure::new(Code::UnsupportedMediaType, "expected `Content-Type: application/json`"));
+        }
+        let text = Bytes::from_request(request, state).await.map_err(|rejection| {
+            let too_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
+            Failure::new(if too_large { Code::TooLarge } else { Code::InvalidRequest }, rejection.body_text())
+        })?;
+        Ok(Self(text))
+    }
+}
+
+/// The parameters behind the question mark.
+pub(super) struct Params<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Params<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let Query(value) = Query::<T>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection: QueryRejection| Failure::new(Code::InvalidRequest, rejection.body_text()))?;
+        Ok(Self(value))
+    }
+}
+
+/// The `{id}` of a path.
+pub(super) struct Id(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let Path(id) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection: PathRejection| Failure::new(Code::InvalidRequest, rejection.body_text()))?;
+        Ok(Self(id))
+    }
+}
+
+/// Where the request comes from; each carries it.
+pub(super) struct By(pub(super) Origin);
+
+impl<S: Send + Sync> FromRequestParts<S> for By {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Failure> {
+        let origin = parts.extensions.get::<Origin>().cloned();
+        origin.map(Self).ok_or_else(|| Failure::new(Code::Internal, "a request without an origin"))
+    }
+}

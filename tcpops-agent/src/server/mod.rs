@@ -1,0 +1,171 @@
+//! The unix socket: HTTP/1.1 with JSON, every error a problem, and no client able to hold up another.
+
+mod extract;
+mod openapi;
+mod routes;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::daemon::{Handle, Origin, group_id};
+
+pub use openapi::document;
+
+/// Connections served at a time; others wait in the backlog of the socket.
+const MAX_CLIENTS: usize = 256;
+/// How long a client may take to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much of a request's head is read.
+const MAX_HEAD: usize = 64 * 1024;
+/// How long requests under way may take to end when the agent stops.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The socket, bound and not yet served.
+#[derive(Debug)]
+pub struct Listener {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Listener {
+    /// Binds the socket: 0660, of the group `tcpops` where there is one. A socket that nobody serves is replaced.
+    ///
+    /// # Errors
+    /// Where another agent serves it, or something else is at the path.
+    pub fn bind(path: &Path) -> anyhow::Result<Self> {
+        let shown = path.display();
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)
+                .map_err(|error| anyhow::anyhow!("cannot make the directory of the socket {shown}: {error}"))?;
+        }
+        match fs::symlink_metadata(path) {
+            Ok(metadata) if !metadata.file_type().is_socket() => {
+                anyhow::bail!("{shown} is there and not a socket; expected a free path for the agent's socket")
+            }
+            Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+                anyhow::bail!(
+                    "the socket {shown} is in use by another agent; stop it, or give this one other --socket and --pins"
+                )
+            }
+            Ok(_) => fs::remove_file(path).map_err(|error| anyhow::anyhow!("cannot replace {shown}: {error}"))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => anyhow::bail!("cannot look at {shown}: {error}"),
+        }
+        let listener = UnixListener::bind(path).map_err(|error| anyhow::anyhow!("cannot bind {shown}: {error}"))?;
+        let listener = Self { listener, path: path.to_path_buf() };
+        if let Some(gid) = group_id() {
+            chown(path, None, Some(gid))
+                .map_err(|error| anyhow::anyhow!("cannot give {shown} to the group tcpops: {error}"))?;
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(0o660))
+            .map_err(|error| anyhow::anyhow!("cannot set the mode of {shown}: {error}"))?;
+        Ok(listener)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(socket = %self.path.display(), %error, "cannot remove the socket");
+        }
+    }
+}
+
+/// Serves the socket until it is told to stop.
+pub struct Server {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Server {
+    /// Starts to serve. Within a tokio runtime.
+    pub fn start(listener: Listener, handle: Handle) -> Self {
+        let server = Self { stop: CancellationToken::new(), tasks: TaskTracker::new() };
+        let tasks = server.tasks.clone();
+        let stop = server.stop.clone();
+        let router = routes::router(handle);
+        server.tasks.spawn(async move {
+            let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
+            loop {
+                let stream = tokio::select! {
+                    () = stop.cancelled() => return,
+                    accepted = accept(&listener, &clients) => accepted,
+                };
+                if let Some((stream, permit)) = stream {
+                    let serving = serve(stream, router.clone(), stop.clone());
+                    tasks.spawn(async move {
+                        serving.await;
+                        drop(permit);
+                    });
+                }
+            }
+        });
+        server
+    }
+
+    /// Takes no more requests, and gives those under way a little time to end.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(GRACE, self.tasks.wait()).await.is_err() {
+            tracing::warn!("requests that did not end in time are cut off");
+        }
+    }
+}
+
+async fn accept(
+    listener: &Listener,
+    clients: &Arc<Semaphore>,
+) -> Option<(UnixStream, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = Arc::clone(clients).acquire_owned().await.ok()?;
+    match listener.listener.accept().await {
+        Ok((stream, _address)) => Some((stream, permit)),
+        Err(error) => {
+            tracing::warn!(%error, "cannot accept a client");
+            // Out of descriptors, say; others may end meanwhile.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            None
+        }
+    }
+}
+
+async fn serve(stream: UnixStream, router: Router, stop: CancellationToken) {
+    let origin = match Origin::of(&stream) {
+        Ok(origin) => origin,
+        Err(error) => {
+            tracing::warn!(%error, "cannot tell who a client is");
+            return;
+        }
+    };
+    let service = service_fn(move |request| routes::answer(router.clone(), origin.clone(), request));
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a client went away, or sent what is not HTTP");
+    }
+}

@@ -1,0 +1,352 @@
+//! The requests, one function each.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::{Body as HttpBody, Bytes};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, ETAG, IF_MATCH};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use http_body_util::channel::Channel;
+use hyper::body::Incoming;
+use serde::Deserialize;
+use tower::ServiceExt as _;
+
+use super::extract::{Body, By, Failure, Id, JsonText, Params};
+use super::openapi;
+use crate::api::batch::{BatchAction, BatchChange, BatchRequest, BatchResponse, BatchResult};
+use crate::api::connections::{Closed, ConnectionDetail, ConnectionList, ConnectionState, ListQuery};
+use crate::api::detach::Detached;
+use crate::api::keepalive::{KeepaliveRequest, KeepaliveResult};
+use crate::api::lifetime::{LifetimeRequest, LifetimeResult};
+use crate::api::problem::{Code, Problem};
+use crate::api::rules::RuleDocument;
+use crate::api::rules_result::RulesResult;
+use crate::api::status::Status;
+use crate::convert::connections::{keepalive_change, lifetime_change, lifetime_in_force, options};
+use crate::daemon::{Handle, Origin, clocks};
+use crate::model::filter::Filter;
+use crate::model::policies::Change;
+
+/// The largest body that is read.
+const MAX_BODY: usize = 4 * 1024 * 1024;
+/// The most changes in one batch.
+const MAX_CHANGES: usize = 10_000;
+/// How many connections a page of the list has.
+const PAGE: u32 = 1000;
+/// How many it can have.
+const MAX_PAGE: u32 = 10_000;
+/// How long a request may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Batches of an NDJSON answer that wait for a slow reader; then the reading of the map waits too.
+const STREAM_QUEUE: usize = 4;
+const NDJSON: &str = "application/x-ndjson";
+
+type Answer<T> = Result<Json<T>, Failure>;
+
+/// The routes.
+pub(super) fn router(handle: Handle) -> Router {
+    Router::new()
+        .route("/v1/connections", get(list))
+        .route("/v1/connections/{id}", get(show).delete(close))
+        .route("/v1/connections/{id}/state", get(state))
+        .route("/v1/connections/{id}/keepalive", put(keepalive_enable).delete(keepalive_disable))
+        .route("/v1/connections/{id}/lifetime", put(lifetime_set).delete(lifetime_clear))
+        .route("/v1/policies:batch", post(batch))
+        .route("/v1/rules", get(rules).put(replace_rules))
+        .route("/v1/status", get(status))
+        .route("/v1/detach", post(detach))
+        .route("/v1/openapi.json", get(openapi))
+        .route("/healthz", get(health))
+        .route("/readyz", get(health))
+        .fallback(async || Failure::new(Code::NotFound, "expected a path of /v1/openapi.json"))
+        .method_not_allowed_fallback(async || {
+            Failure::new(Code::MethodNotAllowed, "expected a method that /v1/openapi.json names for this path")
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(handle)
+}
+
+/// Answers one request.
+pub(super) async fn answer(
+    router: Router,
+    origin: Origin,
+    request: hyper::Request<Incoming>,
+) -> Result<Response, Infallible> {
+    let mut request: Request = request.map(HttpBody::new);
+    request.extensions_mut().insert(origin);
+    match tokio::time::timeout(TIMEOUT, router.oneshot(request)).await {
+        Ok(response) => response,
+        Err(_elapsed) => {
+            let detail = format!("no answer within {} seconds", TIMEOUT.as_secs());
+            Ok(Failure::new(Code::Timeout, detail).into_response())
+        }
+    }
+}
+
+/// Every connection and listener that the filters take; with `Accept: application/x-ndjson` all of them, one a line.
+#[utoipa::path(get, path = "/v1/connections", params(ListQuery),
+    responses((status = 200, body = ConnectionList), (status = "default", body = Problem)))]
+pub(super) async fn list(
+    State(handle): State<Handle>,
+    By(origin): By,
+    headers: HeaderMap,
+    Params(query): Params<ListQuery>,
+) -> Result<Response, Failure> {
+    let filter = handle.filter(&query, &origin)?;
+    if headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(NDJSON.as_bytes())) {
+        if query.limit.is_some() || query.cursor.is_some() {
+            return Err(Failure::new(Code::InvalidRequest, "NDJSON answers with all: expected no limit and no cursor"));
+        }
+        return Ok(stream(handle, filter));
+    }
+    let limit = query.limit.unwrap_or(PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(Failure::new(Code::InvalidRequest, format!("limit: expected 1 to {MAX_PAGE}, found {limit}")));
+    }
+    Ok(Json(handle.list(filter, limit as usize).await?).into_response())
+}
+
+fn stream(handle: Handle, filter: Filter) -> Response {
+    let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(STREAM_QUEUE);
+    let runtime = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || {
+        let result = handle.stream(&filter, |connections| {
+            let mut lines = Vec::with_capacity(connections.len() * 512);
+            for connection in &connections {
+                if serde_json::to_writer(&mut lines, connection).is_err() {
+                    return false;
+                }
+                lines.push(b'\n');
+            }
+            runtime.block_on(sender.send_data(lines.into())).is_ok()
+        });
+        if let Err(problem) = result {
+            sender.abort(std::io::Error::other(problem.detail));
+        }
+    });
+    ([(CONTENT_TYPE, HeaderValue::from_static(NDJSON))], HttpBody::new(body)).into_response()
+}
+
+/// Everything known of one connection.
+#[utoipa::path(get, path = "/v1/connections/{id}", params(("id" = String, Path)),
+    responses((status = 200, body = ConnectionDetail), (status = "default", body = Problem)))]
+pub(super) async fn show(State(handle): State<Handle>, By(origin): By, Id(id): Id) -> Answer<ConnectionDetail> {
+    Ok(Json(handle.connection(&id, &origin).await?))
+}
+
+/// The state of one connection; an id that leads to none is code -1.
+#[utoipa::path(get, path = "/v1/connections/{id}/state", params(("id" = String, Path)),
+    responses((status = 200, body = ConnectionState), (status = "default", body = Problem)))]
+pub(super) async fn state(State(handle): State<Handle>, By(origin): By, Id(id): Id) -> Answer<ConnectionState> {
+    Ok(Json(handle.state(&id, &origin).await?))
+}
+
+/// Closes the connection: its program gets ECONNABORTED, its peer a reset.
+#[utoipa::path(delete, path = "/v1/connections/{id}", params(("id" = String, Path)),
+    responses((status = 200, body = Closed), (status = "default", body = Problem)))]
+pub(super) async fn close(State(handle): State<Handle>, By(origin): By, Id(id): Id) -> Answer<Closed> {
+    Ok(Json(Closed { conid: handle.close(&id, &origin).await? }))
+}
+
+/// Turns keepalive on.
+#[utoipa::path(put, path = "/v1/connections/{id}/keepalive", params(("id" = String, Path)),
+    request_body = KeepaliveRequest,
+    responses((status = 200, body = KeepaliveResult), (status = "default", body = Problem)))]
+pub(super) async fn keepalive_enable(
+    State(handle): State<Handle>,
+    By(origin): By,
+    Id(id): Id,
+    Body(request): Body<KeepaliveRequest>,
+) -> Answer<KeepaliveResult> {
+    keepalive(&handle, &id, keepalive_change(&request), &origin).await
+}
+
+/// Turns keepalive off.
+#[utoipa::path(delete, path = "/v1/connections/{id}/keepalive", params(("id" = String, Path)),
+    responses((status = 200, body = KeepaliveResult), (status = "default", body = Problem)))]
+pub(super) async fn keepalive_disable(
+    State(handle): State<Handle>,
+    By(origin): By,
+    Id(id): Id,
+) -> Answer<KeepaliveResult> {
+    keepalive(&handle, &id, Change::KeepaliveDisable, &origin).await
+}
+
+async fn keepalive(handle: &Handle, id: &str, change: Change, origin: &Origin) -> Answer<KeepaliveResult> {
+    let (conid, connection) = handle.push(id, change, origin).await?;
+    Ok(Json(KeepaliveResult { conid, options: options(&connection.in_force) }))
+}
+
+/// Sets the lifetimes of the connection, instead of those in force.
+#[utoipa::path(put, path = "/v1/connections/{id}/lifetime", params(("id" = String, Path)),
+    request_body = LifetimeRequest,
+    responses((status = 200, body = LifetimeResult), (status = "default", body = Problem)))]
+pub(super) async fn lifetime_set(
+    State(handle): State<Handle>,
+    By(origin): By,
+    Id(id): Id,
+    Body(request): Body<LifetimeRequest>,
+) -> Answer<LifetimeResult> {
+    lifetime(&handle, &id, limits(&request)?, &origin).await
+}
+
+/// Takes the lifetimes off the connection, a rule's too.
+#[utoipa::path(delete, path = "/v1/connections/{id}/lifetime", params(("id" = String, Path)),
+    responses((status = 200, body = LifetimeResult), (status = "default", body = Problem)))]
+pub(super) async fn lifetime_clear(State(handle): State<Handle>, By(origin): By, Id(id): Id) -> Answer<LifetimeResult> {
+    lifetime(&handle, &id, Change::LifetimeClear, &origin).await
+}
+
+fn limits(request: &LifetimeRequest) -> Result<Change, Failure> {
+    lifetime_change(request, clocks()).map_err(|detail| Failure::new(Code::InvalidRequest, detail))
+}
+
+async fn lifetime(handle: &Handle, id: &str, change: Change, origin: &Origin) -> Answer<LifetimeResult> {
+    let (conid, connection) = handle.push(id, change, origin).await?;
+    Ok(Json(LifetimeResult { conid, lifetime: lifetime_in_force(&connection.policy, clocks()) }))
+}
+
+/// Makes many changes, with one walk over the sockets, and answers with a result for each.
+#[utoipa::path(post, path = "/v1/policies:batch", request_body = BatchRequest,
+    responses((status = 200, body = BatchResponse), (status = "default", body = Problem)))]
+pub(super) async fn batch(
+    State(handle): State<Handle>,
+    By(origin): By,
+    Body(request): Body<BatchRequest>,
+) -> Answer<BatchResponse> {
+    let count = request.changes.len();
+    if count > MAX_CHANGES {
+        let detail = format!("changes: expected at most {MAX_CHANGES}, found {count}");
+        return Err(Failure::new(Code::InvalidRequest, detail));
+    }
+    let mut results: Vec<Option<BatchResult>> = vec![None; count];
+    let mut pushes = Vec::new();
+    let mut positions = Vec::new();
+    for (position, change) in request.changes.iter().enumerate() {
+        match pushed(change) {
+            Ok(Some(pushed)) => {
+                pushes.push((change.id.clone(), pushed));
+                positions.push(position);
+            }
+            Ok(None) => {
+                let closed = handle.close(&change.id, &origin).await;
+                results[position] = Some(result(change, closed.map(|conid| (conid, None, None))));
+            }
+            Err(Failure(problem)) => results[position] = Some(result(change, Err(*problem))),
+        }
+    }
+    for (position, pushed) in positions.into_iter().zip(handle.push_all(pushes, &origin).await) {
+        let change = &request.changes[position];
+        let in_force = pushed.map(|(conid, connection)| match change.action {
+            BatchAction::KeepaliveEnable | BatchAction::KeepaliveDisable => {
+                (conid, Some(options(&connection.in_force)), None)
+            }
+            _ => (conid, None, Some(lifetime_in_force(&connection.policy, clocks()))),
+        });
+        results[position] = Some(result(change, in_force));
+    }
+    let results: Vec<BatchResult> = results.into_iter().flatten().collect();
+    let failed = results.iter().filter(|result| result.problem.is_some()).count();
+    Ok(Json(BatchResponse { done: count - failed, failed, results }))
+}
+
+/// What a change of a batch pushes; `None` if it closes.
+fn pushed(change: &BatchChange) -> Result<Option<Change>, Failure> {
+    let expected = |detail: &str| Failure::new(Code::InvalidRequest, detail);
+    match (change.action, &change.keepalive, &change.lifetime) {
+        (BatchAction::KeepaliveEnable, Some(request), None) => Ok(Some(keepalive_change(request))),
+        (BatchAction::LifetimeSet, None, Some(request)) => limits(request).map(Some),
+        (BatchAction::KeepaliveDisable, None, None) => Ok(Some(Change::KeepaliveDisable)),
+        (BatchAction::LifetimeClear, None, None) => Ok(Some(Change::LifetimeClear)),
+        (BatchAction::Close, None, None) => Ok(None),
+        (BatchAction::KeepaliveEnable, ..) => Err(expected("keepalive_enable: expected keepalive, and no lifetime")),
+        (BatchAction::LifetimeSet, ..) => Err(expected("lifetime_set: expected lifetime, and no keepalive")),
+        _ => Err(expected("expected neither keepalive nor lifetime with this action")),
+    }
+}
+
+type InForce = (u64, Option<crate::api::keepalive::SocketOptions>, Option<crate::api::lifetime::Lifetime>);
+
+fn result(change: &BatchChange, outcome: Result<InForce, Problem>) -> BatchResult {
+    let id = change.id.clone();
+    match outcome {
+        Ok((conid, options, lifetime)) => BatchResult { id, conid: Some(conid), options, lifetime, problem: None },
+        Err(problem) => BatchResult { id, conid: None, options: None, lifetime: None, problem: Some(problem) },
+    }
+}
+
+/// The rules in force, in order; the ETag is their generation.
+#[utoipa::path(get, path = "/v1/rules",
+    responses((status = 200, body = RuleDocument), (status = "default", body = Problem)))]
+pub(super) async fn rules(State(handle): State<Handle>) -> Result<Response, Failure> {
+    let (document, generation) = handle.rules().await?;
+    Ok(([(ETAG, format!("\"{generation}\""))], Json(document)).into_response())
+}
+
+/// Whether to replace the rules, or to say only whether they could be.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RulesQuery {
+    /// True: nothing is changed.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Puts other rules in force, all of them at once.
+#[utoipa::path(put, path = "/v1/rules", params(RulesQuery), request_body = RuleDocument,
+    responses((status = 200, body = RulesResult), (status = "default", body = Problem)))]
+pub(super) async fn replace_rules(
+    State(handle): State<Handle>,
+    By(origin): By,
+    Params(query): Params<RulesQuery>,
+    headers: HeaderMap,
+    JsonText(body): JsonText,
+) -> Result<Response, Failure> {
+    privileged(&origin)?;
+    let if_generation = headers.get(IF_MATCH).map(generation).transpose()?;
+    let result = handle.replace_rules(body.into(), if_generation, query.dry_run).await?;
+    Ok(([(ETAG, format!("\"{}\"", result.generation))], Json(result)).into_response())
+}
+
+fn generation(value: &HeaderValue) -> Result<u64, Failure> {
+    let number = value.to_str().ok().and_then(|text| text.strip_prefix('"')?.strip_suffix('"')?.parse().ok());
+    number
+        .ok_or_else(|| Failure::new(Code::InvalidRequest, "If-Match: expected an ETag of GET /v1/rules such as \"3\""))
+}
+
+/// How the agent fares.
+#[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status), (status = "default", body = Problem)))]
+pub(super) async fn status(State(handle): State<Handle>) -> Answer<Status> {
+    Ok(Json(handle.status().await?))
+}
+
+/// Gives every socket back the options that its program had, takes everything out of the kernel, and ends the agent.
+#[utoipa::path(post, path = "/v1/detach", responses((status = 200, body = Detached), (status = "default", body = Problem)))]
+pub(super) async fn detach(State(handle): State<Handle>, By(origin): By) -> Answer<Detached> {
+    privileged(&origin)?;
+    Ok(Json(handle.detach().await?))
+}
+
+/// This API.
+pub(super) async fn openapi() -> Json<utoipa::openapi::OpenApi> {
+    Json(openapi::document())
+}
+
+/// The agent serves requests only once it is ready.
+#[utoipa::path(get, path = "/readyz", responses((status = 200)))]
+pub(super) async fn health() -> Json<serde_json::Value> {
+    Json(serde_json::json!({ "ready": true }))
+}
+
+fn privileged(origin: &Origin) -> Result<(), Failure> {
+    if origin.caller.privileged {
+        return Ok(());
+    }
+    let detail = format!("uid {} may not do this: expected root, or a member of the group tcpops", origin.caller.uid);
+    Err(Failure::new(Code::Forbidden, detail))
+}

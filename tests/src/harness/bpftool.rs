@@ -1,0 +1,70 @@
+//! What people see of the maps: `bpftool map dump pinned`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::command::stdout_of;
+use super::require;
+
+/// Runs `bpftool -j`.
+pub(crate) fn json(arguments: &[&str]) -> Value {
+    let text = stdout_of(Command::new(require::tool("bpftool")).arg("-j").args(arguments));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("bpftool {arguments:?}: {error}: {text}"))
+}
+
+/// The entries of a pinned map, key and value, with the names that its BTF gives.
+pub(crate) fn dump(map: &Path) -> Vec<(Value, Value)> {
+    let all = json(&["map", "dump", "pinned", map.to_str().expect("the path is text")]);
+    let entries = all.as_array().unwrap_or_else(|| panic!("expected a list of entries, found {all}"));
+    let formatted = |entry: &Value| {
+        let names = entry.get("formatted").unwrap_or_else(|| panic!("no BTF names in {entry}"));
+        (names["key"].clone(), names["value"].clone())
+    };
+    entries.iter().map(formatted).collect()
+}
+
+/// `CONNECTIONS` below the directory of the pins, by conid: the cookie and the entry.
+pub(crate) fn connections(pins: &Path) -> BTreeMap<u64, (u64, Value)> {
+    let entries = dump(&pins.join("v1/CONNECTIONS")).into_iter().map(|(key, value)| {
+        let number = |field: &str| key[field].as_u64().unwrap_or_else(|| panic!("no {field} in {key}"));
+        (number("conid"), (number("cookie"), value))
+    });
+    entries.collect()
+}
+
+/// `CONIDS`: from conid to cookie.
+pub(crate) fn conids(pins: &Path) -> BTreeMap<u64, u64> {
+    let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("expected a number, found {value}"));
+    dump(&pins.join("v1/CONIDS")).iter().map(|(key, value)| (number(key), number(value))).collect()
+}
+
+/// `OVERRIDES`, by conid.
+pub(crate) fn overrides(pins: &Path) -> BTreeMap<u64, Value> {
+    let entries = dump(&pins.join("v1/OVERRIDES")).into_iter();
+    entries.map(|(key, value)| (key["conid"].as_u64().expect("keys have a conid"), value)).collect()
+}
+
+/// The sockops programs attached to a cgroup.
+pub(crate) fn attached(cgroup: &Path) -> Vec<Value> {
+    let text = stdout_of(Command::new(require::tool("bpftool")).args(["-j", "cgroup", "show"]).arg(cgroup));
+    // bpftool prints nothing at all where there is no program.
+    if text.trim().is_empty() {
+        return Vec::new();
+    }
+    let all: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("bpftool cgroup show: {error}: {text}"));
+    let programs = all.as_array().expect("programs are a list");
+    programs
+        .iter()
+        .filter(|program| program["attach_type"] == "sock_ops" || program["attach_type"] == "cgroup_sock_ops")
+        .cloned()
+        .collect()
+}
+
+/// The links attached to the cgroup with the number `id`.
+pub(crate) fn links(id: u64) -> usize {
+    let all = json(&["link", "list"]);
+    all.as_array().map_or(0, |links| links.iter().filter(|link| link["cgroup_id"] == id).count())
+}

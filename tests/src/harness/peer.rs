@@ -1,0 +1,260 @@
+//! Programs with TCP connections, which know nothing of tcpops.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::cgroup::Cgroup;
+use super::command::{Log, Running};
+use super::http::Response;
+use super::netns::NetNs;
+use super::options::{Options, options_of};
+use super::require;
+
+const PROGRAM: &str = include_str!("peer.py");
+/// Longer than the program itself waits for anything.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(40);
+
+/// `IPPROTO_MPTCP`.
+pub(crate) const MPTCP: i32 = 262;
+/// `SOL_SOCKET` and `SO_KEEPALIVE`.
+pub(crate) const KEEPALIVE: [i32; 2] = [1, 9];
+/// `IPPROTO_TCP` and `TCP_KEEPIDLE`.
+pub(crate) const KEEPIDLE: [i32; 2] = [6, 4];
+/// `IPPROTO_TCP` and `TCP_USER_TIMEOUT`.
+pub(crate) const USER_TIMEOUT: [i32; 2] = [6, 18];
+
+/// A python program that makes and uses sockets as it is told; killed with this value.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    running: Running,
+    stdin: ChildStdin,
+    answers: Receiver<String>,
+    log: Log,
+}
+
+/// A socket of a [`Peer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sock {
+    name: u64,
+    /// The descriptor, in the program.
+    pub(crate) fd: i32,
+    /// `SO_COOKIE`.
+    pub(crate) cookie: u64,
+    /// `SO_NETNS_COOKIE`.
+    pub(crate) netns_cookie: u64,
+    /// Its own end.
+    pub(crate) local: SocketAddr,
+    /// The other end, where it is connected.
+    pub(crate) remote: Option<SocketAddr>,
+}
+
+/// What a call failed with, such as `ECONNRESET`.
+pub(crate) type Errno = String;
+
+impl Peer {
+    /// Starts it in a namespace; where `cgroup` is given in that, and under `uid`.
+    pub(crate) fn start(namespace: &NetNs, cgroup: Option<&Cgroup>, uid: u32) -> Self {
+        let python = require::tool("python3");
+        let mut command = if uid == 0 {
+            in_cgroup(cgroup, &python)
+        } else {
+            let mut command = in_cgroup(cgroup, &require::tool("setpriv"));
+            command.args([format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".to_owned()]);
+            command.arg(&python);
+            command
+        };
+        command.args(["-I", "-S", "-c", PROGRAM]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = namespace.spawn(&mut command);
+        let log = Log::default();
+        log.collect(child.stderr.take().expect("it is piped"));
+        let stdout = child.stdout.take().expect("it is piped");
+        let stdin = child.stdin.take().expect("it is piped");
+        let (sender, answers) = channel();
+        thread::spawn(move || {
+            // Ends with the program, or when nobody listens any more.
+            let _ended = BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| sender.send(line));
+        });
+        let mut peer = Self { running: Running(child), stdin, answers, log };
+        // It says an empty object when it has begun.
+        peer.answer(&Value::Null);
+        peer
+    }
+
+    fn answer(&mut self, request: &Value) -> Value {
+        let answer = self.answers.recv_timeout(ANSWERS_WITHIN);
+        let answer = answer.unwrap_or_else(|_ended| panic!("no answer to {request}; it said: {}", self.log.text()));
+        serde_json::from_str(&answer).expect("it answers in JSON")
+    }
+
+    fn ask(&mut self, request: &Value) -> Result<Value, Errno> {
+        writeln!(self.stdin, "{request}").unwrap_or_else(|_ended| panic!("it said: {}", self.log.text()));
+        let answer = self.answer(request);
+        match answer.get("error") {
+            Some(errno) => Err(errno.as_str().expect("errors have names").to_owned()),
+            None => Ok(answer),
+        }
+    }
+
+    fn done(&mut self, request: &Value) -> Value {
+        self.ask(request).unwrap_or_else(|errno| panic!("{request}: {errno}"))
+    }
+
+    /// Its pid.
+    pub(crate) fn pid(&self) -> u32 {
+        self.running.0.id()
+    }
+
+    /// Listens on a free port of `host`.
+    pub(crate) fn listen(&mut self, host: &str) -> Sock {
+        self.listen_with(&json!({ "host": host }))
+    }
+
+    /// Listens: `host`, `port`, `dual` (IPv4 too), `protocol`, `options` (level, option, value).
+    pub(crate) fn listen_with(&mut self, how: &Value) -> Sock {
+        Sock::new(&self.done(&with("listen", how)))
+    }
+
+    /// Connects, and waits until it is connected.
+    pub(crate) fn connect(&mut self, to: SocketAddr) -> Sock {
+        self.connect_with(to, &json!({})).unwrap_or_else(|errno| panic!("cannot connect to {to}: {errno}"))
+    }
+
+    /// Connects: `bind`, `wait`, `protocol`, `options`, `data` (sent with the SYN).
+    pub(crate) fn connect_with(&mut self, to: SocketAddr, how: &Value) -> Result<Sock, Errno> {
+        let mut request = with("connect", how);
+        request["host"] = json!(to.ip());
+        request["port"] = json!(to.port());
+        self.ask(&request).map(|answer| Sock::new(&answer))
+    }
+
+    /// Begins to connect.
+    pub(crate) fn begin_connect(&mut self, to: SocketAddr) -> Sock {
+        self.connect_with(to, &json!({ "wait": false })).unwrap_or_else(|errno| panic!("cannot begin: {errno}"))
+    }
+
+    /// Waits for the end of what [`begin_connect`](Self::begin_connect) began.
+    pub(crate) fn connected(&mut self, sock: Sock) -> Result<Sock, Errno> {
+        self.ask(&json!({ "do": "connected", "name": sock.name })).map(|answer| Sock::new(&answer))
+    }
+
+    /// Accepts a connection.
+    pub(crate) fn accept(&mut self, listener: Sock) -> Sock {
+        Sock::new(&self.done(&json!({ "do": "accept", "name": listener.name })))
+    }
+
+    /// Disconnects the descriptor and connects it again.
+    pub(crate) fn reconnect(&mut self, sock: Sock, to: SocketAddr) -> Sock {
+        let request = json!({ "do": "reconnect", "name": sock.name, "host": to.ip(), "port": to.port() });
+        Sock::new(&self.done(&request))
+    }
+
+    /// Disconnects the descriptor.
+    pub(crate) fn disconnect(&mut self, sock: Sock) {
+        self.done(&json!({ "do": "reconnect", "name": sock.name, "host": null, "port": null }));
+    }
+
+    /// Sends text.
+    pub(crate) fn send(&mut self, sock: Sock, text: &str) {
+        self.done(&json!({ "do": "send", "name": sock.name, "text": text }));
+    }
+
+    /// Receives what is there, or waits for something; empty at the end of the stream.
+    pub(crate) fn receive(&mut self, sock: Sock) -> Result<String, Errno> {
+        let answer = self.ask(&json!({ "do": "receive", "name": sock.name }))?;
+        Ok(answer["text"].as_str().expect("it is text").to_owned())
+    }
+
+    /// Whether nothing has come, not even an end: the connection is as it was.
+    pub(crate) fn is_quiet(&mut self, sock: Sock) -> bool {
+        self.ask(&json!({ "do": "receive", "name": sock.name, "timeout": 0.01 })) == Err("ETIMEDOUT".to_owned())
+    }
+
+    /// Ends the stream in this direction.
+    pub(crate) fn shutdown(&mut self, sock: Sock) {
+        self.done(&json!({ "do": "shutdown", "name": sock.name }));
+    }
+
+    /// Closes.
+    pub(crate) fn close(&mut self, sock: Sock) {
+        self.done(&json!({ "do": "close", "name": sock.name }));
+    }
+
+    /// Closes with a reset (`SO_LINGER` of 0).
+    pub(crate) fn reset(&mut self, sock: Sock) {
+        self.done(&json!({ "do": "reset", "name": sock.name }));
+    }
+
+    /// Sets an option.
+    pub(crate) fn set(&mut self, sock: Sock, [level, option]: [i32; 2], value: i32) {
+        let request =
+            json!({ "do": "setsockopt", "name": sock.name, "level": level, "option": option, "value": value });
+        self.done(&request);
+    }
+
+    /// The options that the kernel has for a socket, read from outside by a copy of its descriptor.
+    pub(crate) fn options(&self, sock: Sock) -> Options {
+        options_of(self.running.pid(), sock.fd)
+    }
+
+    /// Makes an HTTP request in this program's name.
+    pub(crate) fn http(&mut self, socket: &Path, method: &str, path: &str, body: Option<&Value>) -> Response {
+        let text = super::http::request_text(method, path, body);
+        let answer = self.done(&json!({ "do": "request", "path": socket, "text": text }));
+        Response::parse(answer["text"].as_str().expect("it is text").as_bytes())
+    }
+
+    /// Runs a program, as a child of this one, that inherits the descriptors of `socks`: its status and output.
+    pub(crate) fn run(&mut self, arguments: &[&str], socks: &[Sock]) -> (i64, String, String) {
+        let names: Vec<_> = socks.iter().map(|sock| sock.name).collect();
+        let answer = self.done(&json!({ "do": "run", "arguments": arguments, "names": names }));
+        let text = |field: &str| answer[field].as_str().expect("it is text").to_owned();
+        (answer["status"].as_i64().expect("it is a number"), text("stdout"), text("stderr"))
+    }
+}
+
+impl Sock {
+    fn new(answer: &Value) -> Self {
+        let number = |field: &str| answer[field].as_u64().unwrap_or_else(|| panic!("no {field} in {answer}"));
+        Self {
+            name: number("name"),
+            fd: i32::try_from(number("fd")).expect("descriptors are small"),
+            cookie: number("cookie"),
+            netns_cookie: number("netns_cookie"),
+            local: endpoint(&answer["local"]).expect("every socket has a local end"),
+            remote: endpoint(&answer["remote"]),
+        }
+    }
+
+    /// The other end of a socket that has one.
+    pub(crate) fn remote(&self) -> SocketAddr {
+        self.remote.expect("it is connected")
+    }
+
+    /// The id by cookie.
+    pub(crate) fn id(&self) -> String {
+        format!("cookie:{}", self.cookie)
+    }
+}
+
+fn endpoint(value: &Value) -> Option<SocketAddr> {
+    let address = value.get(0)?.as_str()?.parse().expect("addresses are numeric");
+    Some(SocketAddr::new(address, u16::try_from(value.get(1)?.as_u64()?).expect("ports have 16 bits")))
+}
+
+fn with(what: &str, how: &Value) -> Value {
+    let mut request = how.clone();
+    request["do"] = json!(what);
+    request
+}
+
+fn in_cgroup(cgroup: Option<&Cgroup>, program: &Path) -> Command {
+    cgroup.map_or_else(|| Command::new(program), |cgroup| cgroup.command(program))
+}

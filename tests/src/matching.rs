@@ -1,0 +1,161 @@
+//! Which rule a connection gets. Each rule here wants another TCP_KEEPIDLE, which tells them apart.
+
+use serde_json::json;
+
+use crate::harness::lab::Lab;
+use crate::harness::options::Options;
+use crate::harness::peer::{Peer, Sock};
+
+/// The TCP_KEEPIDLE that a rule gave, if any did.
+fn idle(program: &Peer, sock: Sock) -> Option<u64> {
+    let options = program.options(sock);
+    if options == Options::DEFAULT {
+        return None;
+    }
+    assert_eq!(options, Options::on(options.idle_s, 3, 2, 0));
+    Some(options.idle_s)
+}
+
+/// Rules in order: what each matches, and the TCP_KEEPIDLE that it sets.
+fn rules(rules: &[(&str, u64)]) -> String {
+    let rule = |(matches, idle_s): &(&str, u64)| {
+        format!(
+            "[[rule]]\nname = \"rule {idle_s}\"\nmatch = {{ {matches} }}\n\
+             keepalive = {{ idle = \"{idle_s}s\", count = 3, interval = \"2s\" }}\n"
+        )
+    };
+    rules.iter().map(rule).collect()
+}
+
+/// A connection of `program` from `bind` to `host` and `port`, and the socket of the other side.
+fn connect(program: &mut Peer, server: &mut Peer, bind: &str, host: &str, port: u16) -> (Sock, Sock) {
+    let listener = server.listen_with(&json!({ "host": host, "port": port }));
+    let sock = program.connect_with(listener.local, &json!({ "bind": bind })).expect("the server listens");
+    let far = server.accept(listener);
+    server.close(listener);
+    (sock, far)
+}
+
+#[test]
+fn the_first_rule_that_matches_wins() {
+    let lab = Lab::new();
+    let text = rules(&[("remote_port = 7001", 101), ("remote = \"127.0.0.0/8\"", 102), ("", 103)]);
+    let agent = lab.agent().rules(&text).start();
+    let (mut program, mut outsider) = (lab.program(), lab.outsider());
+    for (host, port, expected) in
+        [("127.0.0.1", 7001, 101), ("127.0.0.1", 7002, 102), ("::1", 7001, 101), ("::1", 7002, 103)]
+    {
+        let bind = if host == "::1" { "::1" } else { "127.0.0.1" };
+        let (sock, _far) = connect(&mut program, &mut outsider, bind, host, port);
+        assert_eq!(idle(&program, sock), Some(expected), "{host} {port}");
+        assert_eq!(agent.connection(&sock.id())["policy"]["rule"], format!("rule {expected}"));
+    }
+}
+
+#[test]
+fn by_direction() {
+    let lab = Lab::new();
+    let text = rules(&[("direction = \"inbound\"", 201), ("direction = \"outbound\"", 202)]);
+    let _agent = lab.agent().rules(&text).start();
+    let (mut server, mut client) = (lab.program(), lab.program());
+    let (sock, far) = connect(&mut client, &mut server, "127.0.0.1", "127.0.0.1", 7001);
+    assert_eq!(idle(&client, sock), Some(202));
+    assert_eq!(idle(&server, far), Some(201));
+}
+
+#[test]
+fn by_local_and_remote_network() {
+    let lab = Lab::new();
+    for address in ["fd88::1/128", "fd88:0:0:1::1/128", "fd99::1/128"] {
+        lab.ns.ip(&["address", "add", address, "dev", "lo", "nodad"]);
+    }
+    let text = rules(&[
+        ("local = \"127.0.5.0/24\"", 301),
+        ("remote = \"127.0.6.0/24\"", 302),
+        ("remote = \"127.0.7.7\"", 303),
+        ("local = \"fd88::/64\"", 304),
+        ("remote = \"fd88::/64\"", 305),
+        ("remote = \"fd99::1\"", 306),
+    ]);
+    let _agent = lab.agent().rules(&text).start();
+    let (mut program, mut outsider) = (lab.program(), lab.outsider());
+    for (bind, host, expected) in [
+        ("127.0.5.9", "127.0.0.1", Some(301)),
+        ("127.0.4.255", "127.0.0.1", None),
+        ("127.0.0.1", "127.0.6.255", Some(302)),
+        ("127.0.0.1", "127.0.7.7", Some(303)),
+        ("127.0.0.1", "127.0.7.8", None),
+        ("fd88::1", "::1", Some(304)),
+        ("::1", "fd88::1", Some(305)),
+        ("::1", "fd88:0:0:1::1", None),
+        ("::1", "fd99::1", Some(306)),
+        ("fd99::1", "::1", None),
+    ] {
+        let (sock, _far) = connect(&mut program, &mut outsider, bind, host, 7001);
+        assert_eq!(idle(&program, sock), expected, "from {bind} to {host}");
+    }
+}
+
+#[test]
+fn by_ports_and_ranges_of_ports() {
+    let lab = Lab::new();
+    let text = rules(&[("remote_port = \"7100-7199\"", 401), ("local_port = 7300, direction = \"inbound\"", 402)]);
+    let _agent = lab.agent().rules(&text).start();
+    let (mut server, mut client) = (lab.program(), lab.program());
+    for (port, outbound, inbound) in [
+        (7099, None, None),
+        (7100, Some(401), None),
+        (7199, Some(401), None),
+        (7200, None, None),
+        (7300, None, Some(402)),
+    ] {
+        let (sock, far) = connect(&mut client, &mut server, "127.0.0.1", "127.0.0.1", port);
+        assert_eq!((idle(&client, sock), idle(&server, far)), (outbound, inbound), "port {port}");
+    }
+}
+
+#[test]
+fn by_uid() {
+    let lab = Lab::new();
+    let _agent = lab.agent().rules(&rules(&[("uid = 65534", 501), ("uid = 0", 502)])).start();
+    let (mut nobody, mut root, mut daemon) = (lab.program_of(65534), lab.program(), lab.program_of(1));
+    let (sock, far) = connect(&mut nobody, &mut root, "127.0.0.1", "127.0.0.1", 7001);
+    assert_eq!((idle(&nobody, sock), idle(&root, far)), (Some(501), Some(502)));
+    let (sock, far) = connect(&mut daemon, &mut nobody, "127.0.0.1", "127.0.0.1", 7002);
+    assert_eq!((idle(&daemon, sock), idle(&nobody, far)), (None, Some(501)));
+}
+
+#[test]
+fn by_cgroup_and_everything_below_it() {
+    let lab = Lab::new();
+    let inner = lab.cgroup.child("inner");
+    let deeper = inner.child("deeper");
+    let beside = lab.cgroup.child("beside");
+    let text = rules(&[(&format!("cgroup = \"{}\"", inner.name()), 601)]);
+    let _agent = lab.agent().rules(&text).start();
+    let mut outsider = lab.outsider();
+    for (cgroup, expected) in [(&inner, Some(601)), (&deeper, Some(601)), (&beside, None), (&lab.cgroup, None)] {
+        let mut program = Peer::start(&lab.ns, Some(cgroup), 0);
+        let (sock, _far) = connect(&mut program, &mut outsider, "127.0.0.1", "127.0.0.1", 7001);
+        assert_eq!(idle(&program, sock), expected, "{}", cgroup.name());
+        // An accepted socket is in the cgroup of the socket that listened.
+        let (_far, sock) = connect(&mut outsider, &mut program, "127.0.0.1", "127.0.0.1", 7002);
+        assert_eq!(idle(&program, sock), expected, "{}", cgroup.name());
+    }
+}
+
+#[test]
+fn all_that_a_rule_asks_must_hold() {
+    let lab = Lab::new();
+    let text = rules(&[("remote = \"127.0.6.0/24\", remote_port = 7001, uid = 0, direction = \"outbound\"", 701)]);
+    let _agent = lab.agent().rules(&text).start();
+    let (mut root, mut nobody, mut outsider) = (lab.program(), lab.program_of(65534), lab.outsider());
+    let mut got = |program: &mut Peer, host: &str, port: u16| {
+        let (sock, _far) = connect(program, &mut outsider, "127.0.0.1", host, port);
+        idle(program, sock)
+    };
+    assert_eq!(got(&mut root, "127.0.6.1", 7001), Some(701));
+    assert_eq!(got(&mut root, "127.0.0.1", 7001), None);
+    assert_eq!(got(&mut root, "127.0.6.1", 7002), None);
+    assert_eq!(got(&mut nobody, "127.0.6.1", 7001), None);
+}

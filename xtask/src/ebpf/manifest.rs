@@ -1,0 +1,82 @@
+//! The manifest beside the object: what it is, from what it was made, and by which tools.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+const HEADER: &str =
+    "# What made the object beside this file. Written by `cargo xtask build-ebpf`; not to be edited.\n";
+
+/// The manifest of an object.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Manifest {
+    /// The hash of the object.
+    pub(crate) sha256: String,
+    /// The hash of everything it was made from: see [`sources`](super::sources).
+    pub(crate) sources_sha256: String,
+    /// What made it.
+    pub(crate) tools: Tools,
+}
+
+/// The tools that decide the bytes of an object, by version.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tools {
+    /// Where they run; it is part of the hashes that cargo puts into symbol names.
+    pub(crate) host: String,
+    /// The compiler.
+    pub(crate) rustc: String,
+    /// The compiler's LLVM.
+    pub(crate) llvm: String,
+    /// Cargo.
+    pub(crate) cargo: String,
+    /// The linker, which also generates the code.
+    pub(crate) bpf_linker: String,
+    /// The instruction set.
+    pub(crate) target_cpu: String,
+}
+
+impl fmt::Display for Tools {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, rustc, llvm, cargo, bpf_linker, target_cpu } = self;
+        write!(f, "{rustc}, LLVM {llvm}, {cargo}, {bpf_linker}, cpu {target_cpu}, on {host}")
+    }
+}
+
+impl Manifest {
+    /// The manifest of `object`.
+    pub(crate) fn new(object: &[u8], sources_sha256: String, tools: Tools) -> Self {
+        Self { sha256: sha256(object), sources_sha256, tools }
+    }
+
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// There is none, or it is not one.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}; `cargo xtask build-ebpf` makes it", path.display()))?;
+        toml::from_str(&text).with_context(|| {
+            format!("{} is not a manifest of this version; run `cargo xtask build-ebpf`", path.display())
+        })
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        let text = toml::to_string(self).context("cannot write the manifest as TOML")?;
+        fs::write(path, format!("{HEADER}{text}")).with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+/// The SHA-256 of `bytes`, in hexadecimal.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

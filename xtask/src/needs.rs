@@ -1,0 +1,143 @@
+//! What the checks and tests need from the machine; on Debian 12, root gets it installed.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{self, cargo};
+
+/// The linker for the BPF target, at the version that goes with Debian's compiler.
+const BPF_LINKER: &str = "0.13.0";
+/// The LLVM of Debian's compiler: what links must read what that compiler writes.
+const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
+
+/// How the presence of a need shows.
+enum Proof {
+    /// A program that can be found.
+    Program(&'static str),
+    /// A file or directory.
+    File(&'static str),
+}
+use Proof::{File, Program};
+
+/// What is needed, and the Debian package that has it.
+type Need = (Proof, &'static str);
+
+/// To build, format and lint the kernel programs with Debian's compiler.
+const COMPILER: [Need; 8] = [
+    (File("/usr/bin/rustc"), "rustc-web"),
+    (File("/usr/lib/rustlib/bpfel-unknown-none"), "libstd-rust-web-dev-bpf"),
+    (File("/usr/bin/cargo-clippy"), "rust-web-clippy"),
+    (File("/usr/bin/rustfmt"), "rustfmt-web"),
+    (File("/usr/lib/llvm-22/bin/llvm-objcopy"), "llvm-22"),
+    (File("/usr/lib/llvm-22/lib/libLLVM.so"), "llvm-22-dev"),
+    (File("/usr/lib/llvm-22/lib/libPolly.a"), "libpolly-22-dev"),
+    (Program("pkg-config"), "pkg-config"),
+];
+
+/// To run the end-to-end tests.
+const TOOLS: [Need; 9] = [
+    (Program("gcc"), "gcc"),
+    (Program("bpftool"), "bpftool"),
+    (Program("ip"), "iproute2"),
+    (Program("nc"), "netcat-openbsd"),
+    (Program("nft"), "nftables"),
+    (Program("python3"), "python3"),
+    (Program("nsenter"), "util-linux"),
+    (Program("capsh"), "libcap2-bin"),
+    (Program("ps"), "procps"),
+];
+
+/// Makes sure that everything is here.
+///
+/// `compiler` is whether Debian's compiler and its linker are wanted; `fetch`, whether what is missing may be installed.
+///
+/// # Errors
+/// Something is missing and cannot be installed; the error names all of it.
+pub(crate) fn ensure(compiler: bool, fetch: bool) -> Result<()> {
+    let needs = || COMPILER.iter().filter(|_| compiler).chain(&TOOLS);
+    let missing = || needs().filter(|(proof, _)| !proof.holds()).map(|(_, package)| *package).collect::<Vec<_>>();
+    if !missing().is_empty() && fetch && is_debian_12() && is_root() {
+        // A failure here shows as what is still missing below.
+        if let Err(error) = install(&missing()) {
+            eprintln!("warning: {error:#}");
+        }
+    }
+    let missing = missing();
+    if !missing.is_empty() {
+        bail!(
+            "not installed: {}; they are packages of Debian 12, which this task installs as root (without `--no-fetch`); \
+             elsewhere install what corresponds to them",
+            missing.join(" ")
+        );
+    }
+    if compiler { linker(fetch) } else { Ok(()) }
+}
+
+/// The search path, with the directories of `cargo install` and of the administrator's programs.
+pub(crate) fn with_cargo_bin() -> OsString {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
+    let path = env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    let all = env::split_paths(&path).chain(home.map(|home| home.join("bin"))).chain(more);
+    env::join_paths(all).unwrap_or(path)
+}
+
+/// Whether this program runs as root.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+impl Proof {
+    fn holds(&self) -> bool {
+        match self {
+            Program(name) => env::split_paths(&with_cargo_bin()).any(|directory| directory.join(name).exists()),
+            File(path) => Path::new(path).exists(),
+        }
+    }
+}
+
+fn is_debian_12() -> bool {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let has = |line: &str| release.lines().any(|found| found == line);
+    has("ID=debian") && has("VERSION_ID=\"12\"")
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    eprintln!("installing {}", packages.join(" "));
+    let apt = || {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(["-q", "-o", "DPkg::Lock::Timeout=300"]);
+        command
+    };
+    process::run(apt().arg("update"))?;
+    process::run(apt().args(["install", "-y", "--no-install-recommends"]).args(packages))
+}
+
+fn linker(fetch: bool) -> Result<()> {
+    let found = || process::output(Command::new("bpf-linker").arg("-V").env("PATH", with_cargo_bin()));
+    let expected = format!("bpf-linker {BPF_LINKER}");
+    if found().is_ok_and(|version| version.trim() == expected) {
+        return Ok(());
+    }
+    let features = ["--locked", "--no-default-features", "--features", "llvm-22"];
+    let mut install = cargo();
+    install
+        .env("LLVM_PREFIX", LLVM_PREFIX)
+        .args(["install", "bpf-linker", "--force", "--version", BPF_LINKER])
+        .args(features);
+    let advice = format!(
+        "expected {expected}; install it with `LLVM_PREFIX={LLVM_PREFIX} cargo install bpf-linker \
+         --version {BPF_LINKER} {}`",
+        features.join(" ")
+    );
+    if !fetch {
+        bail!("{advice}");
+    }
+    eprintln!("installing {expected}");
+    process::run(&mut install).context(advice)
+}
