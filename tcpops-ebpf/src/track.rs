@@ -108,7 +108,9 @@ pub(crate) fn describe(
 
 fn insert(key: &ConnKey) -> Option<&'static mut Connection> {
     CONIDS.insert(key.conid, key.cookie, u64::from(BPF_NOEXIST)).ok()?;
-    if CONNECTIONS.insert(key, &EMPTY, u64::from(BPF_NOEXIST)).is_err() {
+    // By reference: by value it would be copied to the stack, which is short.
+    let empty: &Connection = &EMPTY;
+    if CONNECTIONS.insert(key, empty, u64::from(BPF_NOEXIST)).is_err() {
         remove(CONIDS.remove(key.conid));
         return None;
     }

@@ -1,7 +1,17 @@
-//! The answer to a change of the rules.
+//! Changing the rules: how, and the answer.
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
+
+/// The query of `PUT /v1/rules`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RulesQuery {
+    /// True: nothing is changed; the answer says whether the rules could be put in force.
+    #[serde(default)]
+    pub dry_run: bool,
+}
 
 /// The answer to `PUT /v1/rules`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -12,7 +12,7 @@ use crate::config::{Config, LogLevel, Reach};
 use crate::daemon;
 
 pub(super) const EXAMPLES: &str = "\
-With no rules the agent only watches: it changes nothing. It needs root. SIGHUP reads the rules file again; SIGTERM
+With no rules the agent only watches: it changes nothing. It needs root. SIGHUP reads the rules file again; SIGTERM \
 ends the agent and leaves its programs in place, so that rules still apply at handshakes: `tcpops detach` removes them.
 
 Examples:
@@ -73,7 +73,7 @@ pub enum NetnsScope {
 /// From which level on the kernel programs log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum EbpfLog {
-    /// Nothing: not even the code for it is run.
+    /// Nothing.
     #[default]
     Off,
     /// Errors.

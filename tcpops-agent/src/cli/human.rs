@@ -61,9 +61,10 @@ pub(super) fn lifetime(lifetime: &Lifetime) -> String {
     or_nothing(limits.into_iter().flatten().collect::<Vec<_>>().join(", "))
 }
 
-/// A time to the second.
+/// A time to the nearest second: between the kernel's clock and the wall clock some nanoseconds get lost.
 pub(super) fn time(time: Timestamp) -> String {
-    format!("{time:.0}")
+    let rounded = time.round(Unit::Second).unwrap_or(time);
+    format!("{rounded:.0}")
 }
 
 /// `text`, or what stands for nothing.
@@ -119,6 +120,8 @@ mod tests {
         assert_eq!(user_timeout(85_000), "1m25s");
         assert_eq!(lifetime(&Lifetime::default()), "-");
         let deadline = Some("2026-12-24T18:00:00.25Z".parse().unwrap());
+        assert_eq!(time("2029-12-31T23:59:59.999999871Z".parse().unwrap()), "2030-01-01T00:00:00Z");
+        assert_eq!(time(Timestamp::MAX), "9999-12-30T22:00:00Z");
         let all = Lifetime { idle_seconds: Some(300.0), max_age_seconds: Some(3600.0), deadline };
         assert_eq!(lifetime(&all), "idle 5m, max 1h, until 2026-12-24T18:00:00Z");
     }

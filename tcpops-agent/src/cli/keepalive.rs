@@ -49,7 +49,7 @@ pub(crate) struct EnableArgs {
     /// Time between two probes (TCP_KEEPINTVL): whole seconds, 1s to 32767s
     #[arg(long, value_name = "DUR")]
     interval: KeepaliveTime,
-    /// Time after which unacknowledged data ends the connection (TCP_USER_TIMEOUT): auto, off or 1ms to 2147483647ms
+    /// Time after which unacknowledged data ends the connection (TCP_USER_TIMEOUT): auto, off, or 1ms to 2147483647ms
     ///
     /// `auto` is idle + interval * count. Left out, it stays as it is. Where it is set, it also decides when unanswered
     /// probes end the connection, in place of their count.

@@ -13,8 +13,8 @@ use crate::api::seconds::LifetimeSeconds;
 use crate::api::values::LifetimeDuration;
 
 const SET_EXAMPLES: &str = "\
-The first limit to come closes the connection. The limits replace whatever lifetime was in force,
-at once, up or down. Durations have units: 90s, 1h 30m, 7d; from 1s to 3650d.
+The first limit to come closes the connection. The limits replace whatever lifetime was in force, at once, up or down. \
+Durations have units: 90s, 1h 30m, 7d; from 1s to 3650d.
 
 Examples:
   tcpops lifetime set 17 --idle 5m

@@ -4,7 +4,6 @@ use clap::error::ErrorKind;
 use serde_json::{Value, json};
 
 use super::conn::connection;
-use super::output::Format;
 use super::output::capture::Capture;
 use super::*;
 use crate::api::connections::ConnectionList;
@@ -84,7 +83,7 @@ fn what_is_no_command_line() {
         ("agent --netns none", "[possible values: all, host]"),
         ("lifetime set 17", "<--idle <DUR>|--max-age <DUR>|--deadline <TIME>>"),
         ("rule apply", "<FILE>"),
-        ("rule apply f --if-match \"", "expected an ETag"),
+        ("rule apply f --if-match \"7\"", "invalid digit"),
     ] {
         let error = parse(line).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{line}: {error}");
@@ -116,7 +115,8 @@ fn help_has_examples_and_exit_codes() {
         let help = command.render_long_help().to_string();
         assert!(command.has_subcommands() || help.contains("Examples:\n  tcpops"), "{name}: {help}");
         let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        assert!(after.lines().all(|line| line.chars().count() <= 120), "{name}: {after}");
+        let examples = after.lines().skip_while(|line| *line != "Examples:");
+        assert!(examples.map(|line| line.chars().count()).all(|width| width <= 110), "{name}: {after}");
         command.get_subcommands_mut().filter(|verb| verb.get_name() != "help").for_each(check);
     }
     check(&mut command());
@@ -203,10 +203,9 @@ async fn a_list_is_sorted_for_people_and_handed_on_to_programs() {
     assert!(requests[0].contains("\naccept: application/x-ndjson\n"));
 
     let (json, _, _) = run("conn list -o json", [reply()]).await;
-    let document: Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json, serde_json::to_string_pretty(&json!({ "connections": document["connections"] })).unwrap() + "\n");
-    let conid = |index: usize| document["connections"][index]["conid"].as_u64();
-    assert_eq!([conid(0), conid(1), conid(2), conid(3)], [Some(1), Some(4), Some(9), None]);
+    let list: ConnectionList = serde_json::from_str(&json).unwrap();
+    assert_eq!(json, serde_json::to_string_pretty(&list).unwrap() + "\n");
+    assert_eq!(list.connections.iter().map(|connection| connection.conid).collect::<Vec<_>>(), [1, 4, 9]);
 
     let (ndjson, _, _) = run("conn list -o ndjson", [reply()]).await;
     assert_eq!(ndjson, [line(9), line(1), line(4)].concat());
@@ -241,7 +240,8 @@ async fn a_limit_is_asked_for_page_by_page() {
     let (out, exit, requests) = run("conn list --limit 3", [page(&[1, 2], Some(2)), page(&[5, 6], Some(6))]).await;
     assert_eq!((conids(&out), exit), (vec![1, 2, 5], Exit::Done));
     assert!(requests[0].starts_with("GET /v1/connections?limit=3 HTTP/1.1\n"), "{requests:?}");
-    assert!(requests[1].starts_with("GET /v1/connections?limit=1&cursor=2 HTTP/1.1\n"), "{requests:?}");
+    let second = requests[1].lines().next().unwrap();
+    assert!(second.contains("cursor=2") && second.contains("limit=1"), "{second}");
     let (out, exit, _) = run("conn list --limit 9 -o ndjson", [page(&[1], Some(1)), page(&[2], Some(1))]).await;
     assert_eq!((out, exit), ([line(1), line(2)].concat(), Exit::Partial), "a cursor that stands still");
 }

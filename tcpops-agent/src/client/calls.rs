@@ -72,15 +72,16 @@ impl Client {
     }
 
     /// Puts `rules` in force in place of all others, or with `dry_run` says what that would do; with `if_match` only if
-    /// the rules in force still have that ETag.
+    /// the rules in force are still of that generation.
     pub async fn apply_rules(
         &mut self,
         rules: &RuleDocument,
         dry_run: bool,
-        if_match: Option<&str>,
+        if_match: Option<u64>,
     ) -> Result<RulesResult, ClientError> {
         let target = if dry_run { "/v1/rules?dry_run=true" } else { RULES };
-        self.submit(Method::PUT, target, rules, if_match.map(|tag| (IF_MATCH, tag))).await
+        let if_match = if_match.map(|generation| (IF_MATCH, format!("\"{generation}\"")));
+        self.submit(Method::PUT, target, rules, if_match).await
     }
 
     /// How the agent fares.

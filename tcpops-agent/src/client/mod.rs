@@ -86,7 +86,7 @@ impl Client {
         method: Method,
         target: &str,
         body: &impl Serialize,
-        header: Option<(HeaderName, &str)>,
+        header: Option<(HeaderName, String)>,
     ) -> Result<T, ClientError> {
         let body =
             serde_json::to_vec(body).map_err(|error| ClientError::protocol("a body that JSON can hold", error))?;
@@ -170,7 +170,7 @@ fn head(
     method: Method,
     target: &str,
     accept: &'static str,
-    header: Option<(HeaderName, &str)>,
+    header: Option<(HeaderName, String)>,
 ) -> hyper::http::request::Builder {
     let request = Request::builder()
         .method(method)

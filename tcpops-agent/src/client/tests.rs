@@ -23,7 +23,7 @@ async fn requests_are_as_the_protocol_has_them() {
     let mut client = client(&agent).await;
     let state = client.state("remote:[2001:db8::7]:5060").await.unwrap();
     assert_eq!((state.conid, state.code, state.alive), (Some(17), 1, true));
-    let result = client.apply_rules(&RuleDocument::default(), true, Some("\"6\"")).await.unwrap();
+    let result = client.apply_rules(&RuleDocument::default(), true, Some(6)).await.unwrap();
     assert_eq!(result.generation, 7);
 
     let version = env!("CARGO_PKG_VERSION");

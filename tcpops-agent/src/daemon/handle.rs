@@ -11,23 +11,22 @@ use super::close::{Closing, idle_ns, look};
 use super::origin::Origin;
 use super::push::{Answer, Push};
 use super::refusal;
+use super::resolve::Resolved;
 use super::shared::{Shared, blocking, clocks};
 use crate::api::connections::{
     Connection as ApiConnection, ConnectionDetail, ConnectionList, ConnectionState, ListQuery, TcpInfo,
 };
 use crate::api::detach::Detached;
-use crate::api::problem::{Code, Match, Problem};
+use crate::api::problem::{Code, Problem};
 use crate::api::rules::RuleDocument;
 use crate::api::rules_result::RulesResult;
 use crate::api::status::{RulesStatus, Status};
 use crate::convert;
 use crate::convert::connections::Clocks;
-use crate::kernel::descriptor::DescriptorKind;
 use crate::kernel::diag::SocketInfo;
 use crate::kernel::{KernelError, cgroup};
 use crate::model::filter::Filter;
 use crate::model::policies::Change;
-use crate::model::selector::Selector;
 
 /// Commands that wait for the loop; a caller waits where there are more.
 pub(super) const QUEUE: usize = 1024;
@@ -59,15 +58,16 @@ pub(super) enum Command {
 #[derive(Clone)]
 pub struct Handle {
     commands: mpsc::Sender<Command>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-/// What a name turned out to be.
-enum Resolved {
-    Found(ConnKey, Box<Connection>),
-    /// A descriptor of an MPTCP connection, which is not one TCP connection.
-    Mptcp,
-    Absent,
+/// What is to be done with a connection.
+#[derive(Clone, Copy, Debug)]
+pub enum Action {
+    /// Change its policy.
+    Change(Change),
+    /// Close it.
+    Close,
 }
 
 impl Handle {
@@ -113,10 +113,8 @@ impl Handle {
 
     /// A page of the list.
     pub async fn list(&self, filter: Filter, limit: usize) -> Result<ConnectionList, Problem> {
-        let shared = Arc::clone(&self.shared);
-        let mut found = blocking(move || shared.scan(|key, connection| filter.matches(key.conid, connection)))
-            .await
-            .map_err(|error| refusal::internal(&error))?;
+        let scanned = Shared::scan(&self.shared, move |key, connection| filter.matches(key.conid, connection)).await;
+        let mut found = scanned.map_err(|error| refusal::internal(&error))?;
         let next = (found.len() > limit).then(|| found[limit - 1].0.conid);
         found.truncate(limit);
         let clocks = clocks();
@@ -152,57 +150,54 @@ impl Handle {
         Ok(filter)
     }
 
-    /// Changes the policy of one connection; answers with its entry then.
+    /// Changes the policy of one connection; answers with its conid and its entry then.
     pub async fn push(&self, id: &str, change: Change, origin: &Origin) -> Result<(u64, Connection), Problem> {
-        let mut results = self.push_all(vec![(id.to_owned(), change)], origin).await;
-        results.pop().unwrap_or_else(|| Err(Problem::new(Code::Internal, "no answer")))
+        match self.act_on_one(id, Action::Change(change), origin).await? {
+            (conid, Some(connection)) => Ok((conid, connection)),
+            (_, None) => Err(stopping()),
+        }
     }
 
-    /// Changes the policies of many connections, with one walk.
-    pub async fn push_all(
-        &self,
-        changes: Vec<(String, Change)>,
-        origin: &Origin,
-    ) -> Vec<Result<(u64, Connection), Problem>> {
-        let mut waiting = Vec::with_capacity(changes.len());
-        let mut pushes = Vec::with_capacity(changes.len());
-        for (id, change) in changes {
-            waiting.push(match self.find(&id, origin).await {
-                Err(problem) => Err(problem),
-                Ok((key, _)) => {
+    /// Closes a connection; answers with its conid.
+    pub async fn close(&self, id: &str, origin: &Origin) -> Result<u64, Problem> {
+        self.act_on_one(id, Action::Close, origin).await.map(|(conid, _)| conid)
+    }
+
+    async fn act_on_one(&self, id: &str, action: Action, origin: &Origin) -> Result<Acted, Problem> {
+        let mut results = self.act(&[(id, action)], origin).await;
+        results.pop().unwrap_or_else(|| Err(stopping()))
+    }
+
+    /// Acts on many connections: the names are looked up together, and all changes share one walk. Answers for each with
+    /// its conid, and after a change with its entry then.
+    pub async fn act(&self, actions: &[(&str, Action)], origin: &Origin) -> Vec<Result<Acted, Problem>> {
+        let ids: Vec<&str> = actions.iter().map(|(id, _)| *id).collect();
+        let found = self.find_all(&ids, origin).await;
+        let by_uid = origin.caller.uid;
+        let mut waiting = Vec::with_capacity(actions.len());
+        let mut pushes = Vec::new();
+        for ((_, action), found) in actions.iter().zip(found) {
+            waiting.push(match (found, action) {
+                (Err(problem), _) => Waiting::Refused(problem),
+                (Ok((key, _)), Action::Change(change)) => {
                     let (answer, answered) = oneshot::channel();
-                    pushes.push((Push { key, change, by_uid: origin.caller.uid }, answer));
-                    Ok((key.conid, answered))
+                    pushes.push((Push { key, change: *change, by_uid }, answer));
+                    Waiting::Pushed(key.conid, answered)
+                }
+                (Ok((key, _)), Action::Close) => {
+                    let (answer, answered) = oneshot::channel();
+                    // Where the loop has ended, the answer below says so; likewise for the pushes.
+                    let _ended = self.commands.send(Command::Close { key, by_uid, answer }).await;
+                    Waiting::Closing(key.conid, answered)
                 }
             });
         }
-        // Where the loop has ended, the answers below say so.
         let _ended = self.commands.send(Command::Push(pushes)).await;
         let mut results = Vec::with_capacity(waiting.len());
         for item in waiting {
-            results.push(match item {
-                Err(problem) => Err(problem),
-                Ok((conid, answered)) => match answered.await {
-                    Ok(result) => result.map(|connection| (conid, connection)),
-                    Err(_ended) => Err(stopping()),
-                },
-            });
+            results.push(item.result().await);
         }
         results
-    }
-
-    /// Closes a connection.
-    pub async fn close(&self, id: &str, origin: &Origin) -> Result<u64, Problem> {
-        let (key, _) = self.find(id, origin).await?;
-        let by_uid = origin.caller.uid;
-        match self.ask(|answer| Command::Close { key, by_uid, answer }).await? {
-            Closing::Done => Ok(key.conid),
-            Closing::Absent => Err(refusal::no_such_connection(key.conid)),
-            Closing::NotClosable(why) => {
-                Err(Problem::new(Code::NotClosable, format!("connection {} cannot be closed: {why}", key.conid)))
-            }
-            Closing::Failed(error) => Err(refusal::of(&error)),
-        }
     }
 
     /// The rules in force, and their generation.
@@ -255,86 +250,6 @@ impl Handle {
         self.ask(|answer| Command::Detach { answer }).await?
     }
 
-    /// The connection that a name leads to, if the caller may touch it.
-    async fn find(&self, id: &str, origin: &Origin) -> Result<(ConnKey, Connection), Problem> {
-        match self.resolve(id, origin).await? {
-            Resolved::Found(key, connection) => Ok((key, *connection)),
-            Resolved::Mptcp => {
-                let detail = format!("\"{id}\" is an MPTCP socket: expected a TCP socket, such as one of its subflows");
-                Err(Problem::new(Code::NoSuchConnection, detail))
-            }
-            Resolved::Absent => {
-                Err(Problem::new(Code::NoSuchConnection, format!("\"{id}\" leads to no connection that is tracked")))
-            }
-        }
-    }
-
-    async fn resolve(&self, id: &str, origin: &Origin) -> Result<Resolved, Problem> {
-        let selector = Selector::parse(id).map_err(|error| Problem::new(Code::InvalidRequest, error.to_string()))?;
-        let resolved = match selector {
-            Selector::Conid(conid) => self.by_conid(conid),
-            Selector::Cookie(cookie) => self.by_cookie(cookie).await,
-            Selector::Descriptor(number) => return self.by_descriptor(number, origin),
-            Selector::Endpoints(endpoints) => {
-                let narrowed = origin.caller.narrowed_to();
-                let visible = move |uid: u32| narrowed.is_none_or(|own| own == uid);
-                let shared = Arc::clone(&self.shared);
-                let found = blocking(move || {
-                    shared.scan(|_, connection| visible(connection.uid) && endpoints.matches(connection))
-                });
-                return one_of(id, found.await.map_err(|error| refusal::internal(&error))?);
-            }
-        }?;
-        match resolved {
-            Some((_, connection)) if !origin.caller.may_touch(connection.uid) => Err(Problem::new(
-                Code::Forbidden,
-                format!("uid {} may touch its own connections only, and \"{id}\" is not", origin.caller.uid),
-            )),
-            Some((key, connection)) => Ok(Resolved::Found(key, Box::new(connection))),
-            None => Ok(Resolved::Absent),
-        }
-    }
-
-    fn by_conid(&self, conid: u64) -> Result<Option<(ConnKey, Connection)>, Problem> {
-        let key = self.shared.connections.key(conid).map_err(|error| refusal::internal(&error))?;
-        let Some(key) = key else { return Ok(None) };
-        let connection = self.shared.connections.get(key).map_err(|error| refusal::internal(&error))?;
-        Ok(connection.map(|connection| (key, connection)))
-    }
-
-    /// By what events have told; where that leads nowhere, by reading all entries.
-    async fn by_cookie(&self, cookie: u64) -> Result<Option<(ConnKey, Connection)>, Problem> {
-        if let Some(conid) = self.ask(|answer| Command::Lookup { cookie, answer }).await?
-            && let Some((key, connection)) = self.by_conid(conid)?
-            && key.cookie == cookie
-        {
-            return Ok(Some((key, connection)));
-        }
-        let shared = Arc::clone(&self.shared);
-        let found = blocking(move || shared.scan(|key, _| key.cookie == cookie)).await;
-        Ok(found.map_err(|error| refusal::internal(&error))?.pop())
-    }
-
-    /// The caller holds the descriptor: that is its right to touch the connection.
-    fn by_descriptor(&self, number: i32, origin: &Origin) -> Result<Resolved, Problem> {
-        let invalid = |detail: String| Problem::new(Code::InvalidRequest, detail);
-        let peer = origin.peer.as_ref().as_ref().map_err(|error| invalid(refusal::chain(error)))?;
-        let descriptor = peer
-            .descriptor(number)
-            .map_err(|error| invalid(format!("fd:{number} of the calling process cannot be fetched: {error}")))?;
-        match descriptor.kind() {
-            DescriptorKind::Mptcp => return Ok(Resolved::Mptcp),
-            DescriptorKind::Other => return Err(invalid(format!("fd:{number} is not a TCP socket"))),
-            DescriptorKind::Tcp => {}
-        }
-        let tag = self.shared.connections.tag(descriptor.as_fd()).map_err(|error| refusal::internal(&error))?;
-        let found = match tag {
-            Some(conid) => self.by_conid(conid)?,
-            None => None,
-        };
-        Ok(found.map_or(Resolved::Absent, |(key, connection)| Resolved::Found(key, Box::new(connection))))
-    }
-
     /// What the kernel says of the socket now; nothing for a listener, or where it cannot be asked.
     async fn look(&self, key: ConnKey, connection: Connection) -> Option<SocketInfo> {
         if connection.state == TcpState::Listen {
@@ -351,37 +266,45 @@ impl Handle {
         convert::connections::connection(key, connection, &self.shared.rule_names(), clocks)
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Problem> {
+    pub(super) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Problem> {
         let (answer, answered) = oneshot::channel();
         self.commands.send(command(answer)).await.map_err(|_ended| stopping())?;
         answered.await.map_err(|_ended| stopping())
     }
 }
 
-fn stopping() -> Problem {
-    Problem::new(Code::Internal, "the agent is stopping")
+/// The conid of a connection that was acted on, and its entry where that is still there.
+pub type Acted = (u64, Option<Connection>);
+
+/// An action that is under way.
+enum Waiting {
+    Refused(Problem),
+    Pushed(u64, oneshot::Receiver<Result<Connection, Problem>>),
+    Closing(u64, oneshot::Receiver<Closing>),
 }
 
-fn one_of(id: &str, found: Vec<(ConnKey, Connection)>) -> Result<Resolved, Problem> {
-    match found.as_slice() {
-        [] => Ok(Resolved::Absent),
-        [(key, connection)] => Ok(Resolved::Found(*key, Box::new(*connection))),
-        several => {
-            let count = several.len();
-            let mut problem =
-                Problem::new(Code::Ambiguous, format!("{count} connections match \"{id}\"; expected one"));
-            problem.matches = several
-                .iter()
-                .take(100)
-                .map(|(key, connection)| Match {
-                    conid: key.conid,
-                    local: connection.local().to_string(),
-                    remote: connection.remote().to_string(),
-                })
-                .collect();
-            Err(problem)
+impl Waiting {
+    async fn result(self) -> Result<Acted, Problem> {
+        match self {
+            Self::Refused(problem) => Err(problem),
+            Self::Pushed(conid, answered) => {
+                let connection = answered.await.map_err(|_ended| stopping())??;
+                Ok((conid, Some(connection)))
+            }
+            Self::Closing(conid, answered) => match answered.await.map_err(|_ended| stopping())? {
+                Closing::Done => Ok((conid, None)),
+                Closing::Absent => Err(refusal::no_such_connection(conid)),
+                Closing::NotClosable(why) => {
+                    Err(Problem::new(Code::NotClosable, format!("connection {conid} cannot be closed: {why}")))
+                }
+                Closing::Failed(error) => Err(refusal::of(&error)),
+            },
         }
     }
+}
+
+pub(super) fn stopping() -> Problem {
+    Problem::new(Code::Internal, "the agent is stopping")
 }
 
 /// The module's code. The entry's state is the newest; the kernel's `tcp_info` tells whether the peer still answers: a

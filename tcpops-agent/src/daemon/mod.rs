@@ -10,6 +10,7 @@ mod jobs;
 mod origin;
 mod push;
 mod refusal;
+mod resolve;
 mod rules;
 mod shared;
 mod start;
@@ -23,7 +24,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 pub use detach::detach_offline;
-pub use handle::Handle;
+pub use handle::{Acted, Action, Handle};
 pub use origin::{Origin, group_id};
 pub use shared::clocks;
 pub use start::run;

@@ -7,7 +7,7 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
-use aya_obj::generated::{bpf_attr, bpf_cmd};
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info};
 
 /// Zeroes in every field; the kernel refuses fields that a command does not know and that are not zero.
 fn attr() -> bpf_attr {
@@ -89,4 +89,20 @@ pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     update.link_fd = link.as_raw_fd().cast_unsigned();
     update.__bindgen_anon_1.new_prog_fd = program.as_raw_fd().cast_unsigned();
     bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// The id of the cgroup that a link is attached to; `None` where the cgroup has been removed, and the link with it.
+pub(super) fn link_cgroup_id(link: BorrowedFd<'_>) -> io::Result<Option<u64>> {
+    // SAFETY: bpf_link_info is made of plain integers, for which all zeroes is a value.
+    let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
+    let mut attr = attr();
+    // SAFETY: `info` is the part of the union that the command uses; writing integers to it is always sound.
+    let request = unsafe { &mut attr.info };
+    request.bpf_fd = link.as_raw_fd().cast_unsigned();
+    request.info_len = size_of::<bpf_link_info>() as u32;
+    request.info = &raw mut info as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    // SAFETY: the link is one to a cgroup, for which the kernel fills this part; and any bytes are an integer.
+    let id = unsafe { info.__bindgen_anon_1.cgroup.cgroup_id };
+    Ok((id != 0).then_some(id))
 }

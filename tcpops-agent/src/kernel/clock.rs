@@ -31,7 +31,11 @@ fn nanoseconds(time: Timespec) -> u64 {
 
 /// A timer that wakes the agent at a time of `CLOCK_BOOTTIME`, exactly and also after a suspend.
 #[derive(Debug)]
-pub struct Timer(AsyncFd<rustix::fd::OwnedFd>);
+pub struct Timer {
+    fd: AsyncFd<rustix::fd::OwnedFd>,
+    /// What it is set to, so that setting it to the same costs nothing.
+    due_boot_ns: Option<u64>,
+}
 
 impl Timer {
     /// A timer that is not set. Within a tokio runtime.
@@ -42,11 +46,14 @@ impl Timer {
         // SAFETY: the descriptor is owned by what is registered, and lives as long.
         let fd =
             unsafe { AsyncFd::register(fd) }.map_err(|error| KernelError::syscall("epoll_ctl", "the timer", error))?;
-        Ok(Self(fd))
+        Ok(Self { fd, due_boot_ns: None })
     }
 
     /// Sets the timer to `due_boot_ns`, past or future, or turns it off.
-    pub fn set(&self, due_boot_ns: Option<u64>) -> Result<()> {
+    pub fn set(&mut self, due_boot_ns: Option<u64>) -> Result<()> {
+        if self.due_boot_ns == due_boot_ns {
+            return Ok(());
+        }
         // Zero would turn it off; the nanosecond after boot is past as well.
         let due = due_boot_ns.map_or(Duration::ZERO, |due| Duration::from_nanos(due.max(1)));
         let value = Timespec {
@@ -54,19 +61,23 @@ impl Timer {
             tv_nsec: i64::from(due.subsec_nanos()),
         };
         let timer = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
-        timerfd_settime(self.0.get_ref(), TimerfdTimerFlags::ABSTIME, &timer)
+        timerfd_settime(self.fd.get_ref(), TimerfdTimerFlags::ABSTIME, &timer)
             .map_err(|error| KernelError::syscall("timerfd_settime", "the timer", error))?;
+        self.due_boot_ns = due_boot_ns;
         Ok(())
     }
 
     /// Returns when the time has come.
-    pub async fn due(&self) -> Result<()> {
+    pub async fn due(&mut self) -> Result<()> {
         loop {
             let mut guard =
-                self.0.readable().await.map_err(|error| KernelError::syscall("epoll_wait", "the timer", error))?;
+                self.fd.readable().await.map_err(|error| KernelError::syscall("epoll_wait", "the timer", error))?;
             let mut count = [0; 8];
             match guard.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut count)?)) {
-                Ok(Ok(_)) => return Ok(()),
+                Ok(Ok(_)) => {
+                    self.due_boot_ns = None;
+                    return Ok(());
+                }
                 Ok(Err(error)) => return Err(KernelError::syscall("read", "the timer", error)),
                 Err(_would_block) => {}
             }

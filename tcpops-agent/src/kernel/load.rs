@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +15,7 @@ use aya_log::EbpfLogger;
 use aya_obj::Object;
 use tcpops_common::maps::{PER_CONNECTION, PINNED};
 
-use super::bpf::{link_update, object_get};
+use super::bpf::{link_cgroup_id, link_update, object_get};
 use super::btf::{FieldOffset, field_offsets};
 use super::pins::{LINK, Pins, Shape};
 use super::program_log::ProgramLog;
@@ -100,7 +101,7 @@ pub fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
     program::<Iter>(&mut ebpf, ITER)?.load("tcp", &btf).map_err(failed)?;
     program::<SockOps>(&mut ebpf, SOCKOPS)?.load().map_err(failed)?;
     if resumed {
-        replace(&pins.link(), program::<SockOps>(&mut ebpf, SOCKOPS)?)?;
+        take_over(&mut ebpf, options.cgroup, &pins.link())?;
     } else {
         attach(&mut ebpf, options.cgroup, &directory.join(LINK))?;
         pins.commit(&directory)?;
@@ -144,12 +145,26 @@ fn attach(ebpf: &mut Ebpf, cgroup: &Path, pin: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Puts the program behind the link that is pinned at `pin`: no handshake goes without one.
-fn replace(pin: &Path, sockops: &SockOps) -> Result<()> {
+/// Puts the program behind the link that is pinned at `pin`, so that no handshake goes without one. Where the cgroup of
+/// that link was removed, and the link with it, the program is attached anew.
+fn take_over(ebpf: &mut Ebpf, cgroup: &Path, pin: &Path) -> Result<()> {
     let failed_on = |call| move |error| KernelError::syscall(call, pin.display().to_string(), error);
     let path = CString::new(pin.as_os_str().as_bytes()).map_err(failed)?;
     let link = object_get(&path).map_err(failed_on("BPF_OBJ_GET"))?;
-    let program = sockops.fd().map_err(failed)?;
+    let attached_to = link_cgroup_id(link.as_fd()).map_err(failed_on("BPF_OBJ_GET_INFO_BY_FD"))?;
+    let Some(attached_to) = attached_to else {
+        std::fs::remove_file(pin).map_err(failed_on("unlink"))?;
+        return attach(ebpf, cgroup, pin);
+    };
+    let wanted = std::fs::metadata(cgroup).map_err(failed_on("stat"))?.ino();
+    if attached_to != wanted {
+        return Err(KernelError::Missing(format!(
+            "the pinned program is attached to the cgroup with id {attached_to}, and {} has id {wanted}; run `tcpops \
+             detach` first to attach it elsewhere",
+            cgroup.display()
+        )));
+    }
+    let program = program::<SockOps>(ebpf, SOCKOPS)?.fd().map_err(failed)?;
     link_update(link.as_fd(), program.as_fd()).map_err(failed_on("BPF_LINK_UPDATE"))
 }
 

@@ -18,7 +18,7 @@ pub enum Selector {
 }
 
 /// One or both ends of a connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Endpoints {
     /// This host's endpoint.
     pub local: Option<SocketAddr>,
@@ -58,10 +58,10 @@ impl Selector {
 }
 
 impl Endpoints {
-    /// Whether these are ends of the connection.
-    pub fn matches(&self, connection: &Connection) -> bool {
-        let matches = |wanted: Option<SocketAddr>, found: SocketAddr| wanted.is_none_or(|wanted| wanted == found);
-        matches(self.local, connection.local()) && matches(self.remote, connection.remote())
+    /// Every form that names the connection by its ends.
+    pub fn names_of(connection: &Connection) -> [Self; 3] {
+        let (local, remote) = (Some(connection.local()), Some(connection.remote()));
+        [Self { local, remote }, Self { local, remote: None }, Self { local: None, remote }]
     }
 }
 

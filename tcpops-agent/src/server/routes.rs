@@ -12,7 +12,6 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use http_body_util::channel::Channel;
 use hyper::body::Incoming;
-use serde::Deserialize;
 use tower::ServiceExt as _;
 
 use super::extract::{Body, By, Failure, Id, JsonText, Params};
@@ -24,10 +23,10 @@ use crate::api::keepalive::{KeepaliveRequest, KeepaliveResult};
 use crate::api::lifetime::{LifetimeRequest, LifetimeResult};
 use crate::api::problem::{Code, Problem};
 use crate::api::rules::RuleDocument;
-use crate::api::rules_result::RulesResult;
+use crate::api::rules_result::{RulesQuery, RulesResult};
 use crate::api::status::Status;
 use crate::convert::connections::{keepalive_change, lifetime_change, lifetime_in_force, options};
-use crate::daemon::{Handle, Origin, clocks};
+use crate::daemon::{Acted, Action, Handle, Origin, clocks};
 use crate::model::filter::Filter;
 use crate::model::policies::Change;
 
@@ -223,60 +222,60 @@ pub(super) async fn batch(
         let detail = format!("changes: expected at most {MAX_CHANGES}, found {count}");
         return Err(Failure::new(Code::InvalidRequest, detail));
     }
-    let mut results: Vec<Option<BatchResult>> = vec![None; count];
-    let mut pushes = Vec::new();
-    let mut positions = Vec::new();
-    for (position, change) in request.changes.iter().enumerate() {
-        match pushed(change) {
-            Ok(Some(pushed)) => {
-                pushes.push((change.id.clone(), pushed));
-                positions.push(position);
-            }
-            Ok(None) => {
-                let closed = handle.close(&change.id, &origin).await;
-                results[position] = Some(result(change, closed.map(|conid| (conid, None, None))));
-            }
-            Err(Failure(problem)) => results[position] = Some(result(change, Err(*problem))),
-        }
-    }
-    for (position, pushed) in positions.into_iter().zip(handle.push_all(pushes, &origin).await) {
-        let change = &request.changes[position];
-        let in_force = pushed.map(|(conid, connection)| match change.action {
-            BatchAction::KeepaliveEnable | BatchAction::KeepaliveDisable => {
-                (conid, Some(options(&connection.in_force)), None)
-            }
-            _ => (conid, None, Some(lifetime_in_force(&connection.policy, clocks()))),
-        });
-        results[position] = Some(result(change, in_force));
-    }
-    let results: Vec<BatchResult> = results.into_iter().flatten().collect();
+    let actions: Vec<Result<Action, Failure>> = request.changes.iter().map(action).collect();
+    let known: Vec<(&str, Action)> = request
+        .changes
+        .iter()
+        .zip(&actions)
+        .filter_map(|(change, action)| action.as_ref().ok().map(|action| (change.id.as_str(), *action)))
+        .collect();
+    let mut acted = handle.act(&known, &origin).await.into_iter();
+    let results: Vec<BatchResult> = request
+        .changes
+        .iter()
+        .zip(actions)
+        .map(|(change, action)| match action {
+            Ok(_) => result(change, acted.next().unwrap_or_else(|| Err(Problem::new(Code::Internal, "no answer")))),
+            Err(Failure(problem)) => result(change, Err(*problem)),
+        })
+        .collect();
     let failed = results.iter().filter(|result| result.problem.is_some()).count();
     Ok(Json(BatchResponse { done: count - failed, failed, results }))
 }
 
-/// What a change of a batch pushes; `None` if it closes.
-fn pushed(change: &BatchChange) -> Result<Option<Change>, Failure> {
+/// What a change of a batch asks for.
+fn action(change: &BatchChange) -> Result<Action, Failure> {
     let expected = |detail: &str| Failure::new(Code::InvalidRequest, detail);
     match (change.action, &change.keepalive, &change.lifetime) {
-        (BatchAction::KeepaliveEnable, Some(request), None) => Ok(Some(keepalive_change(request))),
-        (BatchAction::LifetimeSet, None, Some(request)) => limits(request).map(Some),
-        (BatchAction::KeepaliveDisable, None, None) => Ok(Some(Change::KeepaliveDisable)),
-        (BatchAction::LifetimeClear, None, None) => Ok(Some(Change::LifetimeClear)),
-        (BatchAction::Close, None, None) => Ok(None),
+        (BatchAction::KeepaliveEnable, Some(request), None) => Ok(Action::Change(keepalive_change(request))),
+        (BatchAction::LifetimeSet, None, Some(request)) => limits(request).map(Action::Change),
+        (BatchAction::KeepaliveDisable, None, None) => Ok(Action::Change(Change::KeepaliveDisable)),
+        (BatchAction::LifetimeClear, None, None) => Ok(Action::Change(Change::LifetimeClear)),
+        (BatchAction::Close, None, None) => Ok(Action::Close),
         (BatchAction::KeepaliveEnable, ..) => Err(expected("keepalive_enable: expected keepalive, and no lifetime")),
         (BatchAction::LifetimeSet, ..) => Err(expected("lifetime_set: expected lifetime, and no keepalive")),
         _ => Err(expected("expected neither keepalive nor lifetime with this action")),
     }
 }
 
-type InForce = (u64, Option<crate::api::keepalive::SocketOptions>, Option<crate::api::lifetime::Lifetime>);
-
-fn result(change: &BatchChange, outcome: Result<InForce, Problem>) -> BatchResult {
-    let id = change.id.clone();
-    match outcome {
-        Ok((conid, options, lifetime)) => BatchResult { id, conid: Some(conid), options, lifetime, problem: None },
-        Err(problem) => BatchResult { id, conid: None, options: None, lifetime: None, problem: Some(problem) },
+fn result(change: &BatchChange, acted: Result<Acted, Problem>) -> BatchResult {
+    let mut result = BatchResult { id: change.id.clone(), conid: None, options: None, lifetime: None, problem: None };
+    match acted {
+        Err(problem) => result.problem = Some(problem),
+        Ok((conid, connection)) => {
+            result.conid = Some(conid);
+            match change.action {
+                BatchAction::KeepaliveEnable | BatchAction::KeepaliveDisable => {
+                    result.options = connection.map(|connection| options(&connection.in_force));
+                }
+                BatchAction::LifetimeSet | BatchAction::LifetimeClear => {
+                    result.lifetime = connection.map(|connection| lifetime_in_force(&connection.policy, clocks()));
+                }
+                BatchAction::Close => {}
+            }
+        }
     }
+    result
 }
 
 /// The rules in force, in order; the ETag is their generation.
@@ -285,16 +284,6 @@ fn result(change: &BatchChange, outcome: Result<InForce, Problem>) -> BatchResul
 pub(super) async fn rules(State(handle): State<Handle>) -> Result<Response, Failure> {
     let (document, generation) = handle.rules().await?;
     Ok(([(ETAG, format!("\"{generation}\""))], Json(document)).into_response())
-}
-
-/// Whether to replace the rules, or to say only whether they could be.
-#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct RulesQuery {
-    /// True: nothing is changed.
-    #[serde(default)]
-    dry_run: bool,
 }
 
 /// Puts other rules in force, all of them at once.

@@ -15,7 +15,7 @@ use crate::cli::output::{Format, Output};
 use crate::cli::table::Blocks;
 use crate::client::{Client, ClientError};
 
-/// How many connections are held, to be sorted; also the most that are asked for in one page.
+/// How many connections are held, to be sorted.
 const BLOCK: usize = 65_536;
 /// The most connections in a page.
 const PAGE: u32 = 10_000;
@@ -82,12 +82,13 @@ impl ListArgs {
     /// Prints the connections.
     pub(super) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
         let client = context.client().await?;
-        let mut listing = Listing::begin(&mut context.out)?;
+        let mut listing = Listing::new(&mut context.out);
         let asked = match self.limit {
             Some(limit) => pages(client, self.query(), limit, &mut listing).await,
             None => all(client, &self.query(), &mut listing).await,
         };
-        let listed = listing.end()?;
+        // Of a refusal nothing is to be seen on standard output.
+        let listed = if asked.is_ok() || listing.has_begun() { listing.end()? } else { 0 };
         match asked {
             Err(Failure::Client(source)) if listed > 0 => Err(Failure::Partial { listed, source }),
             other => other.map(|()| Exit::Done),
@@ -143,8 +144,13 @@ struct Listing<'a> {
 }
 
 impl<'a> Listing<'a> {
-    fn begin(out: &'a mut Output) -> io::Result<Self> {
-        Ok(Self { out, table: Blocks::new(row::HEADER), block: Vec::new(), written: 0 })
+    fn new(out: &'a mut Output) -> Self {
+        Self { out, table: Blocks::new(row::HEADER), block: Vec::new(), written: 0 }
+    }
+
+    /// Whether there was a connection.
+    fn has_begun(&self) -> bool {
+        self.written > 0 || !self.block.is_empty()
     }
 
     /// Takes in a connection.
@@ -188,7 +194,7 @@ impl<'a> Listing<'a> {
 
     /// Writes what is left, and the end; answers with the number of connections written.
     fn end(mut self) -> io::Result<usize> {
-        if !self.block.is_empty() || self.written == 0 {
+        if !self.block.is_empty() || !self.has_begun() {
             self.flush()?;
         }
         if self.out.format() == Format::Json {

@@ -16,9 +16,9 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 
 const LIST_EXAMPLES: &str = "\
-Every filter given must match. KEEPALIVE is idle/count x interval, LIFETIME what closes the connection, POLICY the rule
-that applies, or `override` where something was set for the one connection. Rows are by rising conid; of more than
-65536 connections only within blocks of that many.
+Every filter given must match. KEEPALIVE is idle/count x interval, LIFETIME what closes the connection, POLICY the rule \
+that applies, or `override` where something was set for the one connection. Rows are by rising conid; of more than \
+65536 connections only within blocks of that many. NDJSON comes as the agent sends it.
 
 Examples:
   tcpops conn list --state established --remote 10.0.0.0/8

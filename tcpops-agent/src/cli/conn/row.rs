@@ -133,10 +133,10 @@ pub(in crate::cli) mod tests {
         ruled.policy.lifetime_source = Some("rule".to_owned());
         assert_eq!(
             table(HEADER, [listener, connection(17), ruled].iter().map(row)),
-            "CONID    STATE        DIR     LOCAL          REMOTE           AGE    KEEPALIVE  LIFETIME          POLICY\n\
-             7        listen       listen  [::]:5060      -                5m12s  -          -                 -\n\
-             17       established  in      10.0.0.1:5060  192.0.2.7:40112  5m12s  60s/5x5s   idle 5m, max 1h   override\n\
-             1000017  established  out     10.0.0.1:5060  192.0.2.7:40112  5m12s  60s/5x5s   idle 5m, max 1h   sip-clients\n"
+            "CONID    STATE        DIR     LOCAL          REMOTE           AGE    KEEPALIVE  LIFETIME         POLICY\n\
+             7        listen       listen  [::]:5060      -                5m12s  -          -                -\n\
+             17       established  in      10.0.0.1:5060  192.0.2.7:40112  5m12s  60s/5x5s   idle 5m, max 1h  override\n\
+             1000017  established  out     10.0.0.1:5060  192.0.2.7:40112  5m12s  60s/5x5s   idle 5m, max 1h  sip-clients\n"
         );
     }
 

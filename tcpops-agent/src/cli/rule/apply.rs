@@ -17,30 +17,19 @@ pub(crate) struct ApplyArgs {
     /// Let the agent check the rules, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Only if the rules in force still have this ETag (of `GET /v1/rules`)
-    #[arg(long, value_name = "ETAG", value_parser = etag)]
-    if_match: Option<String>,
+    /// Only if the rules in force are still of this generation (their ETag; `tcpops status` shows it)
+    #[arg(long, value_name = "GENERATION")]
+    if_match: Option<u64>,
 }
 
 impl ApplyArgs {
     /// Puts the rules in force.
     pub(super) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
         let rules = super::read(&self.file)?;
-        let mut client = context.client().await?;
-        let result = client.apply_rules(&rules, self.dry_run, self.if_match.as_deref()).await?;
+        let result = context.client().await?.apply_rules(&rules, self.dry_run, self.if_match).await?;
         context.out.show(&result, result_line)?;
         Ok(Exit::Done)
     }
-}
-
-/// An ETag with its quotes, which a shell takes away too easily.
-fn etag(text: &str) -> Result<String, String> {
-    let (weak, opaque) = text.strip_prefix("W/").map_or(("", text), |opaque| ("W/", opaque));
-    let opaque = opaque.strip_prefix('"').and_then(|opaque| opaque.strip_suffix('"')).unwrap_or(opaque);
-    if opaque.is_empty() || !opaque.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"') {
-        return Err("expected an ETag such as \"7\", as the agent sends it with the rules".to_owned());
-    }
-    Ok(if opaque == "*" { opaque.to_owned() } else { format!("{weak}\"{opaque}\"") })
 }
 
 fn result_line(result: &RulesResult) -> String {
@@ -56,16 +45,6 @@ fn result_line(result: &RulesResult) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn etags_have_quotes() {
-        for (given, sent) in [("7", "\"7\""), ("\"7\"", "\"7\""), ("W/\"7\"", "W/\"7\""), ("*", "*")] {
-            assert_eq!(etag(given).as_deref(), Ok(sent));
-        }
-        for given in ["", "\"\"", "a b", "a\"b", "a\r\nb"] {
-            assert!(etag(given).is_err(), "{given:?}");
-        }
-    }
 
     #[test]
     fn the_result_says_what_is_in_force() {

@@ -135,7 +135,7 @@ name = "rest"
     fn rules_line_up() {
         assert_eq!(
             list_table(&rules()),
-            "#  NAME         MATCH                                                                  KEEPALIVE  USER-TIMEOUT  LIFETIME\n\
+            "#  NAME         MATCH                                                            KEEPALIVE  USER-TIMEOUT  LIFETIME\n\
              1  sip-clients  direction=inbound local_port=5060,5070-5079 remote=192.0.2.0/24  60s/5x5s   auto (1m25s)  idle 10m, max 7d\n\
              2  by hand      uid=0,1000 cgroup=/user.slice                                    off        off           none\n\
              3  rest         any                                                              -          -             -\n"
