@@ -52,12 +52,9 @@ pub struct AgentArgs {
     pub socket: PathBuf,
 }
 
-impl AgentArgs {
-    /// The file with the kernel programs, where it is not the object in the binary: as the option says, or the
-    /// environment.
-    pub fn object(&self) -> Option<PathBuf> {
-        self.object.clone().or_else(|| non_empty(env::var_os("TCPOPS_BPF_OBJECT")))
-    }
+/// The file with the kernel programs that the environment names, instead of the ones in the binary.
+pub(super) fn object() -> Option<PathBuf> {
+    non_empty(env::var_os("TCPOPS_BPF_OBJECT"))
 }
 
 /// Into which network namespaces the agent reaches.
@@ -107,7 +104,7 @@ pub(super) fn run(args: AgentArgs) -> anyhow::Result<()> {
     // One thread for the loop and the socket; what blocks has threads of its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(daemon::run(Config {
-        object: args.object(),
+        object: args.object.or_else(object),
         rules: args.rules,
         cgroup: args.cgroup,
         socket: args.socket,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::agent::object;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use crate::api::detach::Detached;
@@ -33,9 +34,8 @@ impl DetachArgs {
     pub(crate) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
         let detached = match context.client().await {
             Ok(mut client) => Some(client.detach().await?),
-            Err(error) if nobody_listens(&error) => {
-                detach_offline(self.pins.as_deref()).map_err(|error| Failure::Detach(error.into()))?
-            }
+            Err(error) if nobody_listens(&error) => detach_offline(self.pins.as_deref(), object().as_deref())
+                .map_err(|error| Failure::Detach(error.into()))?,
             Err(error) => return Err(error.into()),
         };
         let Some(detached) = detached else {

@@ -58,7 +58,7 @@ mod tests {
         let status = Status {
             version: "0.1.0".to_owned(),
             pid: 1234,
-            started: "2026-11-23T00:00:00.5Z".parse().unwrap(),
+            started: "2026-11-23T00:00:00.25Z".parse().unwrap(),
             kernel: "6.12.30".to_owned(),
             cgroup: "/sys/fs/cgroup".to_owned(),
             pins: "/sys/fs/bpf/tcpops/v1".to_owned(),

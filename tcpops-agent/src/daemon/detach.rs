@@ -12,7 +12,7 @@ use crate::kernel::netns::{Namespaces, Reach};
 use crate::kernel::pins::Pins;
 use crate::kernel::switches::Switches;
 use crate::kernel::walk::Walker;
-use crate::kernel::{Result, mounts};
+use crate::kernel::{Result, probe};
 
 /// Detaches while the agent runs.
 pub(super) async fn detach(shared: &Arc<Shared>, pins: &Arc<Pins>) -> Result<Detached> {
@@ -24,18 +24,17 @@ pub(super) async fn detach(shared: &Arc<Shared>, pins: &Arc<Pins>) -> Result<Det
 ///
 /// # Errors
 /// As the start of an agent: the programs are loaded once more, to give the sockets their options back.
-pub fn detach_offline(base: Option<&Path>) -> Result<Option<Detached>> {
+pub fn detach_offline(base: Option<&Path>, object: Option<&Path>) -> Result<Option<Detached>> {
+    probe::check()?;
     let pins = Pins::lock(base)?;
     if !pins.exist() {
         pins.remove()?;
         return Ok(None);
     }
-    let cgroup = mounts::cgroup2()?;
-    let max_connections = pins.max_connections()?;
-    let options = LoadOptions { object: None, cgroup: &cgroup, max_connections, log_level: LogLevel::Off };
-    let loaded = load(&pins, &options)?;
+    let options = LoadOptions { object, max_connections: pins.max_connections()?, log_level: LogLevel::Off };
+    let walker = load(&pins, &options)?.into_walker();
     let namespaces = Namespaces::new(Reach::All)?;
-    take_back(&Connections::open(&pins)?, &Switches::open(&pins)?, &namespaces, &loaded.walker, &pins).map(Some)
+    take_back(&Connections::open(&pins)?, &Switches::open(&pins)?, &namespaces, &walker, &pins).map(Some)
 }
 
 /// In this order: no handshake gets an option any more, then the sockets get theirs back, then the maps go.

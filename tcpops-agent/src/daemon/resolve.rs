@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tcpops_common::conn::{ConnKey, Connection};
+use tcpops_common::conn::{ConnKey, Connection, Direction};
 
 use super::handle::{Command, Handle};
 use super::origin::Origin;
@@ -65,7 +65,7 @@ impl Handle {
             .map(|(id, step)| match (step, &by_name) {
                 (Step::Known(resolved), _) => resolved,
                 (_, Err(problem)) => Err(problem.clone()),
-                (Step::Endpoints(endpoints), Ok(names)) => one_of(id, names.endpoints(&endpoints)),
+                (Step::Endpoints(endpoints), Ok(names)) => one_of(id, &names.endpoints(&endpoints)),
                 (Step::Cookie(cookie), Ok(names)) => one_of(id, names.cookie(cookie)),
             })
             .collect()
@@ -106,9 +106,13 @@ impl Handle {
     fn by_descriptor(&self, number: i32, origin: &Origin) -> Result<Resolved, Problem> {
         let invalid = |detail: String| Problem::new(Code::InvalidRequest, detail);
         let peer = origin.peer.as_ref().as_ref().map_err(|error| invalid(refusal::chain(error)))?;
-        let descriptor = peer
-            .descriptor(number)
-            .map_err(|error| invalid(format!("fd:{number} of the calling process cannot be fetched: {error}")))?;
+        let descriptor = match peer.descriptor(number) {
+            Ok(Some(descriptor)) => descriptor,
+            Ok(None) => return Ok(Resolved::Absent),
+            Err(error) => {
+                return Err(invalid(format!("fd:{number} of the calling process cannot be fetched: {error}")));
+            }
+        };
         match descriptor.kind() {
             DescriptorKind::Mptcp => return Ok(Resolved::Mptcp),
             DescriptorKind::Other => return Err(invalid(format!("fd:{number} is not a TCP socket"))),
@@ -180,8 +184,12 @@ impl ByName {
         by_name
     }
 
-    fn endpoints(&self, name: &Endpoints) -> &[Entry] {
-        self.endpoints.get(name).map_or(&[], Vec::as_slice)
+    /// A local endpoint is also its listener's; a connection is the likelier meaning.
+    fn endpoints(&self, name: &Endpoints) -> Vec<Entry> {
+        let entries = self.endpoints.get(name).map_or(&[][..], Vec::as_slice);
+        let is_listener = |(_, connection): &Entry| connection.direction == Direction::Listen;
+        let connections: Vec<Entry> = entries.iter().copied().filter(|entry| !is_listener(entry)).collect();
+        if connections.is_empty() { entries.to_vec() } else { connections }
     }
 
     fn cookie(&self, cookie: u64) -> &[Entry] {

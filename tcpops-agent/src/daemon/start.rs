@@ -23,7 +23,7 @@ use crate::kernel::overrides::Overrides;
 use crate::kernel::pins::Pins;
 use crate::kernel::rules::Rules;
 use crate::kernel::switches::Switches;
-use crate::kernel::{mounts, probe};
+use crate::kernel::{mounts, probe, release_memory};
 use crate::model::connections::{Connections, Input};
 use crate::server::{Listener, Server};
 
@@ -48,32 +48,29 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let pins = Pins::lock(config.pins.as_deref())?;
     let options = LoadOptions {
         object: config.object.as_deref(),
-        cgroup: &cgroup,
         max_connections: config.max_connections,
         log_level: config.ebpf_log,
     };
-    let loaded = load(&pins, &options)?;
-    let resumed = loaded.resumed;
     let pins = Arc::new(pins);
-    match serve(&config, cgroup_mount, cgroup, listener, Arc::clone(&pins), loaded).await {
+    let resumed = pins.exist();
+    let make_ready = || -> anyhow::Result<(Daemon, Handle)> {
+        let mut loaded = load(&pins, &options)?;
+        loaded.attach(&pins, &cgroup)?;
+        release_memory();
+        prepare(&config, cgroup_mount, cgroup.clone(), Arc::clone(&pins), loaded)
+    };
+    let (daemon, handle) = match make_ready() {
         Err(error) if !resumed => {
             // What was not there before does not stay after a start that failed.
             pins.remove()?;
-            Err(error)
+            return Err(error);
         }
-        result => result,
-    }
+        ready => ready?,
+    };
+    serve(daemon, Server::start(listener, handle), &config).await
 }
 
-async fn serve(
-    config: &Config,
-    cgroup_mount: PathBuf,
-    cgroup: PathBuf,
-    listener: Listener,
-    pins: Arc<Pins>,
-    loaded: Loaded,
-) -> anyhow::Result<()> {
-    let (mut daemon, handle) = prepare(config, cgroup_mount, cgroup, pins, loaded)?;
+async fn serve(mut daemon: Daemon, server: Server, config: &Config) -> anyhow::Result<()> {
     let facts = &daemon.shared.facts;
     tracing::info!(
         cgroup = %facts.cgroup.display(), pins = %facts.pins.display(), socket = %config.socket.display(),
@@ -83,7 +80,6 @@ async fn serve(
     for limitation in &facts.limitations {
         tracing::warn!(limitation, "this kernel lacks something");
     }
-    let server = Server::start(listener, handle);
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!(%error, "cannot tell systemd that the agent is ready");
     }
@@ -97,7 +93,7 @@ fn prepare(
     cgroup_mount: PathBuf,
     cgroup: PathBuf,
     pins: Arc<Pins>,
-    loaded: Loaded,
+    mut loaded: Loaded,
 ) -> anyhow::Result<(Daemon, Handle)> {
     let facts = Facts {
         started: Timestamp::now(),
@@ -108,16 +104,16 @@ fn prepare(
         resumed: loaded.resumed,
         max_connections: pins.max_connections()?,
         rules_file: config.rules.clone(),
-        limitations: loaded.limitations,
+        limitations: std::mem::take(&mut loaded.limitations),
     };
-    if let Some(log) = loaded.log {
+    if let Some(log) = loaded.log.take() {
         log.follow()?;
     }
     let overrides = Overrides::open(&pins)?;
     let last_serial = overrides.last_serial()?;
     let namespaces = Namespaces::new(config.reach)?;
     let (entries, switches) = (Entries::open(&pins)?, Switches::open(&pins)?);
-    let shared = Arc::new(Shared::new(entries, overrides, switches, namespaces, loaded.walker, facts));
+    let shared = Arc::new(Shared::new(entries, overrides, switches, namespaces, loaded.into_walker(), facts));
     let rules = RuleBook::open(&shared, Rules::open(&pins)?, config.rules.clone())
         .map_err(|problem| anyhow::anyhow!(problem.detail))?;
     // What happened before is in the maps; what happens from here on is in the ring.

@@ -34,9 +34,13 @@ impl Peer {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// A copy of the descriptor `number` of that process.
-    pub fn descriptor(&self, number: RawFd) -> io::Result<Descriptor> {
-        pidfd_getfd(self.0.as_fd(), number, PidfdGetfdFlags::empty()).map(Descriptor).map_err(Into::into)
+    /// A copy of the descriptor `number` of that process; `None` if it has none of that number.
+    pub fn descriptor(&self, number: RawFd) -> io::Result<Option<Descriptor>> {
+        match pidfd_getfd(self.0.as_fd(), number, PidfdGetfdFlags::empty()) {
+            Ok(fd) => Ok(Some(Descriptor(fd))),
+            Err(rustix::io::Errno::BADF) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

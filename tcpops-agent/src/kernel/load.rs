@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use aya::programs::links::FdLink;
@@ -29,13 +29,11 @@ const SOCKOPS: &str = "tcpops_sockops";
 const ITER: &str = "tcpops_iter";
 const LOG_LEVEL: &str = aya_log::LEVEL;
 
-/// What to load, and where to attach it.
+/// What to load.
 #[derive(Clone, Debug)]
 pub struct LoadOptions<'a> {
     /// An object instead of the built-in one.
     pub object: Option<&'a Path>,
-    /// The cgroup2 directory.
-    pub cgroup: &'a Path,
     /// The capacity of the maps with an entry for each connection.
     pub max_connections: u32,
     /// How much the kernel programs log.
@@ -60,10 +58,11 @@ pub enum LogLevel {
     Trace = 5,
 }
 
-/// The programs, loaded and attached.
+/// The programs, loaded and not attached, with maps of their own or those that an agent before left pinned.
 pub struct Loaded {
-    /// Runs the program for every socket of a namespace.
-    pub walker: Walker,
+    ebpf: Ebpf,
+    /// Where the maps are pinned: a place aside, until the programs are attached.
+    directory: PathBuf,
     /// The log of the kernel programs, if it is on.
     pub log: Option<ProgramLog>,
     /// Whether the maps were there already.
@@ -72,8 +71,7 @@ pub struct Loaded {
     pub limitations: Vec<String>,
 }
 
-/// Loads the programs and attaches them to the cgroup; or, where an agent before left its pins, takes over its maps and
-/// puts the new program behind its link. On an error everything is as it was.
+/// Loads the programs. Nothing is in force yet, and what was stays.
 pub fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
     let read;
     let object = match options.object {
@@ -100,14 +98,25 @@ pub fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
     };
     program::<Iter>(&mut ebpf, ITER)?.load("tcp", &btf).map_err(failed)?;
     program::<SockOps>(&mut ebpf, SOCKOPS)?.load().map_err(failed)?;
-    if resumed {
-        take_over(&mut ebpf, options.cgroup, &pins.link())?;
-    } else {
-        attach(&mut ebpf, options.cgroup, &directory.join(LINK))?;
-        pins.commit(&directory)?;
-    }
     let limitations = offsets.iter().filter(|offset| offset.bytes.is_none()).map(limitation).collect();
-    Ok(Loaded { walker: Walker::new(Arc::new(Mutex::new(ebpf))), log, resumed, limitations })
+    Ok(Loaded { ebpf, directory, log, resumed, limitations })
+}
+
+impl Loaded {
+    /// Puts the programs in force on a cgroup and everything below it; or, where an agent before left its pins, behind
+    /// its link.
+    pub fn attach(&mut self, pins: &Pins, cgroup: &Path) -> Result<()> {
+        if self.resumed {
+            return take_over(&mut self.ebpf, cgroup, &pins.link());
+        }
+        attach(&mut self.ebpf, cgroup, &self.directory.join(LINK))?;
+        pins.commit(&self.directory)
+    }
+
+    /// What walks over sockets.
+    pub fn into_walker(self) -> Walker {
+        Walker::new(Arc::new(Mutex::new(self.ebpf)))
+    }
 }
 
 fn load_object(

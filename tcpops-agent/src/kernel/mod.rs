@@ -22,6 +22,9 @@ pub mod mounts;
 
 mod bpf;
 mod btf;
+mod memory;
+
+pub use memory::release_memory;
 
 use std::io;
 

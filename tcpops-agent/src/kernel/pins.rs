@@ -75,13 +75,17 @@ impl Pins {
 
     /// A directory to build new pins in, beside the place where they will be; empty.
     pub(super) fn staging(&self) -> Result<PathBuf> {
-        let staging = self.base.join(format!("v{ABI}-new"));
+        let staging = self.staging_directory();
         remove_directory(&staging)?;
         // Maps without a link are what is left of a start that failed half way in an older version.
         remove_directory(&self.directory)?;
         fs::create_dir(&staging)
             .map_err(|error| KernelError::syscall("mkdir", staging.display().to_string(), error))?;
         Ok(staging)
+    }
+
+    fn staging_directory(&self) -> PathBuf {
+        self.base.join(format!("v{ABI}-new"))
     }
 
     /// Makes the staged pins the ones in force.
@@ -100,6 +104,7 @@ impl Pins {
     /// the map is gone.
     pub fn remove(&self) -> Result<()> {
         remove_directory(&self.directory)?;
+        remove_directory(&self.staging_directory())?;
         // Only if it is empty: another version's pins may be there.
         match fs::remove_dir(&self.base) {
             Err(error) if !matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) => {
@@ -113,6 +118,13 @@ impl Pins {
     pub(super) fn check(&self, wanted: impl Fn(&str) -> Option<Shape>) -> Result<()> {
         for name in PINNED {
             let path = self.directory.join(name);
+            if !path.exists() {
+                let path = path.display();
+                return Err(KernelError::Missing(format!(
+                    "the pins are not of this version: there is no {path}; run `tcpops detach` of the version that made \
+                     them"
+                )));
+            }
             let info = MapInfo::from_pin(&path).map_err(KernelError::map(name))?;
             let found = Shape {
                 map_type: info.map_type().map_err(KernelError::map(name))? as u32,
