@@ -108,6 +108,11 @@ pub struct Connection {
     pub refused: TcpOption,
     /// Explicit padding.
     pub pad: u8,
+    /// The interface that the socket is bound to, by SO_BINDTODEVICE or by an IPv6 link-local address; zero for none. It
+    /// belongs to the socket's name: sock_diag does not find a bound socket without it.
+    pub bound_dev_if: u32,
+    /// Explicit padding.
+    pub pad2: u32,
 }
 
 impl Connection {

@@ -15,7 +15,7 @@ const _: () = {
     assert!(size_of::<Lifetime>() == 24);
     assert!(size_of::<Policy>() == 48);
     // 48 bytes of the kernel's hash element, the key, and this stay within one 256-byte slab object.
-    assert!(size_of::<Connection>() == 176);
+    assert!(size_of::<Connection>() == 184);
     assert!(offset_of!(Connection, state) == 80);
     assert!(offset_of!(Connection, policy) == 88);
     assert!(offset_of!(Connection, original) == 136);

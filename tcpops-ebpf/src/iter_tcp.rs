@@ -38,9 +38,9 @@ fn visit(socket: &Socket) {
     connection.policy = connection.policy.overridden_by(pushed);
     if pushed.options.any() {
         connection.options_source = Source::Override;
+        apply(socket, connection, now_boot_ns());
     }
     if !matches!(pushed.lifetime_setting, Setting::Leave) {
         connection.lifetime_source = Source::Override;
     }
-    apply(socket, connection, now_boot_ns());
 }

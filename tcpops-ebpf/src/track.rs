@@ -45,6 +45,8 @@ pub(crate) static EMPTY: Connection = Connection {
     errno: 0,
     refused: TcpOption::None,
     pad: 0,
+    bound_dev_if: 0,
+    pad2: 0,
 };
 
 /// Gives the connection a conid and an entry; `None`, and counted, where it cannot be tracked.
@@ -95,6 +97,7 @@ pub(crate) fn describe(
     let now_boot_ns = now_boot_ns();
     ops.endpoints(connection);
     connection.uid = socket.uid();
+    connection.bound_dev_if = socket.bound_dev_if();
     connection.netns_cookie = ops.netns_cookie();
     connection.cgroup_id = socket.cgroup().map_or(0, Cgroup::id);
     connection.opened_boot_ns = now_boot_ns;

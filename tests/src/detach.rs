@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::harness::bpftool;
 use crate::harness::lab::Lab;
 use crate::harness::options::Options;
 use crate::harness::peer::{KEEPALIVE, KEEPIDLE};
 use crate::harness::ss;
+use crate::harness::wait::{SOON, wait_to_see, wait_until};
 
 const RULES: &str = r#"
 [[rule]]
@@ -74,4 +77,36 @@ fn an_agent_after_a_detach_begins_anew() {
     let (sock, _far) = Lab::another(&mut line);
     assert_eq!(line.program.options(sock), Options::on(60, 5, 7, 95_000));
     assert_eq!(agent.code(&sock.id()), 1);
+}
+
+#[test]
+fn it_is_done_without_an_agent_too() {
+    let lab = Lab::new();
+    let mut agent = lab.agent().rules(RULES).start();
+    let line = lab.outbound("127.0.0.1");
+    agent.stop(Signal::KILL);
+    assert_eq!(line.program.options(line.sock), Options::on(60, 5, 7, 95_000));
+    let pins = agent.pins().to_str().unwrap().to_owned();
+    agent.cli_stdout(&["detach", "--pins", &pins]);
+    assert!(!agent.pins().exists());
+    assert!(bpftool::attached(lab.cgroup.path()).is_empty());
+    assert_eq!(line.program.options(line.sock), Options::DEFAULT);
+}
+
+#[test]
+fn it_does_not_disturb_other_programs_of_the_cgroup() {
+    // Another agent stands for any other sockops program.
+    let lab = Lab::new();
+    let other_socket = lab.directory.path().join("other.sock");
+    let other = lab.agent().socket(other_socket).start();
+    let agent = lab.agent().rules(RULES).start();
+    assert_eq!(bpftool::attached(lab.cgroup.path()).len(), 2);
+    let line = lab.outbound("127.0.0.1");
+    assert_eq!((agent.code(&line.sock.id()), other.code(&line.sock.id())), (1, 1));
+    agent.cli_stdout(&["detach"]);
+    wait_until("one of two is gone", SOON, || bpftool::attached(lab.cgroup.path()).len() == 1);
+    // The other still hears of its connection's states.
+    let mut line = line;
+    line.outsider.shutdown(line.far);
+    wait_to_see("the code", &-2, || other.code(&line.sock.id()));
 }

@@ -19,6 +19,7 @@ mod close;
 mod ids;
 mod maps;
 mod permissions;
+mod protocol;
 mod rules;
 
 mod bad_input;

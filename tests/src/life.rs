@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::harness::bpftool;
 use crate::harness::lab::Lab;
 use crate::harness::netns::NetNs;
 use crate::harness::options::Options;
@@ -136,15 +135,9 @@ fn two_agents_do_not_share_a_socket() {
     let lab = Lab::new();
     let agent = lab.agent().start();
     // The same socket, other pins.
-    let second = lab.agent();
-    let said = second.fails();
+    let said = lab.agent().fails();
     assert!(said.contains(agent.socket().to_str().unwrap()), "{said}");
     assert_eq!(agent.get("/readyz").status, 200);
-    // Nor did the second leave anything attached.
-    assert_eq!(bpftool::attached(lab.cgroup.path()).len(), 1);
-    let line = second.command_line();
-    let pins = line.iter().skip_while(|argument| *argument != "--pins").nth(1).expect("it has pins");
-    assert!(!fs::exists(pins).unwrap(), "{pins} is left");
 }
 
 #[test]
@@ -158,11 +151,9 @@ fn a_stale_socket_is_replaced_and_anything_else_is_not() {
     drop(agent);
 
     let file = lab.directory.write("precious", "data");
-    let setup = lab.agent().socket(file.clone());
-    let said = setup.fails();
+    let said = lab.agent().socket(file.clone()).fails();
     assert!(said.contains(file.to_str().unwrap()), "{said}");
     assert_eq!(fs::read_to_string(&file).unwrap(), "data");
-    assert!(bpftool::attached(lab.cgroup.path()).is_empty());
 }
 
 #[test]
@@ -215,7 +206,7 @@ fn connections_in_other_namespaces_are_reached() {
     assert_eq!(program.options(sock), Options::on(60, 5, 5, 0));
     assert_eq!(agent.list(&format!("?netns={}", sock.netns_cookie)).len(), 1);
     assert_eq!(agent.list(&format!("?netns={}", sock.netns_cookie + 1)).len(), 0);
-    agent.lifetime(&sock.id(), &json!({ "max_age_seconds": 0.5 })).ok();
+    agent.lifetime(&sock.id(), &json!({ "max_age_seconds": 1 })).ok();
     assert_eq!(program.receive(sock).unwrap_err(), "ECONNABORTED");
 }
 
@@ -241,4 +232,48 @@ fn the_kernel_programs_log_when_they_are_told_to() {
     let line = lab.outbound("127.0.0.1");
     let conid = agent.conid(&line.sock.id());
     wait_until("it is logged", SOON, || agent.log().contains(&format!("conid {conid} opened")));
+}
+
+#[test]
+fn lifetimes_of_before_are_enforced_by_the_next_agent_without_any_event() {
+    let lab = Lab::new();
+    let mut agent = lab.agent().start();
+    let mut lines = [lab.outbound("127.0.0.1"), lab.outbound("127.0.0.1"), lab.outbound("127.0.0.1")];
+    for (line, body) in lines.iter().zip([
+        json!({ "max_age_seconds": 1 }),
+        json!({ "idle_seconds": 4 }),
+        json!({ "deadline": (jiff::Timestamp::now() + jiff::SignedDuration::from_secs(4)).to_string() }),
+    ]) {
+        agent.lifetime(&line.sock.id(), &body).ok();
+    }
+    agent.stop(Signal::TERM);
+    sleep(Duration::from_millis(1500));
+    agent.start_again();
+    let start = Instant::now();
+    for (line, within) in lines.iter_mut().zip([1.25, 4.25, 4.25]) {
+        assert_eq!(line.program.receive(line.sock).unwrap_err(), "ECONNABORTED");
+        assert!(start.elapsed().as_secs_f64() < within, "closed {:?} after the start", start.elapsed());
+    }
+}
+
+#[test]
+fn a_lifetime_that_a_rule_gave_while_no_agent_ran_is_enforced() {
+    let lab = Lab::new();
+    let mut agent = lab.agent().rules("[[rule]]\nname = \"all\"\nlifetime = { max_age = \"2s\" }\n").start();
+    agent.stop(Signal::TERM);
+    let mut line = lab.outbound("127.0.0.1");
+    let opened = Instant::now();
+    agent.start_again();
+    assert_eq!(line.program.receive(line.sock).unwrap_err(), "ECONNABORTED");
+    let after = opened.elapsed().as_secs_f64();
+    assert!((1.75..3.25).contains(&after), "closed after {after} s instead of 2 s");
+}
+
+#[test]
+fn a_signal_to_read_a_file_that_was_never_given_does_no_harm() {
+    let lab = Lab::new();
+    let mut agent = lab.agent().start();
+    agent.running().signal(Signal::HUP);
+    wait_until("it says so", SOON, || agent.log().contains("--rules"));
+    assert_eq!(agent.get("/readyz").status, 200);
 }

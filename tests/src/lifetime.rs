@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::harness::agent::Agent;
 use crate::harness::lab::{Lab, Line};
+use crate::harness::options::Options;
 use crate::harness::peer::Sock;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -194,9 +195,9 @@ fn lowering_takes_effect_at_once() {
 
     // Below the age that it has: now.
     let (mut line, _) = outbound(&lab);
-    sleep(SECOND);
+    sleep(SECOND + TOLD);
     let before = Instant::now();
-    agent.lifetime(&line.sock.id(), &json!({ "max_age_seconds": 0.5 })).ok();
+    agent.lifetime(&line.sock.id(), &json!({ "max_age_seconds": 1 })).ok();
     assert_closes(&mut line, (before, Instant::now()), Duration::ZERO);
 }
 
@@ -243,4 +244,51 @@ fn a_connection_that_ended_by_itself_is_forgotten_and_no_other_is_hit() {
     assert_ne!(agent.conid(&again.id()), first);
     sleep(2 * SECOND + TOLD);
     assert_open(&agent, &mut line);
+}
+
+#[test]
+fn a_half_closed_connection_is_closed_too() {
+    let lab = Lab::new();
+    let agent = lab.agent().start();
+    // CLOSE_WAIT: the peer has closed, and the program never will.
+    let (mut line, _) = outbound(&lab);
+    line.outsider.shutdown(line.far);
+    assert_eq!(line.program.receive(line.sock).unwrap(), "");
+    agent.lifetime(&line.sock.id(), &json!({ "idle_seconds": 1 })).ok();
+    assert_eq!(line.outsider.receive(line.far).unwrap_err(), "ECONNRESET");
+    assert_gone(&agent, line.sock);
+    // FIN_WAIT_2, with its program.
+    let (mut line, _) = outbound(&lab);
+    line.program.shutdown(line.sock);
+    agent.lifetime(&line.sock.id(), &json!({ "max_age_seconds": 1 })).ok();
+    assert_eq!(line.program.receive(line.sock).unwrap_err(), "ECONNABORTED");
+    assert_gone(&agent, line.sock);
+}
+
+#[test]
+fn probes_are_no_traffic() {
+    let lab = Lab::new();
+    let agent = lab.agent().start();
+    let (mut line, opened) = outbound(&lab);
+    agent.keepalive(&line.sock.id(), 1, 9, 1);
+    agent.lifetime(&line.sock.id(), &json!({ "idle_seconds": 3.5 })).ok();
+    assert_closes(&mut line, opened, Duration::from_millis(3500));
+}
+
+#[test]
+fn keepalive_and_lifetime_do_not_touch_each_other() {
+    let lab = Lab::new();
+    let agent = lab.agent().start();
+    let (line, _) = outbound(&lab);
+    let id = line.sock.id();
+    let lifetime = || agent.connection(&id)["policy"]["lifetime"].clone();
+    agent.lifetime(&id, &json!({ "idle_seconds": 600 })).ok();
+    agent.keepalive(&id, 60, 5, 5);
+    assert_eq!(lifetime(), json!({ "idle_seconds": 600.0 }));
+    agent.lifetime(&id, &json!({ "max_age_seconds": 700 })).ok();
+    assert_eq!(line.program.options(line.sock), Options::on(60, 5, 5, 0));
+    agent.delete(&format!("/v1/connections/{id}/keepalive")).ok();
+    assert_eq!(lifetime(), json!({ "max_age_seconds": 700.0 }));
+    agent.delete(&format!("/v1/connections/{id}/lifetime")).ok();
+    assert!(!line.program.options(line.sock).keepalive);
 }

@@ -64,6 +64,75 @@ fn by_direction() {
 }
 
 #[test]
+fn listeners_get_only_what_is_for_listeners() {
+    let lab = Lab::new();
+    let text =
+        rules(&[("direction = \"listen\", local_port = 7001", 211), ("direction = [\"inbound\", \"outbound\"]", 212)]);
+    let _agent = lab.agent().rules(&text).start();
+    let mut program = lab.program();
+    let listen = |program: &mut Peer, port: u16| program.listen_with(&json!({ "host": "127.0.0.1", "port": port }));
+    let (one, other) = (listen(&mut program, 7001), listen(&mut program, 7002));
+    assert_eq!((idle(&program, one), idle(&program, other)), (Some(211), None));
+    let (sock, _far) = connect(&mut program, &mut lab.outsider(), "127.0.0.1", "127.0.0.1", 7003);
+    assert_eq!(idle(&program, sock), Some(212));
+}
+
+#[test]
+fn by_family() {
+    let lab = Lab::new();
+    let text = rules(&[("family = \"ipv6\"", 221), ("family = \"ipv4\", remote_port = 7001", 222)]);
+    let _agent = lab.agent().rules(&text).start();
+    let (mut program, mut outsider) = (lab.program(), lab.outsider());
+    for (host, port, expected) in [("::1", 7001, Some(221)), ("127.0.0.1", 7001, Some(222)), ("127.0.0.1", 7002, None)]
+    {
+        let (sock, _far) = connect(&mut program, &mut outsider, host, host, port);
+        assert_eq!(idle(&program, sock), expected, "{host} {port}");
+    }
+}
+
+#[test]
+fn by_one_of_several_values() {
+    let lab = Lab::new();
+    let text = rules(&[("remote = [\"127.0.6.0/24\", \"::1\"], remote_port = [7001, \"7010-7012\"]", 231)]);
+    let _agent = lab.agent().rules(&text).start();
+    let (mut program, mut outsider) = (lab.program(), lab.outsider());
+    for (bind, host, port, expected) in [
+        ("127.0.0.1", "127.0.6.1", 7001, Some(231)),
+        ("::1", "::1", 7012, Some(231)),
+        ("127.0.0.1", "127.0.6.1", 7013, None),
+        ("127.0.0.1", "127.0.5.1", 7001, None),
+    ] {
+        let (sock, _far) = connect(&mut program, &mut outsider, bind, host, port);
+        assert_eq!(idle(&program, sock), expected, "{host} {port}");
+    }
+}
+
+#[test]
+fn the_first_of_a_thousand_rules() {
+    let lab = Lab::new();
+    // Overlapping networks and ranges of ports, in an order that only "first" explains.
+    let port_rules = (0..1000_u64).map(|number| {
+        let (low, high) = (8000 + number % 500, 8000 + number % 500 + number / 100);
+        (
+            format!("remote_port = \"{low}-{high}\", remote = \"127.0.{}.0/24\"", number % 7),
+            1000 + number,
+            low..=high,
+            number % 7,
+        )
+    });
+    let all: Vec<_> = port_rules.collect();
+    let text = rules(&all.iter().map(|(matches, idle_s, ..)| (matches.as_str(), *idle_s)).collect::<Vec<_>>());
+    let _agent = lab.agent().rules(&text).start();
+    let (mut program, mut outsider) = (lab.program(), lab.outsider());
+    for (net, port) in (0..7).flat_map(|net| [8000_u16, 8003, 8250, 8499, 8505, 8600].map(|port| (net, port))) {
+        let expected =
+            all.iter().find(|(_, _, ports, of)| ports.contains(&u64::from(port)) && *of == net).map(|rule| rule.1);
+        let (sock, _far) = connect(&mut program, &mut outsider, "127.0.0.1", &format!("127.0.{net}.1"), port);
+        assert_eq!(idle(&program, sock), expected, "127.0.{net}.1:{port}");
+    }
+}
+
+#[test]
 fn by_local_and_remote_network() {
     let lab = Lab::new();
     for address in ["fd88::1/128", "fd88:0:0:1::1/128", "fd99::1/128"] {

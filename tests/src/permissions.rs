@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -42,7 +43,9 @@ fn another_uid_sees_and_touches_only_its_own_connections() {
 
     let keepalive = json!({ "idle_seconds": 60, "count": 5, "interval_seconds": 5 });
     let lifetime = json!({ "idle_seconds": 1 });
-    for id in [other_conid.to_string(), other.id(), format!("local:{}", other.local)] {
+    // Endpoints are looked for among what the caller may see only.
+    let by_endpoint = format!("local:{}", other.local);
+    for id in [other_conid.to_string(), other.id(), by_endpoint.clone()] {
         for (method, part, body) in [
             ("GET", "", None),
             ("GET", "/state", None),
@@ -52,7 +55,12 @@ fn another_uid_sees_and_touches_only_its_own_connections() {
             ("DELETE", "/lifetime", None),
             ("DELETE", "", None),
         ] {
-            ask(method, &format!("/v1/connections/{id}{part}"), body.cloned()).problem(403, "forbidden");
+            let answer = ask(method, &format!("/v1/connections/{id}{part}"), body.cloned());
+            match (id == by_endpoint, part) {
+                (false, _) => drop(answer.problem(403, "forbidden")),
+                (true, "/state") => assert_eq!(answer.ok()["code"], -1),
+                (true, _) => drop(answer.problem(404, "no_such_connection")),
+            }
         }
     }
     assert_eq!(root.options(other), Options::DEFAULT);
@@ -116,4 +124,19 @@ fn a_batch_is_judged_change_by_change() {
     assert_eq!(answer["results"][0]["problem"]["code"], "forbidden");
     assert!(root.is_quiet(other));
     assert_eq!(nobody.receive(own).unwrap_err(), "ECONNABORTED");
+}
+
+#[test]
+fn another_uid_cannot_lock_others_out() {
+    let lab = Lab::new();
+    let agent = lab.agent().start();
+    open_to_all(&agent);
+    let mut nobody = lab.program_of(NOBODY);
+    // Far more clients that say nothing than anybody needs.
+    nobody.hold(agent.socket(), 600);
+    let start = Instant::now();
+    for _ in 0..10 {
+        assert_eq!(agent.get("/v1/status").status, 200);
+    }
+    assert!(start.elapsed() < Duration::from_secs(2), "root waited {:?}", start.elapsed());
 }

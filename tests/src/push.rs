@@ -1,11 +1,13 @@
 //! Policies pushed onto connections that are already open.
 
+use std::thread;
+
 use serde_json::json;
 
 use crate::harness::bpftool;
 use crate::harness::lab::Lab;
 use crate::harness::options::Options;
-use crate::harness::peer::{KEEPALIVE, USER_TIMEOUT};
+use crate::harness::peer::{KEEPALIVE, MPTCP, Sock, USER_TIMEOUT};
 use crate::harness::ss;
 
 #[test]
@@ -114,4 +116,67 @@ fn a_push_touches_no_other_connection_of_the_same_program() {
     assert_eq!(line.program.options(line.sock), Options::on(60, 5, 5, 0));
     assert_eq!(line.program.options(other), Options::DEFAULT);
     assert_eq!(bpftool::overrides(agent.pins()).into_keys().collect::<Vec<_>>(), [agent.conid(&line.sock.id())]);
+}
+
+#[test]
+fn pushes_at_the_same_time_onto_one_connection_are_all_done() {
+    let lab = Lab::new();
+    let agent = lab.agent().start();
+    let line = lab.outbound("127.0.0.1");
+    let id = line.sock.id();
+    for round in 0..5 {
+        thread::scope(|scope| {
+            for number in 1..=8 {
+                let (agent, id) = (&agent, &id);
+                scope.spawn(move || match number % 2 {
+                    0 => drop(agent.keepalive(id, 100 * round + number, 5, 5)),
+                    _ => drop(agent.lifetime(id, &json!({ "idle_seconds": 1000 * round + number })).ok()),
+                });
+            }
+        });
+        // One of each kind was the last, and everybody agrees which.
+        let said = &agent.connection(&id)["policy"];
+        let options = line.program.options(line.sock);
+        assert_eq!(said["result"]["in_force"], options.json());
+        assert!((100 * round + 1..=100 * round + 8).contains(&options.idle_s), "{options:?}");
+        let pushed = bpftool::overrides(agent.pins()).into_values().next().expect("it is in the map");
+        assert_eq!(pushed["options"]["keepidle_s"], options.idle_s);
+        let idle_s = said["lifetime"]["idle_seconds"].as_f64().expect("a lifetime is in force");
+        assert_eq!(pushed["lifetime"]["idle_ns"].as_u64().map(|ns| ns as f64 / 1e9), Some(idle_s));
+    }
+}
+
+#[test]
+fn a_connection_that_nobody_has_accepted_yet_is_reached() {
+    let lab = Lab::new();
+    let agent = lab.agent().start();
+    let (mut program, mut outsider) = (lab.program(), lab.outsider());
+    let listener = program.listen("127.0.0.1");
+    let (far, second) = (outsider.connect(listener.local), outsider.connect(listener.local));
+    let id = |far: Sock| format!("remote:{}", far.local);
+    agent.keepalive(&id(far), 60, 5, 5);
+    // It is closed where it waits, by request and by lifetime.
+    agent.delete(&format!("/v1/connections/{}", id(far))).ok();
+    assert_eq!(outsider.receive(far).unwrap_err(), "ECONNRESET");
+    agent.lifetime(&id(second), &json!({ "max_age_seconds": 1 })).ok();
+    assert_eq!(outsider.receive(second).unwrap_err(), "ECONNRESET");
+    assert_eq!(agent.code(&listener.id()), 2);
+}
+
+#[test]
+fn a_subflow_of_mptcp_is_named_as_not_closable() {
+    let lab = Lab::new();
+    let agent = lab.agent().start();
+    let (mut program, mut outsider) = (lab.program(), lab.outsider());
+    let listener = outsider.listen_with(&json!({ "host": "127.0.0.1", "protocol": MPTCP }));
+    let sock = program.connect_with(listener.local, &json!({ "protocol": MPTCP })).unwrap();
+    let id = format!("local:{}", sock.local);
+    assert_eq!(agent.code(&id), 1);
+    agent.delete(&format!("/v1/connections/{id}")).problem(409, "not_closable");
+    assert!(program.is_quiet(sock));
+    // Its descriptor names no single TCP connection.
+    let path = format!("/v1/connections/fd:{}", sock.fd);
+    let answer = program.http(agent.socket(), "DELETE", &path, None);
+    let detail = answer.problem(answer.status, answer.json()["code"].as_str().unwrap());
+    assert!((400..500).contains(&answer.status) && detail["detail"].as_str().unwrap().contains("MPTCP"), "{detail}");
 }

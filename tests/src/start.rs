@@ -9,20 +9,17 @@ use serde_json::Value;
 
 use crate::harness::agent::Setup;
 use crate::harness::bpftool;
-use crate::harness::command::{Log, Running, ended};
+use crate::harness::command::{Log, Running};
 use crate::harness::lab::Lab;
 use crate::harness::wait::{SOON, wait_for, wait_until};
 use crate::harness::{http, mounts, require};
 
-/// Runs the agent in a mount namespace of its own, after a script that hides something: its status and what it said.
-/// Only what the script ends with `&&` before it is a precondition.
-fn in_mount_namespace(lab: &Lab, script: &str, setup: &Setup) -> (Option<i32>, String) {
+/// The agent in a mount namespace of its own, after a script that hides something.
+fn in_mount_namespace(script: &str, setup: &Setup) -> Command {
     let mut command = Command::new(require::tool("unshare"));
     command.args(["--mount", "--propagation", "private", "sh", "-ec", &format!("{script}\nexec \"$@\""), "sh"]);
     command.arg(require::tcpops()).args(setup.command_line());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let (status, said) = ended(lab.ns.spawn(&mut command));
-    (status.code(), said)
+    command
 }
 
 /// Takes away every mount of a kind, and makes sure that none is left.
@@ -42,19 +39,16 @@ fn root_is_needed() {
     let setup = lab.agent();
     let mut command = Command::new(require::tool("setpriv"));
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&binary).args(setup.command_line());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let (status, said) = ended(lab.ns.spawn(&mut command));
-    assert_eq!(status.code(), Some(1), "{said}");
+    let said = setup.fails_as(&mut command);
     assert!(said.contains("root"), "{said}");
-    assert!(bpftool::attached(lab.cgroup.path()).is_empty());
 }
 
 #[test]
 fn cgroup2_is_needed() {
     let lab = Lab::new();
     // Its cgroup is hidden with the rest.
-    let (status, said) = in_mount_namespace(&lab, &without_mounts("cgroup2"), &lab.agent());
-    assert_eq!(status, Some(1), "{said}");
+    let setup = lab.agent();
+    let said = setup.fails_as(&mut in_mount_namespace(&without_mounts("cgroup2"), &setup));
     assert!(said.contains("cgroup2"), "{said}");
 }
 
@@ -63,13 +57,12 @@ fn a_directory_that_is_no_cgroup_is_refused() {
     let lab = Lab::new();
     for directory in [lab.directory.path().to_owned(), PathBuf::from("/nonexistent")] {
         let text = directory.to_str().unwrap();
-        let mut line = lab.agent().command_line();
+        let setup = lab.agent();
+        let mut line = setup.command_line();
         let at = line.iter().position(|argument| argument == "--cgroup").unwrap();
         line[at + 1] = text.to_owned();
         let mut command = Command::new(require::tcpops());
-        command.args(line).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let (status, said) = ended(lab.ns.spawn(&mut command));
-        assert_eq!(status.code(), Some(1), "{said}");
+        let said = setup.fails_as(command.args(line));
         assert!(said.contains(text) && said.contains("cgroup"), "{said}");
     }
 }
@@ -80,16 +73,14 @@ fn a_directory_that_is_not_on_bpffs_is_refused_for_pins() {
     let pins = lab.directory.path().join("pins");
     let said = lab.agent().pins(pins.clone()).fails();
     assert!(said.contains(pins.to_str().unwrap()) && said.to_lowercase().contains("bpf"), "{said}");
-    assert!(bpftool::attached(lab.cgroup.path()).is_empty());
 }
 
 #[test]
 fn the_kernels_types_are_needed() {
     let lab = Lab::new();
-    let (status, said) = in_mount_namespace(&lab, "mount -t tmpfs none /sys/kernel/btf", &lab.agent());
-    assert_eq!(status, Some(1), "{said}");
+    let setup = lab.agent();
+    let said = setup.fails_as(&mut in_mount_namespace("mount -t tmpfs none /sys/kernel/btf", &setup));
     assert!(said.contains("/sys/kernel/btf/vmlinux"), "{said}");
-    assert!(bpftool::attached(lab.cgroup.path()).is_empty());
 }
 
 #[test]
@@ -97,10 +88,7 @@ fn bpffs_is_mounted_if_it_is_not() {
     let lab = Lab::new();
     // In a namespace where it is not mounted, and which ends with the agent.
     let setup = lab.agent().pins(PathBuf::from("/sys/fs/bpf/tcpops-test-mount"));
-    let script = without_mounts("bpf");
-    let mut command = Command::new(require::tool("unshare"));
-    command.args(["--mount", "--propagation", "private", "sh", "-ec", &format!("{script}\nexec \"$@\""), "sh"]);
-    command.arg(require::tcpops()).args(setup.command_line());
+    let mut command = in_mount_namespace(&without_mounts("bpf"), &setup);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = lab.ns.spawn(&mut command);
     let log = Log::default();

@@ -240,3 +240,50 @@ fn conids_count_from_one_and_are_never_used_twice() {
         assert_ends(&agent, expected);
     }
 }
+
+#[test]
+fn a_socket_that_connects_to_itself_is_one_connection() {
+    let lab = Lab::new();
+    // Both ends send their SYN at once: from SYN_SENT over SYN_RECV.
+    lab.ns.sysctl("net.ipv4.ip_local_port_range", "7001 7001");
+    let agent = lab.agent().start();
+    let mut program = lab.program();
+    let sock = program.connect(([127, 0, 0, 1], 7001).into());
+    assert_eq!(sock.local, sock.remote());
+    assert_reaches(&agent, sock, &ESTABLISHED);
+    assert_eq!(agent.map().len(), 1);
+    let conid = agent.conid(&sock.id());
+    program.reset(sock);
+    assert_ends(&agent, conid);
+}
+
+#[test]
+fn a_connection_that_its_program_has_left_is_tracked_to_its_end() {
+    let lab = Lab::new();
+    let agent = lab.agent().start();
+    let mut line = lab.outbound("127.0.0.1");
+    let conid = agent.conid(&line.sock.id());
+    // It closes, and the end of the stream is not acknowledged. (When it is, what is left is as good as TIME_WAIT.)
+    lab.ns.filter(&[&format!("tcp sport {} drop", line.far.local.port())]);
+    line.program.close(line.sock);
+    assert_reaches(&agent, line.sock, &FIN_WAIT_1);
+    agent.delete(&format!("/v1/connections/{conid}")).problem(409, "not_closable");
+    lab.ns.filter(&[]);
+    assert_ends(&agent, conid);
+    line.outsider.close(line.far);
+}
+
+#[test]
+fn connections_end_with_their_program() {
+    let lab = Lab::new();
+    let agent = lab.agent().start();
+    let mut line = lab.outbound("127.0.0.1");
+    let (second, _far) = Lab::another(&mut line);
+    let conids = [line.sock, second].map(|sock| agent.conid(&sock.id()));
+    drop(line.program);
+    line.outsider.close(line.far);
+    assert_ends(&agent, conids[0]);
+    drop(line.outsider);
+    assert_ends(&agent, conids[1]);
+    assert!(agent.map().is_empty());
+}

@@ -59,7 +59,12 @@ impl<'a> Diags<'a> {
 
 /// What sock_diag calls the connection's socket.
 fn socket_name(key: ConnKey, connection: &Connection) -> SocketName {
-    SocketName { local: connection.local(), remote: connection.remote(), cookie: key.cookie }
+    SocketName {
+        local: connection.local(),
+        remote: connection.remote(),
+        cookie: key.cookie,
+        bound_dev_if: connection.bound_dev_if,
+    }
 }
 
 /// What the kernel says of one connection; `None` if it is gone.

@@ -88,6 +88,8 @@ impl Daemon {
             hang_up: listen(SignalKind::hangup())?,
         };
         let mut events = Vec::new();
+        // What follows from the connections that were there already.
+        self.act()?;
         loop {
             let woken = self.wait(&mut signals, &mut events).await?;
             match woken {

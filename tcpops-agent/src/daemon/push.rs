@@ -137,7 +137,8 @@ fn outcome(shared: &Shared, walked: &Walked, item: &Pending) -> Option<Result<Co
             return Some(Err(Problem::new(Code::NamespaceUnreachable, refusal::chain(error))));
         }
         Some(Err(error)) => return Some(Err(refusal::internal(error))),
-        _ if connection.policy.serial != item.serial => return None,
+        // A later push onto the connection contains this one.
+        _ if is_before(connection.policy.serial, item.serial) => return None,
         _ => {}
     }
     if connection.outcome == Outcome::Refused && !item.push.change.is_lifetime() {
@@ -146,13 +147,19 @@ fn outcome(shared: &Shared, walked: &Walked, item: &Pending) -> Option<Result<Co
     Some(Ok(connection))
 }
 
-/// Puts the map back to what it was before the change.
+/// Whether the push with serial `a` came before the one with `b`; the numbers may have wrapped in between.
+fn is_before(a: u32, b: u32) -> bool {
+    a != b && (a == 0 || b.wrapping_sub(a) < u32::MAX / 2)
+}
+
+/// Puts the map back to what it was before the change, unless another change came after.
 fn take_back(shared: &Shared, item: &Pending) {
     let key = item.push.key;
-    let result = match &item.before {
-        Some(before) => shared.overrides.put(key, before),
-        None => shared.overrides.remove(key),
-    };
+    let result = shared.overrides.get(key).and_then(|present| match (present, &item.before) {
+        (Some(present), _) if present.serial != item.serial => Ok(()),
+        (_, Some(before)) => shared.overrides.put(key, before),
+        (_, None) => shared.overrides.remove(key),
+    });
     if let Err(error) = result {
         tracing::error!(conid = key.conid, %error, "cannot take back a policy");
     }
@@ -172,4 +179,15 @@ fn audit(push: &Push, result: &Result<Connection, Problem>) {
 /// A caller that has gone does not wait for its answer.
 fn reply(answer: Answer, result: Result<Connection, Problem>) {
     let _gone = answer.send(result);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_before;
+
+    #[test]
+    fn serials_wrap() {
+        assert!(is_before(0, 1) && is_before(1, 2) && is_before(u32::MAX, 1) && is_before(0, u32::MAX));
+        assert!(!is_before(2, 1) && !is_before(1, 1) && !is_before(1, u32::MAX));
+    }
 }

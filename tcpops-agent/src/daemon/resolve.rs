@@ -66,7 +66,7 @@ impl Handle {
                 (Step::Known(resolved), _) => resolved,
                 (_, Err(problem)) => Err(problem.clone()),
                 (Step::Endpoints(endpoints), Ok(names)) => one_of(id, &names.endpoints(&endpoints)),
-                (Step::Cookie(cookie), Ok(names)) => one_of(id, names.cookie(cookie)),
+                (Step::Cookie(cookie), Ok(names)) => permitted(id, names.cookie(cookie), origin),
             })
             .collect()
     }
@@ -126,11 +126,11 @@ impl Handle {
         Ok(entry.map_or(Resolved::Absent, |(key, connection)| Resolved::Found(key, Box::new(connection))))
     }
 
-    /// The entries that are wanted, of those that the caller may see.
+    /// The entries that are wanted. Those of others are found by their cookie only, which the caller must know.
     async fn scan(&self, wanted: Wanted, origin: &Origin) -> KernelResult<Vec<Entry>> {
         let caller = origin.caller;
         let pick = move |key: ConnKey, connection: &Connection| {
-            caller.may_touch(connection.uid) && wanted.takes(key, connection)
+            wanted.cookies.contains(&key.cookie) || caller.may_touch(connection.uid) && wanted.has_end_of(connection)
         };
         Shared::scan(&self.shared, pick).await
     }
@@ -160,16 +160,15 @@ impl Wanted {
         self.endpoints.is_empty() && self.cookies.is_empty()
     }
 
-    fn takes(&self, key: ConnKey, connection: &Connection) -> bool {
-        self.cookies.contains(&key.cookie)
-            || Endpoints::names_of(connection).iter().any(|name| self.endpoints.contains(name))
+    fn has_end_of(&self, connection: &Connection) -> bool {
+        Endpoints::names_of(connection).iter().any(|name| self.endpoints.contains(name))
     }
 }
 
 /// What was found, by each name that leads to it.
 struct ByName {
     endpoints: HashMap<Endpoints, Vec<Entry>>,
-    cookies: HashMap<u64, Vec<Entry>>,
+    cookies: HashMap<u64, Entry>,
 }
 
 impl ByName {
@@ -179,7 +178,7 @@ impl ByName {
             for name in Endpoints::names_of(connection) {
                 by_name.endpoints.entry(name).or_default().push((*key, *connection));
             }
-            by_name.cookies.entry(key.cookie).or_default().push((*key, *connection));
+            by_name.cookies.insert(key.cookie, (*key, *connection));
         }
         by_name
     }
@@ -192,8 +191,8 @@ impl ByName {
         if connections.is_empty() { entries.to_vec() } else { connections }
     }
 
-    fn cookie(&self, cookie: u64) -> &[Entry] {
-        self.cookies.get(&cookie).map_or(&[], Vec::as_slice)
+    fn cookie(&self, cookie: u64) -> Option<Entry> {
+        self.cookies.get(&cookie).copied()
     }
 }
 

@@ -31,6 +31,8 @@ pub struct SocketName {
     pub remote: SocketAddr,
     /// `SO_COOKIE`.
     pub cookie: u64,
+    /// The interface that it is bound to; zero for none.
+    pub bound_dev_if: u32,
 }
 
 /// What the kernel says of a socket.
@@ -155,17 +157,23 @@ fn request(name: &SocketName, extensions: ExtensionFlags) -> InetRequest {
             destination_port: name.remote.port(),
             source_address: name.local.ip(),
             destination_address: name.remote.ip(),
-            interface_id: 0,
+            interface_id: name.bound_dev_if,
             cookie: name.cookie.to_ne_bytes(),
         },
     }
 }
 
 fn info(response: &InetResponse) -> SocketInfo {
+    let state = TcpState::from_kernel(u32::from(response.header.state));
+    let closing = matches!(
+        state,
+        TcpState::FinWait1 | TcpState::FinWait2 | TcpState::Closing | TcpState::LastAck | TcpState::TimeWait
+    );
     let mut info = SocketInfo {
-        state: TcpState::from_kernel(u32::from(response.header.state)),
+        state,
         mptcp: false,
-        orphan: response.header.inode == 0,
+        // A connection that its program has yet to accept has no inode either, but never sent a FIN.
+        orphan: response.header.inode == 0 && closing,
         last_data_sent_ms: 0,
         last_data_recv_ms: 0,
         rtt_us: 0,

@@ -33,5 +33,7 @@ pub(crate) fn connection() -> Connection {
         errno: 0,
         refused: TcpOption::None,
         pad: 0,
+        bound_dev_if: 0,
+        pad2: 0,
     }
 }

@@ -97,9 +97,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let Path(id) = Path::<String>::from_request_parts(parts, state)
-            .await
-            .map_err(|rejection: PathRejection| Failure::new(Code::InvalidRequest, rejection.body_text()))?;
+        let Path(id) = Path::<String>::from_request_parts(parts, state).await.map_err(|rejection: PathRejection| {
+            let found = rejection.body_text();
+            Failure::new(Code::InvalidRequest, format!("expected a connection's id as UTF-8, percent-encoded: {found}"))
+        })?;
         Ok(Self(id))
     }
 }

@@ -1,5 +1,6 @@
 //! The unix socket: HTTP/1.1 with JSON, every error a problem, and no client able to hold up another.
 
+mod admission;
 mod extract;
 mod openapi;
 mod routes;
@@ -8,7 +9,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -16,7 +16,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,8 +23,8 @@ use crate::daemon::{Handle, Origin, group_id};
 
 pub use openapi::document;
 
-/// Connections served at a time; others wait in the backlog of the socket.
-const MAX_CLIENTS: usize = 256;
+use self::admission::Admission;
+
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a request's head is read.
@@ -98,17 +97,22 @@ impl Server {
         let stop = server.stop.clone();
         let router = routes::router(handle);
         server.tasks.spawn(async move {
-            let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
+            let admission = Admission::default();
             loop {
                 let stream = tokio::select! {
                     () = stop.cancelled() => return,
-                    accepted = accept(&listener, &clients) => accepted,
+                    accepted = accept(&listener) => accepted,
                 };
-                if let Some((stream, permit)) = stream {
-                    let serving = serve(stream, router.clone(), stop.clone());
+                if let Some((stream, origin)) = stream {
+                    // A client without a place finds its connection closed.
+                    let Some(place) = admission.admit(origin.caller.uid) else {
+                        tracing::warn!(uid = origin.caller.uid, "too many clients of this user");
+                        continue;
+                    };
+                    let serving = serve(stream, origin, router.clone(), stop.clone());
                     tasks.spawn(async move {
                         serving.await;
-                        drop(permit);
+                        drop(place);
                     });
                 }
             }
@@ -126,13 +130,13 @@ impl Server {
     }
 }
 
-async fn accept(
-    listener: &Listener,
-    clients: &Arc<Semaphore>,
-) -> Option<(UnixStream, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = Arc::clone(clients).acquire_owned().await.ok()?;
-    match listener.listener.accept().await {
-        Ok((stream, _address)) => Some((stream, permit)),
+async fn accept(listener: &Listener) -> Option<(UnixStream, Origin)> {
+    let accepted = listener.listener.accept().await.and_then(|(stream, _address)| {
+        let origin = Origin::of(&stream)?;
+        Ok((stream, origin))
+    });
+    match accepted {
+        Ok(accepted) => Some(accepted),
         Err(error) => {
             tracing::warn!(%error, "cannot accept a client");
             // Out of descriptors, say; others may end meanwhile.
@@ -142,14 +146,7 @@ async fn accept(
     }
 }
 
-async fn serve(stream: UnixStream, router: Router, stop: CancellationToken) {
-    let origin = match Origin::of(&stream) {
-        Ok(origin) => origin,
-        Err(error) => {
-            tracing::warn!(%error, "cannot tell who a client is");
-            return;
-        }
-    };
+async fn serve(stream: UnixStream, origin: Origin, router: Router, stop: CancellationToken) {
     let service = service_fn(move |request| routes::answer(router.clone(), origin.clone(), request));
     let mut connection = std::pin::pin!(
         http1::Builder::new()

@@ -297,15 +297,20 @@ pub(super) async fn replace_rules(
     JsonText(body): JsonText,
 ) -> Result<Response, Failure> {
     privileged(&origin)?;
-    let if_generation = headers.get(IF_MATCH).map(generation).transpose()?;
+    let if_generation = headers.get(IF_MATCH).map(generation).transpose()?.flatten();
     let result = handle.replace_rules(body.into(), if_generation, query.dry_run).await?;
     Ok(([(ETAG, format!("\"{}\"", result.generation))], Json(result)).into_response())
 }
 
-fn generation(value: &HeaderValue) -> Result<u64, Failure> {
-    let number = value.to_str().ok().and_then(|text| text.strip_prefix('"')?.strip_suffix('"')?.parse().ok());
-    number
-        .ok_or_else(|| Failure::new(Code::InvalidRequest, "If-Match: expected an ETag of GET /v1/rules such as \"3\""))
+/// The generation that If-Match asks for; `None` for `*`, which any generation matches (RFC 9110, section 13.1.1).
+fn generation(value: &HeaderValue) -> Result<Option<u64>, Failure> {
+    let text = value.to_str().unwrap_or_default();
+    if text == "*" {
+        return Ok(None);
+    }
+    let number = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).and_then(|text| text.parse().ok());
+    let expected = "If-Match: expected an ETag of GET /v1/rules such as \"3\", or *";
+    number.map(Some).ok_or_else(|| Failure::new(Code::InvalidRequest, expected))
 }
 
 /// How the agent fares.

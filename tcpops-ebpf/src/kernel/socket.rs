@@ -23,6 +23,7 @@ macro_rules! offsets {
 offsets! {
     SK_UID: "sock.sk_uid",
     SK_ERR: "sock.sk_err",
+    SK_BOUND_DEV_IF: "sock.__sk_common.skc_bound_dev_if",
     SK_CGROUP: "sock.sk_cgrp_data.cgroup",
     CGROUP_PARENT: "cgroup.self.parent",
     CGROUP_KN: "cgroup.kn",
@@ -60,6 +61,11 @@ impl Socket {
     /// The owner's uid in the initial user namespace.
     pub(crate) fn uid(&self) -> u32 {
         self.field(&SK_UID)
+    }
+
+    /// The interface that the socket is bound to; zero for none.
+    pub(crate) fn bound_dev_if(&self) -> u32 {
+        self.field(&SK_BOUND_DEV_IF)
     }
 
     /// The errno that the socket holds.

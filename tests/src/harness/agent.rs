@@ -107,18 +107,34 @@ impl<'lab> Setup<'lab> {
         agent
     }
 
-    /// Starts it, which must fail with exit status 1; returns what it said.
+    /// Starts it, which must fail with exit status 1 and change nothing; returns what it said.
     pub(crate) fn fails(&self) -> String {
-        let (status, said) = self.ends();
+        let mut command = Command::new(require::tcpops());
+        self.fails_as(command.args(self.command_line()))
+    }
+
+    /// As [`fails`](Self::fails), with a command that starts it in a way of its own.
+    pub(crate) fn fails_as(&self, command: &mut Command) -> String {
+        let (pinned, attached) = (self.pins.exists(), bpftool::attached(self.lab.cgroup.path()));
+        let (status, said) = self.ends_as(command);
         assert_eq!(status.code(), Some(1), "{said}");
+        let leaves = self.pins.exists() && !pinned;
+        if leaves {
+            fs::remove_dir_all(&self.pins).expect("pins can be removed");
+        }
+        assert!(!leaves, "{} is left after: {said}", self.pins.display());
+        assert_eq!(bpftool::attached(self.lab.cgroup.path()), attached, "{said}");
         said
     }
 
     /// Starts it and waits for its end.
     pub(crate) fn ends(&self) -> (ExitStatus, String) {
         let mut command = Command::new(require::tcpops());
-        command.args(self.command_line()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        ended(self.lab.ns.spawn(&mut command))
+        self.ends_as(command.args(self.command_line()))
+    }
+
+    fn ends_as(&self, command: &mut Command) -> (ExitStatus, String) {
+        ended(self.lab.ns.spawn(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped())))
     }
 }
 

@@ -20,12 +20,12 @@ pub(crate) fn of_type(kind: &str) -> Vec<PathBuf> {
 /// Where bpffs is mounted; it gets mounted if it is not. Agents that start at the same time in different tests thus do
 /// not depend on which of them mounts it; that the agent can is a test of its own, in its own mount namespace.
 pub(crate) fn bpffs() -> PathBuf {
-    let lock = File::create("/run/tcpops-tests.lock").expect("root may write to /run");
-    flock(&lock, FlockOperation::LockExclusive).expect("a file can be locked");
+    let place = Path::new("/sys/fs/bpf");
+    let lock = File::open(place).expect("the kernel has bpffs, and a place for it");
+    flock(&lock, FlockOperation::LockExclusive).expect("a directory can be locked");
     if let Some(place) = of_type("bpf").into_iter().next() {
         return place;
     }
-    let place = Path::new("/sys/fs/bpf");
     mount(c"bpf", place, c"bpf", MountFlags::empty(), None).expect("root may mount bpffs");
     place.to_owned()
 }

@@ -135,6 +135,19 @@ def request(path, text):
     return {"text": answer.decode()}
 
 
+def hold(path, count):
+    # Connects to a unix socket many times and says nothing; as many as the other side takes.
+    held = []
+    for _ in range(count):
+        s = socket.socket(socket.AF_UNIX)
+        s.setblocking(False)
+        held.append(s)
+        if s.connect_ex(path) != 0:
+            break
+    socks["held"] = held
+    return {"count": len(held)}
+
+
 def run(arguments, names=()):
     # Runs a program that inherits the descriptors of some sockets.
     fds = [socks[name].fileno() for name in names]

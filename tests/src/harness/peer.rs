@@ -211,6 +211,11 @@ impl Peer {
         Response::parse(answer["text"].as_str().expect("it is text").as_bytes())
     }
 
+    /// Connects to a unix socket `count` times, and says nothing.
+    pub(crate) fn hold(&mut self, socket: &Path, count: u32) {
+        self.done(&json!({ "do": "hold", "path": socket, "count": count }));
+    }
+
     /// Runs a program, as a child of this one, that inherits the descriptors of `socks`: its status and output.
     pub(crate) fn run(&mut self, arguments: &[&str], socks: &[Sock]) -> (i64, String, String) {
         let names: Vec<_> = socks.iter().map(|sock| sock.name).collect();

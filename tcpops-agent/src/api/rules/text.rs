@@ -57,6 +57,10 @@ impl RuleDocument {
         let Unchecked { rules } = parsed.map_err(|error| in_json(&error))?;
         let document = Self { rules };
         document.check().map_err(|fault| fault.in_json(bytes))?;
+        if document.rules.is_empty() && !names_rules(bytes) {
+            let message = "expected a list of rules, \"rule\"; an empty list takes all rules away".to_owned();
+            return Err(RuleFileError { file: None, line: 1, column: 1, message });
+        }
         Ok(document)
     }
 
@@ -79,6 +83,11 @@ impl RuleDocument {
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("strings, integers and tables with string keys are JSON")
     }
+}
+
+/// Whether the body says anything about rules: `{}`, sent by mistake, must not take them all away.
+fn names_rules(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(bytes).is_ok_and(|body| body.get("rule").is_some())
 }
 
 fn write_field(text: &mut String, field: &str, value: Option<&impl Serialize>) {

@@ -139,7 +139,10 @@ fn the_written_form_is_compact() {
          {\"name\":\"b\",\"lifetime\":\"none\"}]}"
     );
     assert_eq!(RuleDocument::from_toml("", "f").unwrap(), RuleDocument::default());
-    assert_eq!(RuleDocument::from_json(b"{}").unwrap(), RuleDocument::default());
+    let none = RuleDocument::default();
+    assert_eq!(RuleDocument::from_json(none.to_json().as_bytes()).unwrap(), none);
+    let error = RuleDocument::from_json(b"{}").unwrap_err();
+    assert!(error.message.contains("expected a list of rules"), "{error}");
 }
 
 #[test]
