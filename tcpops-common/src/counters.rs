@@ -39,6 +39,8 @@ counters! {
     TagFailed = "tag_failed",
     /// Events lost because the ring buffer was full.
     EventsLost = "events_lost",
+    /// Callbacks that came without a full TCP socket.
+    NoSocket = "no_socket",
     /// Options that could not be read before they were changed.
     GetsockoptFailed = "getsockopt_failed",
     /// Options that could not be given back to what they were.

@@ -36,7 +36,10 @@ pub(crate) fn tcpops_sockops(ctx: SockOpsContext) -> u32 {
 
 /// The socket connects, listens, or has finished its handshake.
 fn opened(ops: SockOps, direction: Direction, state: TcpState) {
-    let Some(socket) = ops.socket() else { return };
+    let Some(socket) = ops.socket() else {
+        bump(Counter::NoSocket);
+        return;
+    };
     // The end of an active handshake: the entry is there since connect(2), unless the program was attached in between.
     if matches!(state, TcpState::Established)
         && let Some(conid) = storage::get(&socket)
@@ -96,7 +99,10 @@ fn enforce(ops: SockOps, socket: &Socket, connection: &mut Connection, key: Opti
 /// The socket goes from one state to another.
 fn changed(ops: SockOps) {
     let (old, new) = ops.transition();
-    let Some(socket) = ops.socket() else { return };
+    let Some(socket) = ops.socket() else {
+        bump(Counter::NoSocket);
+        return;
+    };
     let (old_state, new_state) = (TcpState::from_kernel(old), TcpState::from_kernel(new));
     let Some(conid) = storage::get(&socket) else {
         // A descriptor that connects again is reported here before connect(2) gives it its new conid; everything else

@@ -30,7 +30,8 @@ pub(super) struct FieldOffset {
     pub(super) bytes: Option<u32>,
 }
 
-struct Bytes(Vec<u8>);
+/// BTF in memory.
+pub(super) struct Bytes(pub(super) Vec<u8>);
 
 impl Readable for Bytes {
     fn read(&self, offset: u64, buffer: &mut [u8]) -> btfparse::Result<()> {

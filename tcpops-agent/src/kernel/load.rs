@@ -23,7 +23,7 @@ use super::walk::Walker;
 use super::{KernelError, Result};
 
 /// The kernel programs as they were built from `tcpops-ebpf` and committed beside it.
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../tcpops-ebpf/object/tcpops.bpf.o");
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../tcpops-ebpf/object/tcpops.bpf.o");
 
 const SOCKOPS: &str = "tcpops_sockops";
 const ITER: &str = "tcpops_iter";

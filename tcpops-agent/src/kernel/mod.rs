@@ -24,6 +24,9 @@ mod bpf;
 mod btf;
 mod memory;
 
+#[cfg(test)]
+mod layout_test;
+
 pub use memory::release_memory;
 
 use std::io;
