@@ -23,6 +23,8 @@ pub struct Config {
     pub max_connections: u32,
     /// Which network namespaces to enter.
     pub reach: Reach,
+    /// Whether to take in the connections that are open at the start.
+    pub adopt: bool,
     /// How much the kernel programs log.
     pub ebpf_log: LogLevel,
     /// Kernel programs instead of the built-in ones.

@@ -84,7 +84,7 @@ pub struct Connection {
     pub origin: Origin,
     /// IPv4 or IPv6.
     pub family: Family,
-    /// The id of the rule that matched at the handshake; zero if none did. Ids stay with a rule's name.
+    /// The id of the rule that matched at the handshake; zero if none did. An id is made from the rule's name.
     pub rule: u32,
     /// The policy in force: the rule's, with the parts replaced that were pushed for this connection.
     pub policy: Policy,
@@ -125,6 +125,16 @@ impl Connection {
     pub fn remote(&self) -> SocketAddr {
         SocketAddr::new(to_ip(self.remote_addr), self.remote_port)
     }
+}
+
+/// A port that is listened on in a network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[repr(C)]
+pub struct ListenPort {
+    /// The namespace.
+    pub netns_cookie: u64,
+    /// The port.
+    pub port: u64,
 }
 
 /// The address of sixteen bytes as the maps hold it: IPv4-mapped addresses become IPv4.

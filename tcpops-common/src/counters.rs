@@ -27,6 +27,10 @@ macro_rules! counters {
 counters! {
     /// Connections and listeners that got an entry.
     Opened = "opened",
+    /// Sockets that were open before, taken in by a walk; they count as opened too.
+    Adopted = "adopted",
+    /// Sockets that could not be taken in because this kernel cannot turn on their state callbacks (before 6.12).
+    AdoptUnsupported = "adopt_unsupported",
     /// Entries removed because their connection ended.
     Closed = "closed",
     /// Connections to which a rule or a pushed policy was applied in full.

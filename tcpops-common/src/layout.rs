@@ -22,11 +22,11 @@ const _: () = {
     assert!(offset_of!(Connection, applied_boot_ns) == 160);
     assert!(size_of::<Event>() == 32);
     assert!(size_of::<RuleMask>() == 128);
-    assert!(size_of::<RuleIndex>() == 16);
+    assert!(size_of::<RuleIndex>() == 8);
     assert!(size_of::<RuleSet>() == 120);
     assert!(size_of::<Rule>() == 120);
     assert!(size_of::<PortBlock>() == 128);
     assert!(size_of::<AddrKey>() == 20);
     assert!(size_of::<RuleKey>() == 16);
-    assert!(size_of::<Settings>() == 8);
+    assert!(size_of::<Settings>() == 24);
 };

@@ -124,8 +124,10 @@ pub struct Policy {
     pub options: Options,
     /// Whether the policy says anything about lifetimes.
     pub lifetime_setting: Setting,
+    /// In a pushed policy 1 where the push was about options: only then are they set again. Unused in a rule's.
+    pub options_pushed: u8,
     /// Explicit padding.
-    pub pad: [u8; 3],
+    pub pad: [u8; 2],
     /// The number of a pushed policy, from 1, by which a walk knows what it has applied; zero in a rule's.
     pub serial: u32,
     /// Who pushed it, as `SO_PEERCRED` told; meaningful where `serial` is not zero.
@@ -139,7 +141,8 @@ impl Policy {
     pub const NONE: Self = Self {
         options: Options::NONE,
         lifetime_setting: Setting::Leave,
-        pad: [0; 3],
+        options_pushed: 0,
+        pad: [0; 2],
         serial: 0,
         by_uid: 0,
         lifetime: Lifetime::NONE,

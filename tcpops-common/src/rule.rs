@@ -70,10 +70,6 @@ impl RuleMask {
 pub struct RuleIndex {
     /// Raised by one with each new rule set; its lowest bit is the slot that is read.
     pub generation: u64,
-    /// The highest id that a rule ever had.
-    pub last_rule_id: u32,
-    /// Explicit padding.
-    pub pad: u32,
 }
 
 /// Which dimensions some rule of the set asks about; the look-ups of the others are saved.
@@ -128,7 +124,7 @@ pub struct RuleSet {
 pub struct Rule {
     /// What the rule wants.
     pub policy: Policy,
-    /// A number that stays with the name for as long as the pins live, from 1.
+    /// A number made from the name, so that it stays with it; never zero.
     pub id: u32,
     /// Explicit padding.
     pub pad: u32,

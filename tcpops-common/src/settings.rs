@@ -11,6 +11,12 @@ pub struct Settings {
     pub reader_awake: u32,
     /// 1 while a walk gives every socket back the options that its program had set (`tcpops detach`).
     pub restoring: u32,
+    /// 1 while a walk takes in the sockets that have no entry.
+    pub adopting: u32,
+    /// Explicit padding.
+    pub pad: u32,
+    /// The cgroup that the sockops program is attached to: only sockets at or below it are taken in. Zero means all.
+    pub cgroup_id: u64,
 }
 
 /// How often the agent reads the ring while events come, milliseconds.

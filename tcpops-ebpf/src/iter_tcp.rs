@@ -4,12 +4,12 @@
 //! `bpf_setsockopt` allowed.
 
 use tcpops_common::conn::ConnKey;
-use tcpops_common::policy::{Setting, Source};
 
-use crate::apply::{apply, restore};
+use crate::adopt::adopt;
+use crate::apply::restore;
+use crate::enforce;
 use crate::kernel::iter::{self, IterTcp};
 use crate::kernel::socket::Socket;
-use crate::kernel::sockops::now_boot_ns;
 use crate::kernel::{storage, table};
 use crate::maps::SETTINGS;
 
@@ -24,23 +24,22 @@ pub(crate) extern "C" fn tcpops_iter(ctx: *mut IterTcp) -> i32 {
 }
 
 fn visit(socket: &Socket) {
-    let Some(conid) = storage::get(socket) else { return };
+    let Some(settings) = SETTINGS.get(0) else { return };
+    let Some(conid) = storage::get(socket) else {
+        if settings.adopting != 0 {
+            adopt(socket, settings);
+        }
+        return;
+    };
     let key = ConnKey { cookie: socket.cookie(), conid };
     let Some(connection) = table::connection(&key) else { return };
-    if SETTINGS.get(0).is_some_and(|settings| settings.restoring != 0) {
+    if settings.restoring != 0 {
         restore(socket, connection);
         return;
     }
-    let Some(pushed) = table::pushed(&key) else { return };
-    if connection.policy.serial == pushed.serial {
-        return;
-    }
-    connection.policy = connection.policy.overridden_by(pushed);
-    if pushed.options.any() {
-        connection.options_source = Source::Override;
-        apply(socket, connection, now_boot_ns());
-    }
-    if !matches!(pushed.lifetime_setting, Setting::Leave) {
-        connection.lifetime_source = Source::Override;
+    if let Some(pushed) = table::pushed(&key)
+        && connection.policy.serial != pushed.serial
+    {
+        enforce::pushed(socket, connection, pushed);
     }
 }

@@ -13,7 +13,9 @@
 mod iter_tcp;
 mod sockops;
 
+mod adopt;
 mod apply;
+mod enforce;
 mod matching;
 mod track;
 

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
-use tcpops_common::conn::{ConnKey, Connection};
+use tcpops_common::conn::{ConnKey, Connection, ListenPort};
 use tcpops_common::counters::Counter;
 use tcpops_common::event::Event;
 use tcpops_common::maps::*;
@@ -87,6 +87,12 @@ pub(crate) static EVENTS: RingBuf<Event, { EVENTS_BYTES as usize }> = RingBuf::n
 /// A number for each `Counter`. The kernel programs add, the agent reads.
 #[btf_map]
 pub(crate) static COUNTERS: PerCpuArray<u64, { Counter::ALL.len() }> = PerCpuArray::new();
+
+/// The ports that are listened on, for the walk that takes sockets in: it comes by listeners first, and a connection from
+/// such a port is inbound. The walk writes and reads; it is not pinned and ends with the agent. Where it is full, the
+/// direction of some adopted connections is taken for outbound.
+#[btf_map]
+pub(crate) static LISTEN_PORTS: HashMap<ListenPort, u8, 65536, NO_PREALLOC> = HashMap::new();
 
 /// Switches of the agent, and whether it is awake.
 #[btf_map]

@@ -8,15 +8,13 @@ use aya_ebpf::programs::SockOpsContext;
 use aya_log_ebpf::{debug, trace};
 use tcpops_common::conn::{ConnKey, Connection, Direction};
 use tcpops_common::counters::Counter;
-use tcpops_common::policy::{Setting, Source};
 use tcpops_common::state::TcpState;
 
-use crate::apply::apply;
 use crate::counters::bump;
+use crate::enforce;
 use crate::kernel::socket::Socket;
-use crate::kernel::sockops::{SockOps, now_boot_ns, op};
+use crate::kernel::sockops::{SockOps, op};
 use crate::kernel::{storage, table};
-use crate::matching::first_match;
 use crate::track;
 
 /// Always answers 1 and never sets `reply`: both belong to programs that choose initial windows and timeouts.
@@ -46,52 +44,50 @@ fn opened(ops: SockOps, direction: Direction, state: TcpState) {
     {
         let key = ConnKey { cookie: ops.cookie(), conid };
         if let Some(connection) = table::connection(&key) {
-            enforce(ops, &socket, connection, Some(key));
+            apply_rules(ops, &socket, connection, Some(key));
             return;
         }
     }
-    if ops.enable_state_callback().is_err() {
-        bump(Counter::CallbackFailed);
-    }
-    let Some((key, connection)) = track::open(ops, &socket, direction, state) else {
+    let describe = |entry: &mut Connection| track::describe(entry, ops, &socket, direction, state);
+    let Some((key, connection)) = track::open(ops.cookie(), &socket, describe) else {
         enforce_untracked(ops, &socket, direction, state);
         return;
     };
+    if ops.enable_state_callback().is_err() {
+        bump(Counter::CallbackFailed);
+        track::abandon(key, &socket);
+        enforce_untracked(ops, &socket, direction, state);
+        return;
+    }
     log_opened(key.conid, state as u32);
-    enforce(ops, &socket, connection, Some(key));
+    apply_rules(ops, &socket, connection, Some(key));
 }
 
 /// A connection that found no place in the maps gets what the rules want all the same.
 fn enforce_untracked(ops: SockOps, socket: &Socket, direction: Direction, state: TcpState) {
     if matches!(state, TcpState::SynSent) {
+        // There may be room when the handshake ends; until then it does not count.
         return;
     }
+    bump(Counter::Untracked);
     let Some(connection) = storage::spare(socket) else {
         bump(Counter::TagFailed);
         return;
     };
     track::describe(connection, ops, socket, direction, state);
-    enforce(ops, socket, connection, None);
+    apply_rules(ops, socket, connection, None);
     storage::clear_spare(socket);
 }
 
 /// Applies the first matching rule, once the handshake has ended: what the program set before connect(2), or on the
 /// listener, is then there, and nothing is set for a connection that never comes to be.
-fn enforce(ops: SockOps, socket: &Socket, connection: &mut Connection, key: Option<ConnKey>) {
+fn apply_rules(ops: SockOps, socket: &Socket, connection: &mut Connection, key: Option<ConnKey>) {
     if matches!(connection.state, TcpState::SynSent) {
         return;
     }
-    let Some(rule) = first_match(socket, connection) else { return };
-    connection.rule = rule.id;
-    connection.policy = rule.policy;
-    if rule.policy.options.any() {
-        connection.options_source = Source::Rule;
-    }
-    if !matches!(rule.policy.lifetime_setting, Setting::Leave) {
-        connection.lifetime_source = Source::Rule;
-    }
-    apply(&ops, connection, now_boot_ns());
-    if let Some(key) = key {
+    if enforce::first_rule(&ops, socket, connection)
+        && let Some(key) = key
+    {
         track::applied(key, connection);
     }
 }

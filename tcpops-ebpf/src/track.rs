@@ -49,14 +49,12 @@ pub(crate) static EMPTY: Connection = Connection {
     pad2: 0,
 };
 
-/// Gives the connection a conid and an entry; `None`, and counted, where it cannot be tracked.
+/// Gives the connection a conid and an entry, which `describe` fills; `None` where there is no room for it.
 pub(crate) fn open(
-    ops: SockOps,
+    cookie: u64,
     socket: &Socket,
-    direction: Direction,
-    state: TcpState,
+    describe: impl FnOnce(&mut Connection),
 ) -> Option<(ConnKey, &'static mut Connection)> {
-    let cookie = ops.cookie();
     let Some(tag) = storage::slot(socket) else {
         bump(Counter::TagFailed);
         return None;
@@ -69,24 +67,24 @@ pub(crate) fn open(
     *tag = key.conid;
     let Some(connection) = insert(&key) else {
         storage::clear(socket);
-        bump(Counter::Untracked);
         return None;
     };
-    describe(connection, ops, socket, direction, state);
+    describe(connection);
     bump(Counter::Opened);
     emit(Event {
         at_boot_ns: connection.opened_boot_ns,
         key,
         kind: EventKind::Opened,
         old_state: TcpState::Close,
-        new_state: state,
+        new_state: connection.state,
         flags: 0,
         errno: 0,
     });
     Some((key, connection))
 }
 
-/// Fills an empty entry.
+/// Fills an empty entry with what a handshake tells. In a frame of its own: what follows it needs the stack.
+#[inline(never)]
 pub(crate) fn describe(
     connection: &mut Connection,
     ops: SockOps,
@@ -94,18 +92,22 @@ pub(crate) fn describe(
     direction: Direction,
     state: TcpState,
 ) {
+    ops.ends().describe(connection);
+    connection.netns_cookie = ops.netns_cookie();
+    connection.direction = direction;
+    begin(connection, socket, state);
+}
+
+/// Fills in what is the same for all, the state last: from then on the entry is whole.
+pub(crate) fn begin(connection: &mut Connection, socket: &Socket, state: TcpState) {
     let now_boot_ns = now_boot_ns();
-    ops.endpoints(connection);
     connection.uid = socket.uid();
     connection.bound_dev_if = socket.bound_dev_if();
-    connection.netns_cookie = ops.netns_cookie();
     connection.cgroup_id = socket.cgroup().map_or(0, Cgroup::id);
     connection.opened_boot_ns = now_boot_ns;
     connection.state_since_boot_ns = now_boot_ns;
-    if matches!(state, TcpState::Established) {
-        connection.established_boot_ns = now_boot_ns;
-    }
-    connection.direction = direction;
+    let handshake = matches!(state, TcpState::SynSent | TcpState::SynRecv | TcpState::Listen);
+    connection.established_boot_ns = if handshake { 0 } else { now_boot_ns };
     connection.state = state;
 }
 
@@ -154,8 +156,7 @@ pub(crate) fn applied(key: ConnKey, connection: &Connection) {
 
 /// The connection is over: removes what was stored of it.
 pub(crate) fn close(key: ConnKey, socket: &Socket, old_state: TcpState) {
-    forget(&key);
-    storage::clear(socket);
+    abandon(key, socket);
     bump(Counter::Closed);
     emit(Event {
         at_boot_ns: now_boot_ns(),
@@ -166,6 +167,12 @@ pub(crate) fn close(key: ConnKey, socket: &Socket, old_state: TcpState) {
         flags: 0,
         errno: socket.error(),
     });
+}
+
+/// Takes back what [`open`] did: the connection would not report its end.
+pub(crate) fn abandon(key: ConnKey, socket: &Socket) {
+    forget(&key);
+    storage::clear(socket);
 }
 
 fn forget(key: &ConnKey) {

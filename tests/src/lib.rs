@@ -8,6 +8,7 @@
 
 mod harness;
 
+mod adopt;
 mod keepalive;
 mod lifetime;
 mod matching;

@@ -195,7 +195,7 @@ fn another_size_of_the_table_does_not_break_the_pins_of_before() {
 #[test]
 fn connections_in_other_namespaces_are_reached() {
     let lab = Lab::new();
-    let agent = lab.agent().arguments(&["--netns", "all"]).start();
+    let agent = lab.agent().arguments(&["--netns", "all", "--adopt", "off"]).start();
     let container = NetNs::new();
     let mut program = Peer::start(&container, Some(&lab.cgroup), 0);
     let mut outsider = Peer::start(&container, None, 0);

@@ -7,6 +7,6 @@ use utoipa::ToSchema;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Detached {
     /// Whether every socket has the options back that its program had set; false where a network namespace could not be
-    /// entered.
+    /// entered, or where connections were not tracked since the maps were full.
     pub restored: bool,
 }

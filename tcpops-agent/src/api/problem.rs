@@ -107,6 +107,20 @@ pub struct Problem {
     /// With `refused`: the number and name of the error, and the socket option where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errno: Option<i32>,
+    /// With `invalid_rules`: which field of which rule is at fault, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
+}
+
+/// The field of a rule that is at fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Fault {
+    /// The position of the rule, from 0.
+    pub rule: usize,
+    /// The field, with dots: `match.cgroup`.
+    pub field: String,
+    /// What was expected, and what was found.
+    pub message: String,
 }
 
 /// One of several connections that match.
@@ -131,6 +145,7 @@ impl Problem {
             code,
             matches: Vec::new(),
             errno: None,
+            fault: None,
         }
     }
 }

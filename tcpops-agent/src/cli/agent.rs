@@ -38,6 +38,9 @@ pub struct AgentArgs {
     /// Reach into all network namespaces to change and close connections, or only into the agent's own
     #[arg(long, value_enum, value_name = "all|host", default_value_t)]
     pub netns: NetnsScope,
+    /// At the start take in the connections that are open already, or only see those that come
+    #[arg(long, value_enum, value_name = "on|off", default_value_t)]
+    pub adopt: Adopt,
     /// Log what the kernel programs do, for debugging
     #[arg(long, value_enum, value_name = "LEVEL", default_value_t)]
     pub ebpf_log: EbpfLog,
@@ -65,6 +68,16 @@ pub enum NetnsScope {
     All,
     /// The agent's own.
     Host,
+}
+
+/// Whether connections that are open already are taken in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Adopt {
+    /// They are.
+    #[default]
+    On,
+    /// They are not.
+    Off,
 }
 
 /// From which level on the kernel programs log.
@@ -114,6 +127,7 @@ pub(super) fn run(args: AgentArgs) -> anyhow::Result<()> {
             NetnsScope::All => Reach::All,
             NetnsScope::Host => Reach::Own,
         },
+        adopt: args.adopt == Adopt::On,
         ebpf_log: match args.ebpf_log {
             EbpfLog::Off => LogLevel::Off,
             EbpfLog::Error => LogLevel::Error,
@@ -129,7 +143,7 @@ pub(super) fn run(args: AgentArgs) -> anyhow::Result<()> {
 fn log_to_stderr(format: LogFormat) -> anyhow::Result<()> {
     let filter = match non_empty(env::var_os("RUST_LOG")) {
         Some(_) => EnvFilter::try_from_default_env()?,
-        None => EnvFilter::new("info,tcpops=trace"),
+        None => EnvFilter::new("info,tcpops::sockops=trace,tcpops::adopt=trace"),
     };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {

@@ -54,6 +54,12 @@ pub(crate) enum Failure {
         /// Why not.
         source: io::Error,
     },
+    /// There are no rules where some were expected.
+    #[error("expected rules in {}, found none; say --allow-empty to take all rules away", path.display())]
+    NoRules {
+        /// The file.
+        path: PathBuf,
+    },
     /// The rules are wrong.
     #[error(transparent)]
     Rules(#[from] RuleFileError),
@@ -95,6 +101,7 @@ impl Failure {
             Self::Client(_)
             | Self::Output(_)
             | Self::File { .. }
+            | Self::NoRules { .. }
             | Self::Rules(_)
             | Self::Fault(_)
             | Self::Runtime(_)

@@ -16,7 +16,7 @@ mod state;
 mod status;
 mod table;
 
-pub use agent::{AgentArgs, EbpfLog, LogFormat, NetnsScope};
+pub use agent::{Adopt, AgentArgs, EbpfLog, LogFormat, NetnsScope};
 pub use context::DEFAULT_SOCKET;
 pub use exit::Exit;
 

@@ -29,7 +29,9 @@ impl Clocks {
             return None;
         }
         let wall_ns = self.wall_ns - i128::from(self.boot_ns) + i128::from(boot_ns);
-        Timestamp::from_nanosecond(wall_ns - wall_ns.rem_euclid(1_000_000)).ok()
+        // To the nearest: the two clocks were read a moment apart.
+        let rounded = wall_ns + 500_000;
+        Timestamp::from_nanosecond(rounded - rounded.rem_euclid(1_000_000)).ok()
     }
 
     /// The time since boot of a date; `None` if it is not in the future.

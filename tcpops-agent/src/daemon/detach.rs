@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use tcpops_common::counters::Counter;
+
 use super::shared::{Shared, blocking};
 use crate::api::detach::Detached;
 use crate::kernel::connections::Connections;
@@ -46,7 +48,8 @@ fn take_back(
     pins: &Pins,
 ) -> Result<Detached> {
     pins.unlink()?;
-    let mut restored = true;
+    // What found no place in the maps got its options all the same, and what they were before is not known.
+    let mut restored = switches.counter(Counter::Untracked)? == 0;
     let mut touched = BTreeSet::new();
     connections.for_each_batch(|batch| {
         let changed = batch.iter().filter(|(_, connection)| connection.touched != 0);

@@ -241,7 +241,7 @@ impl Handle {
                 file: facts.rules_file.as_ref().map(|path| path.display().to_string()),
             },
             counters: counters.map_err(|error| refusal::internal(&error))?,
-            limitations: facts.limitations.clone(),
+            limitations: self.shared.limitations(),
         })
     }
 

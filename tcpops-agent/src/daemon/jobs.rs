@@ -111,7 +111,7 @@ impl Jobs {
         if self.to_resync && !self.resyncing.runs() {
             self.to_resync = false;
             let shared = Arc::clone(shared);
-            self.resyncing.start(move || everything(&shared));
+            self.resyncing.start(move || everything(&shared).map(|(all, _)| all));
         }
     }
 
@@ -126,12 +126,16 @@ impl Jobs {
     }
 }
 
-/// Reads all connections. Blocks.
-pub(super) fn everything(shared: &Shared) -> Result<Everything> {
+/// Reads all connections, and the highest number of a push that was applied to one. Blocks.
+pub(super) fn everything(shared: &Shared) -> Result<(Everything, u32)> {
     let mut all = Vec::new();
+    let mut serial = 0;
     shared.connections.for_each_batch(|batch| {
-        all.extend(batch.iter().map(|(key, connection)| (*key, Subject::of(*key, connection))));
+        for (key, connection) in batch {
+            all.push((*key, Subject::of(*key, connection)));
+            serial = serial.max(connection.policy.serial);
+        }
         true
     })?;
-    Ok(all)
+    Ok((all, serial))
 }

@@ -3,6 +3,7 @@
 //! Every input comes in here, the model says what follows, and here it is done. What blocks (a walk, sock_diag, reading
 //! the whole map) runs off the loop, one job of each kind at a time; what comes meanwhile waits for the next.
 
+mod adopt;
 mod close;
 mod detach;
 mod handle;

@@ -7,12 +7,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::refusal;
 use super::shared::{RuleNames, Shared};
-use crate::api::problem::{Code, Problem};
-use crate::api::rules::RuleDocument;
+use crate::api::problem::{Code, Fault, Problem};
+use crate::api::rules::{RuleDocument, RuleFault};
 use crate::api::rules_result::RulesResult;
 use crate::convert::rules::to_model;
 use crate::kernel::cgroup;
-use crate::kernel::rules::{RuleTables, Rules};
+use crate::kernel::rules::{MAX_SOURCE, RuleTables, Rules};
 use crate::kernel::{KernelError, Result};
 use crate::model::classifier::compile;
 use crate::model::rules::{Cgroup, RuleSet};
@@ -84,7 +84,7 @@ impl RuleBook {
     pub(super) fn replace(&mut self, shared: &Shared, body: &[u8], dry_run: bool) -> Result<RulesResult, Problem> {
         let document = RuleDocument::from_json(body).map_err(|error| invalid(&error))?;
         let rules = to_model(&document, |path| resolve(&shared.facts.cgroup_mount, path))
-            .map_err(|fault| invalid(&fault.in_json(body)))?;
+            .map_err(|fault| at_fault(invalid(&fault.in_json(body)), &fault))?;
         self.put_in_force(shared, document, rules, None, dry_run)
     }
 
@@ -97,11 +97,15 @@ impl RuleBook {
         dry_run: bool,
     ) -> Result<RulesResult, Problem> {
         let internal = |error: KernelError| refusal::internal(&error);
-        let names = self.maps.names().map_err(internal)?;
-        let last = self.maps.index().map_err(internal)?.last_rule_id;
-        let last_rule_id = rules.assign_ids(&names, last).map_err(|error| invalid(&error))?;
+        rules.assign_ids();
         let compiled = compile(&rules, self.maps.free_slot().map_err(internal)?).map_err(|error| invalid(&error))?;
         let count = document.rules.len();
+        let source = document.to_json().into_bytes();
+        if source.len() > MAX_SOURCE {
+            let found = source.len();
+            let detail = format!("expected rules of at most {MAX_SOURCE} bytes as JSON, found {found}");
+            return Err(Problem::new(Code::InvalidRules, detail));
+        }
         if dry_run {
             return Ok(RulesResult { count, generation: self.generation, applied: false });
         }
@@ -116,8 +120,7 @@ impl RuleBook {
             ports: compiled.ports,
             addrs: compiled.addrs,
             keys: compiled.keys,
-            source: document.to_json().into_bytes(),
-            last_rule_id,
+            source,
         };
         let index = self.maps.replace(&tables).map_err(internal)?;
         self.document = document;
@@ -146,6 +149,13 @@ fn resolve(cgroup_mount: &Path, path: &str) -> Result<Cgroup, String> {
     let mut ids = cgroup::lineage(cgroup_mount, path)?.into_iter();
     let id = ids.next().ok_or_else(|| format!("no cgroup \"{path}\""))?;
     Ok(Cgroup { id, ancestors: ids.collect() })
+}
+
+/// The problem, with the place of the fault for clients that know the rules as other text than JSON.
+fn at_fault(problem: Problem, fault: &RuleFault) -> Problem {
+    let RuleFault { index, field, message, .. } = fault;
+    let fault = Fault { rule: *index, field: (*field).to_owned(), message: message.clone() };
+    Problem { fault: Some(fault), ..problem }
 }
 
 fn invalid(error: &dyn std::error::Error) -> Problem {

@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) walker: Walker,
     pub(crate) facts: Facts,
     rule_names: RwLock<Arc<RuleNames>>,
+    /// What this kernel lacks or cannot do, and what that means.
+    limitations: RwLock<Vec<String>>,
     /// Bounds how much of the CPU callers can spend on reading the whole map.
     scans: Arc<Semaphore>,
 }
@@ -49,7 +51,6 @@ pub(crate) struct Facts {
     pub(crate) resumed: bool,
     pub(crate) max_connections: u32,
     pub(crate) rules_file: Option<PathBuf>,
-    pub(crate) limitations: Vec<String>,
 }
 
 impl Shared {
@@ -68,9 +69,19 @@ impl Shared {
             namespaces,
             walker,
             facts,
+            limitations: RwLock::default(),
             rule_names: RwLock::default(),
             scans: Arc::new(Semaphore::new(SCANS)),
         }
+    }
+
+    /// What this kernel lacks or cannot do.
+    pub(crate) fn limitations(&self) -> Vec<String> {
+        self.limitations.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn add_limitations(&self, found: Vec<String>) {
+        self.limitations.write().unwrap_or_else(PoisonError::into_inner).extend(found);
     }
 
     /// The names of the rules in force.

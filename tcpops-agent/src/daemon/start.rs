@@ -8,6 +8,7 @@ use tcpops_common::counters::Counter;
 use tokio::sync::mpsc;
 
 use super::Daemon;
+use super::adopt::adopt;
 use super::handle::{Handle, QUEUE};
 use super::jobs::{Jobs, everything};
 use super::push::Pushes;
@@ -77,7 +78,7 @@ async fn serve(mut daemon: Daemon, server: Server, config: &Config) -> anyhow::R
         resumed = facts.resumed, tracked = daemon.connections.tracked(), rules = daemon.rules.document().rules.len(),
         "ready"
     );
-    for limitation in &facts.limitations {
+    for limitation in daemon.shared.limitations() {
         tracing::warn!(limitation, "this kernel lacks something");
     }
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
@@ -104,8 +105,8 @@ fn prepare(
         resumed: loaded.resumed,
         max_connections: pins.max_connections()?,
         rules_file: config.rules.clone(),
-        limitations: std::mem::take(&mut loaded.limitations),
     };
+    let limitations = std::mem::take(&mut loaded.limitations);
     if let Some(log) = loaded.log.take() {
         log.follow()?;
     }
@@ -114,14 +115,19 @@ fn prepare(
     let namespaces = Namespaces::new(config.reach)?;
     let (entries, switches) = (Entries::open(&pins)?, Switches::open(&pins)?);
     let shared = Arc::new(Shared::new(entries, overrides, switches, namespaces, loaded.into_walker(), facts));
+    shared.add_limitations(limitations);
     let rules = RuleBook::open(&shared, Rules::open(&pins)?, config.rules.clone())
         .map_err(|problem| anyhow::anyhow!(problem.detail))?;
+    if config.adopt {
+        shared.add_limitations(adopt(&shared)?);
+    }
     // What happened before is in the maps; what happens from here on is in the ring.
     let mut events = Events::open(&pins)?;
     events.discard();
     let mut connections = Connections::default();
     let mut effects = Vec::new();
-    connections.apply(now_boot_ns(), Input::Resync(everything(&shared)?), &mut effects);
+    let (all, serial) = everything(&shared)?;
+    connections.apply(now_boot_ns(), Input::Resync(all), &mut effects);
     let (sender, commands) = mpsc::channel(QUEUE);
     let handle = Handle::new(sender, Arc::clone(&shared));
     let events_lost = shared.switches.counter(Counter::EventsLost)?;
@@ -130,7 +136,7 @@ fn prepare(
         pins,
         connections,
         rules,
-        pushes: Pushes::new(last_serial),
+        pushes: Pushes::new(last_serial.max(serial)),
         events,
         timer: Timer::new()?,
         jobs: Jobs::default(),

@@ -9,11 +9,22 @@ use super::{KernelError, Result};
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 /// The constants of the kernel programs and the fields that they stand for.
-const FIELDS: [(&str, &str, &str); 7] = [
+const FIELDS: [(&str, &str, &str); 18] = [
     ("SK_UID", "sock", "sk_uid"),
     ("SK_ERR", "sock", "sk_err"),
     ("SK_BOUND_DEV_IF", "sock", "__sk_common.skc_bound_dev_if"),
     ("SK_CGROUP", "sock", "sk_cgrp_data.cgroup"),
+    ("SK_STATE", "sock", "__sk_common.skc_state"),
+    ("SK_FAMILY", "sock", "__sk_common.skc_family"),
+    ("SK_NUM", "sock", "__sk_common.skc_num"),
+    ("SK_DPORT", "sock", "__sk_common.skc_dport"),
+    ("SK_RCV_SADDR", "sock", "__sk_common.skc_rcv_saddr"),
+    ("SK_DADDR", "sock", "__sk_common.skc_daddr"),
+    ("SK_V6_RCV_SADDR", "sock", "__sk_common.skc_v6_rcv_saddr"),
+    ("SK_V6_DADDR", "sock", "__sk_common.skc_v6_daddr"),
+    ("SK_NET", "sock", "__sk_common.skc_net.net"),
+    ("NET_COOKIE", "net", "net_cookie"),
+    ("TP_CB_FLAGS", "tcp_sock", "bpf_sock_ops_cb_flags"),
     ("CGROUP_PARENT", "cgroup", "self.parent"),
     ("CGROUP_KN", "cgroup", "kn"),
     ("KN_ID", "kernfs_node", "id"),

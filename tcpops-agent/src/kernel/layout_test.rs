@@ -49,18 +49,18 @@ fn the_object_has_the_layout_of_this_program() {
             established_boot_ns, state_since_boot_ns, state, direction, origin, family, rule, policy, original, in_force,
             applied_boot_ns, touched, options_source, lifetime_source, outcome, errno, refused, pad, bound_dev_if, pad2,
         }
-        Policy { options, lifetime_setting, pad, serial, by_uid, lifetime }
+        Policy { options, lifetime_setting, options_pushed, pad, serial, by_uid, lifetime }
         Options { keepalive, user_timeout, keepcnt, pad, keepidle_s, keepintvl_s, user_timeout_ms }
         SocketOptions { keepalive, keepcnt, keepidle_s, keepintvl_s, pad, user_timeout_ms }
         Lifetime { idle_ns, max_age_ns, deadline_boot_ns }
         Event { at_boot_ns, key, kind, old_state, new_state, flags, errno }
         Rule { policy, id, pad, name }
-        RuleIndex { generation, last_rule_id, pad }
+        RuleIndex { generation }
         RuleSet { rules, words, dimensions, other_uid, other_cgroup, source_len, kind_classes, file_hash }
         RuleMask { words }
         PortBlock { classes }
         AddrKey { slot, side, pad, address }
         RuleKey { slot, kind, value }
-        Settings { reader_awake, restoring }
+        Settings { reader_awake, restoring, adopting, pad, cgroup_id }
     }
 }

@@ -126,7 +126,8 @@ fn load_object(
     directory: &Path,
     options: &LoadOptions<'_>,
 ) -> Result<Ebpf> {
-    let bytes: Vec<u32> = offsets.iter().map(|offset| offset.bytes.unwrap_or(0)).collect();
+    // Zero means that there is no such field, and some fields are at offset zero.
+    let bytes: Vec<u32> = offsets.iter().map(|offset| offset.bytes.map_or(0, |bytes| bytes + 1)).collect();
     let level = options.log_level as u8;
     let mut loader = EbpfLoader::new();
     loader.btf(Some(btf)).override_global(LOG_LEVEL, &level, true);

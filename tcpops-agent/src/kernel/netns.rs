@@ -73,6 +73,24 @@ impl Namespaces {
         &self.own
     }
 
+    /// Every namespace that may be entered, and what kept the agent from others. Blocks: it looks at every process.
+    pub fn all(&self) -> (Vec<Namespace>, Vec<String>) {
+        let mut found = vec![self.own.clone()];
+        let mut failures = Vec::new();
+        if self.reach == Reach::All {
+            for place in candidates() {
+                match open(&place) {
+                    Ok(namespace) if namespace.cookie == self.own.cookie => {}
+                    Ok(namespace) => found.push(namespace),
+                    // A process that ended meanwhile is no failure.
+                    Err(_) if !place.exists() => {}
+                    Err(why) => failures.push(format!("cannot enter the network namespace {}: {why}", place.display())),
+                }
+            }
+        }
+        (found, failures)
+    }
+
     /// The namespace with this cookie. Blocks: it may look at every process.
     ///
     /// # Errors
@@ -87,14 +105,14 @@ impl Namespaces {
         }
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = places.get(&cookie)
-            && let Some(namespace) = open(place).filter(|namespace| namespace.cookie == cookie)
+            && let Some(namespace) = open(place).ok().filter(|namespace| namespace.cookie == cookie)
         {
             return Ok(namespace);
         }
         places.clear();
         let mut found = None;
         for place in candidates() {
-            let Some(namespace) = open(&place) else { continue };
+            let Ok(namespace) = open(&place) else { continue };
             places.insert(namespace.cookie, place);
             if namespace.cookie == cookie {
                 found = Some(namespace);
@@ -126,10 +144,10 @@ fn list(directory: &str) -> impl Iterator<Item = PathBuf> {
     fs::read_dir(directory).into_iter().flatten().filter_map(std::result::Result::ok).map(|entry| entry.path())
 }
 
-fn open(place: &Path) -> Option<Namespace> {
-    let handle = File::open(place).ok()?;
-    let cookie = in_namespace(&handle, current_cookie).ok()?.ok()?;
-    Some(Namespace { cookie, handle: Some(Arc::new(handle)) })
+fn open(place: &Path) -> std::result::Result<Namespace, String> {
+    let handle = File::open(place).map_err(|error| error.to_string())?;
+    let cookie = in_namespace(&handle, current_cookie)?.map_err(|error| error.to_string())?;
+    Ok(Namespace { cookie, handle: Some(Arc::new(handle)) })
 }
 
 fn in_namespace<T: Send>(handle: &File, action: impl FnOnce() -> T + Send) -> std::result::Result<T, String> {

@@ -12,6 +12,9 @@ use tcpops_common::rule::{
 use super::pins::Pins;
 use super::{KernelError, Result};
 
+/// The most bytes that the text of a rule set takes.
+pub const MAX_SOURCE: usize = SOURCE_CHUNK * SOURCE_CHUNKS as usize;
+
 /// A rule set in the form of the maps, for one slot.
 #[derive(Clone, Debug)]
 pub struct RuleTables {
@@ -27,10 +30,8 @@ pub struct RuleTables {
     pub addrs: Vec<(u32, AddrKey, u32)>,
     /// The class of each uid and cgroup.
     pub keys: Vec<(RuleKey, u32)>,
-    /// The text that the next agent reads.
+    /// The text that the next agent reads, at most [`MAX_SOURCE`] bytes.
     pub source: Vec<u8>,
-    /// The highest id among the rules, ever.
-    pub last_rule_id: u32,
 }
 
 /// The rule maps.
@@ -60,7 +61,7 @@ impl Rules {
         })
     }
 
-    /// Which slot is in force, and the numbers that go on.
+    /// Which slot is in force.
     pub fn index(&self) -> Result<RuleIndex> {
         Ok(bytemuck::must_cast(self.index.get(&0, 0).map_err(KernelError::map(RULE_INDEX))?))
     }
@@ -111,13 +112,6 @@ impl Rules {
         let before = self.index()?;
         let generation = before.generation + 1;
         let slot = slot_of(generation);
-        if tables.source.len() > SOURCE_CHUNK * SOURCE_CHUNKS as usize {
-            return Err(KernelError::Missing(format!(
-                "the rules take {} bytes as text; expected at most {}",
-                tables.source.len(),
-                SOURCE_CHUNK * SOURCE_CHUNKS as usize
-            )));
-        }
         self.clear(slot)?;
         for (key, class) in &tables.keys {
             let key: [u8; size_of::<RuleKey>()] = bytemuck::must_cast(*key);
@@ -145,7 +139,7 @@ impl Rules {
         let set = RuleSet { source_len: tables.source.len() as u32, ..tables.set };
         let set: [u8; size_of::<RuleSet>()] = bytemuck::must_cast(set);
         self.sets.set(slot, set, 0).map_err(KernelError::map(RULE_SETS))?;
-        let index = RuleIndex { generation, last_rule_id: tables.last_rule_id, pad: 0 };
+        let index = RuleIndex { generation };
         let bytes: [u8; size_of::<RuleIndex>()] = bytemuck::must_cast(index);
         self.index.set(0, bytes, 0).map_err(KernelError::map(RULE_INDEX))?;
         Ok(index)

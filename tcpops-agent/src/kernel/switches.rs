@@ -19,9 +19,12 @@ pub struct Switches {
 }
 
 impl Switches {
-    /// Opens the maps.
+    /// Opens the maps, and turns everything off.
     pub fn open(pins: &Pins) -> Result<Self> {
-        Ok(Self { settings: Mutex::new(pins.map(SETTINGS)?), counters: pins.map(COUNTERS)? })
+        let switches = Self { settings: Mutex::new(pins.map(SETTINGS)?), counters: pins.map(COUNTERS)? };
+        // An agent that died in the middle of something left it on.
+        switches.change(|settings| *settings = Settings::default())?;
+        Ok(switches)
     }
 
     /// Tells the kernel programs whether the reader of the ring polls.
@@ -32,6 +35,14 @@ impl Switches {
     /// Makes walks give sockets back their original options, or do their usual work.
     pub fn set_restoring(&self, restoring: bool) -> Result<()> {
         self.change(|settings| settings.restoring = restoring.into())
+    }
+
+    /// Makes walks take in sockets that have no entry, those at or below the cgroup with this id (zero: all), or not.
+    pub fn set_adopting(&self, cgroup_id: Option<u64>) -> Result<()> {
+        self.change(|settings| {
+            settings.adopting = cgroup_id.is_some().into();
+            settings.cgroup_id = cgroup_id.unwrap_or(0);
+        })
     }
 
     fn change(&self, change: impl FnOnce(&mut Settings)) -> Result<()> {

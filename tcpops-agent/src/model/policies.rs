@@ -34,7 +34,10 @@ impl Change {
     /// The policy to push: `pushed` with this change, for `connection`.
     pub fn apply(&self, pushed: Option<Policy>, connection: &Connection, serial: u32, by_uid: u32) -> Policy {
         let before = pushed.unwrap_or(Policy::NONE);
-        let mut policy = Policy { serial, by_uid, ..before };
+        // Options that an earlier push asked for are still to be set where no walk has come by since.
+        let waiting = before.options_pushed != 0 && connection.policy.serial != before.serial;
+        let options_pushed = u8::from(waiting || !self.is_lifetime());
+        let mut policy = Policy { serial, by_uid, options_pushed, ..before };
         match *self {
             Self::KeepaliveEnable { idle_s, count, interval_s, user_timeout_ms } => {
                 policy.options.keepalive = Setting::Set;
@@ -90,6 +93,16 @@ mod tests {
         let third = Change::LifetimeClear.apply(Some(second), &connection, 3, 0);
         assert_eq!(third.lifetime_setting, Setting::Clear);
         assert_eq!(third.options, first.options);
+    }
+
+    #[test]
+    fn a_lifetime_does_not_set_options_again_that_were_set() {
+        let mut connection = connection();
+        let options = ENABLE.apply(None, &connection, 1, 0);
+        assert_eq!(options.options_pushed, 1);
+        assert_eq!(Change::LifetimeClear.apply(Some(options), &connection, 2, 0).options_pushed, 1);
+        connection.policy.serial = 1;
+        assert_eq!(Change::LifetimeClear.apply(Some(options), &connection, 2, 0).options_pushed, 0);
     }
 
     #[test]

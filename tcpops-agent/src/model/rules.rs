@@ -1,9 +1,8 @@
 //! The ordered rules and what it means that one matches: the definition that the compiled form must agree with.
 
-use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 use core::ops::RangeInclusive;
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use ipnet::IpNet;
 use tcpops_common::conn::{Direction, Family, Origin};
@@ -21,7 +20,7 @@ pub struct RuleSet {
 pub struct Rule {
     /// The name, which no other rule of the set has; at most [`MAX_NAME`](tcpops_common::rule::MAX_NAME) bytes.
     pub name: String,
-    /// The number that stays with the name, from 1; 0 until [`RuleSet::assign_ids`].
+    /// The number that goes with the name, never 0 after [`RuleSet::assign_ids`].
     pub id: u32,
     /// What is wanted.
     pub policy: Policy,
@@ -87,29 +86,23 @@ impl RuleSet {
         self.rules.iter().find(|rule| rule.matcher.accepts(facts))
     }
 
-    /// Gives every rule its number: a name in `previous` keeps the one it had, a new name gets the next after
-    /// `last_id`. Returns the highest number given so far.
-    ///
-    /// # Errors
-    /// Where the numbers run out; the rules are then as they were.
-    pub fn assign_ids(&mut self, previous: &[(String, u32)], last_id: u32) -> Result<u32, OutOfIds> {
-        let previous: HashMap<&str, u32> = previous.iter().map(|(name, id)| (name.as_str(), *id)).collect();
-        let mut last = last_id;
-        let mut ids = Vec::with_capacity(self.rules.len());
-        for rule in &self.rules {
-            ids.push(match previous.get(rule.name.as_str()) {
-                Some(id) => *id,
-                None => {
-                    last = last.checked_add(1).ok_or(OutOfIds)?;
-                    last
-                }
-            });
-        }
-        for (rule, id) in self.rules.iter_mut().zip(ids) {
+    /// Gives every rule its number, made from its name, so that a rule has the same in every set and after every
+    /// restart. Of two names in a set with the same number, which is unlikely, the later rule gets the next free one.
+    pub fn assign_ids(&mut self) {
+        let mut taken = HashSet::new();
+        for rule in &mut self.rules {
+            let mut id = hash(&rule.name).max(1);
+            while !taken.insert(id) {
+                id = id.wrapping_add(1).max(1);
+            }
             rule.id = id;
         }
-        Ok(last)
     }
+}
+
+/// FNV-1a, 32 bits.
+fn hash(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 impl Matcher {
@@ -135,18 +128,6 @@ fn one_of<T>(values: &[T], accepts: impl Fn(&T) -> bool) -> bool {
 fn holds(net: &IpNet, address: IpAddr) -> bool {
     net.contains(&address.to_canonical())
 }
-
-/// All 4294967295 numbers were given to rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutOfIds;
-
-impl fmt::Display for OutOfIds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("expected a free rule id, found that all 4294967295 were given; `tcpops detach` starts anew")
-    }
-}
-
-impl core::error::Error for OutOfIds {}
 
 #[cfg(test)]
 mod tests {
@@ -217,14 +198,22 @@ mod tests {
     }
 
     #[test]
-    fn a_name_keeps_its_id() {
-        let mut set = RuleSet { rules: ["c", "a", "d"].map(|name| rule(name, Matcher::default())).to_vec() };
-        let previous = [("a", 1), ("b", 2), ("d", 4)].map(|(name, id)| (name.to_owned(), id));
-        assert_eq!(set.assign_ids(&previous, 7), Ok(8));
-        assert_eq!(set.rules.iter().map(|rule| rule.id).collect::<Vec<_>>(), [8, 1, 4]);
+    fn a_name_keeps_its_id_and_no_two_rules_share_one() {
+        let mut set = rules(["a", "b", "c"]);
+        set.assign_ids();
+        let ids: Vec<u32> = set.rules.iter().map(|rule| rule.id).collect();
+        let mut other = rules(["c", "d", "a"]);
+        other.assign_ids();
+        assert_eq!([other.rules[2].id, other.rules[0].id], [ids[0], ids[2]]);
+        let mut same = rules(["a", "a"]);
+        same.assign_ids();
+        assert_ne!(same.rules[0].id, same.rules[1].id);
+        assert!(ids.iter().all(|id| *id != 0));
+    }
 
-        assert_eq!(set.assign_ids(&[], u32::MAX - 2), Err(OutOfIds));
-        assert_eq!(set.rules.iter().map(|rule| rule.id).collect::<Vec<_>>(), [8, 1, 4]);
-        assert_eq!(set.assign_ids(&previous, u32::MAX - 1), Ok(u32::MAX));
+    fn rules<const N: usize>(names: [&str; N]) -> RuleSet {
+        let rule =
+            |name: &str| Rule { name: name.to_owned(), id: 0, policy: Policy::NONE, matcher: Matcher::default() };
+        RuleSet { rules: names.into_iter().map(rule).collect() }
     }
 }

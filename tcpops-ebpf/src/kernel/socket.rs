@@ -8,13 +8,17 @@ use core::ptr::NonNull;
 
 use aya_ebpf::Global;
 use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
+use tcpops_common::conn::{Connection, Family};
 use tcpops_common::counters::Counter;
+use tcpops_common::rule::MAX_CGROUP_DEPTH;
 
 use crate::counters::bump;
 
+const AF_INET: u32 = 2;
+
 macro_rules! offsets {
     ($($name:ident: $field:literal,)+) => {
-        $(#[doc = concat!("Offset of `", $field, "`, bytes; zero where the kernel has no such field.")]
+        $(#[doc = concat!("Offset of `", $field, "`, bytes, plus one; zero where the kernel has no such field.")]
         #[unsafe(no_mangle)]
         static $name: Global<u32> = Global::new(0);)+
     };
@@ -25,6 +29,17 @@ offsets! {
     SK_ERR: "sock.sk_err",
     SK_BOUND_DEV_IF: "sock.__sk_common.skc_bound_dev_if",
     SK_CGROUP: "sock.sk_cgrp_data.cgroup",
+    SK_STATE: "sock.__sk_common.skc_state",
+    SK_FAMILY: "sock.__sk_common.skc_family",
+    SK_NUM: "sock.__sk_common.skc_num",
+    SK_DPORT: "sock.__sk_common.skc_dport",
+    SK_RCV_SADDR: "sock.__sk_common.skc_rcv_saddr",
+    SK_DADDR: "sock.__sk_common.skc_daddr",
+    SK_V6_RCV_SADDR: "sock.__sk_common.skc_v6_rcv_saddr",
+    SK_V6_DADDR: "sock.__sk_common.skc_v6_daddr",
+    SK_NET: "sock.__sk_common.skc_net.net",
+    NET_COOKIE: "net.net_cookie",
+    TP_CB_FLAGS: "tcp_sock.bpf_sock_ops_cb_flags",
     CGROUP_PARENT: "cgroup.self.parent",
     CGROUP_KN: "cgroup.kn",
     KN_ID: "kernfs_node.id",
@@ -32,6 +47,44 @@ offsets! {
 
 /// A `struct tcp_sock`, checked by the kernel to be one.
 pub(crate) struct Socket(NonNull<c_void>);
+
+/// The ends of a connection as the kernel holds them: addresses in network order, ports in host order.
+pub(crate) struct Ends {
+    pub(crate) family: u32,
+    pub(crate) local_port: u16,
+    pub(crate) remote_port: u16,
+    pub(crate) local_ip4: u32,
+    pub(crate) remote_ip4: u32,
+    pub(crate) local_ip6: [u32; 4],
+    pub(crate) remote_ip6: [u32; 4],
+}
+
+impl Ends {
+    /// Writes them into `connection`, which has its place already: the stack of a program is short.
+    pub(crate) fn describe(&self, connection: &mut Connection) {
+        let mapped = [0, 0, 0xffff_u32.to_be()];
+        connection.local_port = self.local_port;
+        connection.remote_port = self.remote_port;
+        if self.family == AF_INET {
+            connection.family = Family::Inet;
+            write(&mut connection.local_addr, [mapped[0], mapped[1], mapped[2], self.local_ip4]);
+            write(&mut connection.remote_addr, [mapped[0], mapped[1], mapped[2], self.remote_ip4]);
+        } else {
+            // An IPv6 socket with IPv4-mapped addresses speaks IPv4.
+            let [a, b, c, _] = self.local_ip6;
+            connection.family = if [a, b, c] == mapped { Family::Inet } else { Family::Inet6 };
+            write(&mut connection.local_addr, self.local_ip6);
+            write(&mut connection.remote_addr, self.remote_ip6);
+        }
+    }
+}
+
+/// Writes four words, as the kernel has them in network order, as an address.
+fn write(address: &mut [u8; 16], words: [u32; 4]) {
+    for (bytes, word) in address.chunks_exact_mut(4).zip(words) {
+        bytes.copy_from_slice(&word.to_ne_bytes());
+    }
+}
 
 /// A `struct cgroup`.
 #[derive(Clone, Copy)]
@@ -68,6 +121,35 @@ impl Socket {
         self.field(&SK_BOUND_DEV_IF)
     }
 
+    /// The number of its TCP state.
+    pub(crate) fn state(&self) -> u32 {
+        u32::from(self.field::<u8>(&SK_STATE))
+    }
+
+    /// The cookie of its network namespace.
+    pub(crate) fn netns_cookie(&self) -> u64 {
+        read::<u64>(self.field(&SK_NET), NET_COOKIE.load()).unwrap_or(0)
+    }
+
+    /// The callbacks that are on.
+    pub(crate) fn cb_flags(&self) -> u32 {
+        u32::from(self.field::<u8>(&TP_CB_FLAGS))
+    }
+
+    /// Both ends. The fields are those of `struct sock_common` (kernel include/net/sock.h): `skc_num` is in host order,
+    /// all others in network order.
+    pub(crate) fn ends(&self) -> Ends {
+        Ends {
+            family: u32::from(self.field::<u16>(&SK_FAMILY)),
+            local_port: self.field(&SK_NUM),
+            remote_port: u16::from_be(self.field(&SK_DPORT)),
+            local_ip4: self.field(&SK_RCV_SADDR),
+            remote_ip4: self.field(&SK_DADDR),
+            local_ip6: self.field(&SK_V6_RCV_SADDR),
+            remote_ip6: self.field(&SK_V6_DADDR),
+        }
+    }
+
     /// The errno that the socket holds.
     pub(crate) fn error(&self) -> u32 {
         self.field(&SK_ERR)
@@ -78,8 +160,8 @@ impl Socket {
         read(self.0.as_ptr() as u64, SK_CGROUP.load()).filter(|cgroup| *cgroup != 0).map(Cgroup)
     }
 
-    fn field(&self, offset: &Global<u32>) -> u32 {
-        read::<u32>(self.0.as_ptr() as u64, offset.load()).unwrap_or(0)
+    fn field<T: Default>(&self, offset: &Global<u32>) -> T {
+        read(self.0.as_ptr() as u64, offset.load()).unwrap_or_default()
     }
 }
 
@@ -87,6 +169,19 @@ impl Cgroup {
     /// Its inode number in the cgroup file system.
     pub(crate) fn id(self) -> u64 {
         read(self.0, CGROUP_KN.load()).and_then(|node: u64| read(node, KN_ID.load())).unwrap_or(0)
+    }
+
+    /// Whether it is the directory with this id, or below it.
+    pub(crate) fn is_within(self, id: u64) -> bool {
+        let mut level = Some(self);
+        for _ in 0..MAX_CGROUP_DEPTH {
+            let Some(cgroup) = level else { return false };
+            if cgroup.id() == id {
+                return true;
+            }
+            level = cgroup.parent();
+        }
+        false
     }
 
     /// The directory above; `None` at the root.
@@ -102,7 +197,7 @@ fn read<T>(base: u64, offset: u32) -> Option<T> {
     if base == 0 || offset == 0 {
         return None;
     }
-    let address = (base + u64::from(offset)) as *const T;
+    let address = (base + u64::from(offset - 1)) as *const T;
     // SAFETY: the helper copies and fails on an address that is not mapped; every `T` here is an integer.
     let value = unsafe { bpf_probe_read_kernel(address) };
     if value.is_err() {

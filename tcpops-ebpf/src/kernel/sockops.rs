@@ -7,16 +7,15 @@ use aya_ebpf::helpers::{
     bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_getsockopt, bpf_ktime_get_boot_ns, bpf_setsockopt,
 };
 use aya_ebpf::programs::SockOpsContext;
-use tcpops_common::conn::{Connection, Family};
 use tcpops_common::policy::TcpOption;
 
 use crate::apply::OptionAccess;
-use crate::kernel::socket::Socket;
+use crate::kernel::socket::{Ends, Socket};
 
-const AF_INET: u32 = 2;
 const STATE_CB_FLAG: u32 = 1 << 2;
 const SOL_SOCKET: i32 = 1;
 const SOL_TCP: i32 = 6;
+const TCP_BPF_SOCK_OPS_CB_FLAGS: i32 = 1008;
 
 /// The callbacks that this program answers (`enum` in the kernel's include/uapi/linux/bpf.h).
 pub(crate) mod op {
@@ -77,36 +76,30 @@ impl SockOps {
         SockOpsContext::new(self.0).set_cb_flags((flags | STATE_CB_FLAG).cast_signed())
     }
 
-    /// Writes both ends into `connection`, which has its place already: the stack of a program is short.
-    pub(crate) fn endpoints(self, connection: &mut Connection) {
-        let ops = self.0;
+    /// Both ends.
+    pub(crate) fn ends(self) -> Ends {
         // All fields are read whatever the family is. Of reads in two branches the compiler makes one with an offset
         // that varies, which the verifier refuses: "dereference of modified ctx ptr R1 off=24 disallowed".
-        let family = read!(ops, family);
-        let (local_ip4, remote_ip4) = (read!(ops, local_ip4), read!(ops, remote_ip4));
-        let local_ip6 =
-            [read!(ops, local_ip6[0]), read!(ops, local_ip6[1]), read!(ops, local_ip6[2]), read!(ops, local_ip6[3])];
-        let remote_ip6 = [
-            read!(ops, remote_ip6[0]),
-            read!(ops, remote_ip6[1]),
-            read!(ops, remote_ip6[2]),
-            read!(ops, remote_ip6[3]),
-        ];
         // remote_port is in network order, local_port in host order (struct bpf_sock_ops in the kernel's
         // include/uapi/linux/bpf.h).
-        connection.remote_port = u32::from_be(read!(ops, remote_port)) as u16;
-        connection.local_port = read!(ops, local_port) as u16;
-        let mapped = [0, 0, 0xffff_u32.to_be()];
-        if family == AF_INET {
-            connection.family = Family::Inet;
-            write(&mut connection.local_addr, [mapped[0], mapped[1], mapped[2], local_ip4]);
-            write(&mut connection.remote_addr, [mapped[0], mapped[1], mapped[2], remote_ip4]);
-        } else {
-            // An IPv6 socket with IPv4-mapped addresses speaks IPv4.
-            let is_mapped = local_ip6[0] == mapped[0] && local_ip6[1] == mapped[1] && local_ip6[2] == mapped[2];
-            connection.family = if is_mapped { Family::Inet } else { Family::Inet6 };
-            write(&mut connection.local_addr, local_ip6);
-            write(&mut connection.remote_addr, remote_ip6);
+        Ends {
+            family: read!(self.0, family),
+            local_port: read!(self.0, local_port) as u16,
+            remote_port: u32::from_be(read!(self.0, remote_port)) as u16,
+            local_ip4: read!(self.0, local_ip4),
+            remote_ip4: read!(self.0, remote_ip4),
+            local_ip6: [
+                read!(self.0, local_ip6[0]),
+                read!(self.0, local_ip6[1]),
+                read!(self.0, local_ip6[2]),
+                read!(self.0, local_ip6[3]),
+            ],
+            remote_ip6: [
+                read!(self.0, remote_ip6[0]),
+                read!(self.0, remote_ip6[1]),
+                read!(self.0, remote_ip6[2]),
+                read!(self.0, remote_ip6[3]),
+            ],
         }
     }
 }
@@ -131,6 +124,15 @@ impl OptionAccess for Socket {
     }
 }
 
+impl Socket {
+    /// Turns on the state callback, as [`SockOps::enable_state_callback`] does.
+    ///
+    /// EINVAL before Linux 6.12, which has no TCP_BPF_SOCK_OPS_CB_FLAGS.
+    pub(crate) fn enable_state_callback(&self) -> Result<(), i32> {
+        set_number(self.as_ptr(), SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, self.cb_flags() | STATE_CB_FLAG)
+    }
+}
+
 /// Nanoseconds of `CLOCK_BOOTTIME`.
 pub(crate) fn now_boot_ns() -> u64 {
     // SAFETY: the helper takes nothing and cannot fail.
@@ -149,8 +151,12 @@ fn constants(option: TcpOption) -> (i32, i32) {
     }
 }
 
-fn set(target: *mut c_void, option: TcpOption, mut value: u32) -> Result<(), i32> {
+fn set(target: *mut c_void, option: TcpOption, value: u32) -> Result<(), i32> {
     let (level, name) = constants(option);
+    set_number(target, level, name, value)
+}
+
+fn set_number(target: *mut c_void, level: i32, name: i32, mut value: u32) -> Result<(), i32> {
     // SAFETY: the target is a context or socket that the helper takes, the value an int on the stack.
     match unsafe { bpf_setsockopt(target, level, name, (&raw mut value).cast(), 4) } {
         0 => Ok(()),
@@ -165,12 +171,5 @@ fn get(target: *mut c_void, option: TcpOption) -> Result<u32, i32> {
     match unsafe { bpf_getsockopt(target, level, name, (&raw mut value).cast(), 4) } {
         0 => Ok(value),
         error => Err(error as i32),
-    }
-}
-
-/// Writes four words, as the context has them in network order, as an address.
-fn write(address: &mut [u8; 16], words: [u32; 4]) {
-    for (bytes, word) in address.chunks_exact_mut(4).zip(words) {
-        bytes.copy_from_slice(&word.to_ne_bytes());
     }
 }

@@ -29,6 +29,7 @@ pub(crate) struct Setup<'lab> {
     pins: PathBuf,
     rules: Option<PathBuf>,
     more: Vec<String>,
+    hidden: bool,
 }
 
 /// A running agent; it is killed and its pins are removed with this value.
@@ -43,7 +44,7 @@ impl<'lab> Setup<'lab> {
     pub(super) fn new(lab: &'lab Lab) -> Self {
         let pins = mounts::bpffs().join(unique());
         let socket = lab.directory.path().join("tcpops.sock");
-        Self { lab, socket, pins, rules: None, more: Vec::new() }
+        Self { lab, socket, pins, rules: None, more: Vec::new(), hidden: false }
     }
 
     /// With a rules file of this text.
@@ -55,6 +56,13 @@ impl<'lab> Setup<'lab> {
     /// With these arguments too.
     pub(crate) fn arguments(mut self, more: &[&str]) -> Self {
         self.more.extend(more.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    /// In a pid namespace of its own, where it sees no other process: with `--netns all` it enters the namespaces that
+    /// have a name, and the first one has none.
+    pub(crate) fn seeing_no_process(mut self) -> Self {
+        self.hidden = true;
         self
     }
 
@@ -91,7 +99,10 @@ impl<'lab> Setup<'lab> {
     }
 
     fn spawn(&self, log: &Log) -> Running {
-        let mut command = Command::new(require::tcpops());
+        let mut command = Command::new(if self.hidden { require::tool("unshare") } else { require::tcpops() });
+        if self.hidden {
+            command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]).arg(require::tcpops());
+        }
         command.args(self.command_line());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.lab.ns.spawn(&mut command);

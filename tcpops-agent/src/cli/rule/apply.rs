@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::RuleText;
 use crate::api::rules_result::RulesResult;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
+use crate::client::ClientError;
 
 /// The arguments of `rule apply`.
 #[derive(Clone, Debug, Args)]
@@ -20,13 +22,26 @@ pub(crate) struct ApplyArgs {
     /// Only if the rules in force are still of this generation (their ETag; `tcpops status` shows it)
     #[arg(long, value_name = "GENERATION")]
     if_match: Option<u64>,
+    /// Take all rules away where FILE has none
+    #[arg(long)]
+    allow_empty: bool,
 }
 
 impl ApplyArgs {
     /// Puts the rules in force.
     pub(super) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
-        let rules = super::read(&self.file)?;
-        let result = context.client().await?.apply_rules(&rules, self.dry_run, self.if_match).await?;
+        let rules = RuleText::read(&self.file)?;
+        if rules.document.rules.is_empty() && !self.allow_empty {
+            return Err(Failure::NoRules { path: self.file });
+        }
+        let applied = context.client().await?.apply_rules(&rules.document, self.dry_run, self.if_match).await;
+        let result = applied.map_err(|error| match &error {
+            ClientError::Problem(problem) => match &problem.fault {
+                Some(fault) => Failure::Rules(rules.placed(fault)),
+                None => error.into(),
+            },
+            _ => error.into(),
+        })?;
         context.out.show(&result, result_line)?;
         Ok(Exit::Done)
     }

@@ -17,7 +17,8 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output::Format;
 use super::table::table;
-use crate::api::rules::RuleDocument;
+use crate::api::problem::Fault;
+use crate::api::rules::{RuleDocument, RuleFault, RuleFileError};
 
 const LIST_EXAMPLES: &str = "\
 The first rule that matches a connection decides alone. `-o json` prints the document that `PUT /v1/rules` takes.
@@ -92,17 +93,40 @@ fn list_table(document: &RuleDocument) -> String {
     table(row::HEADER, document.rules.iter().enumerate().map(|(index, rule)| row::row(index, rule)))
 }
 
-/// The rules of a file, or of standard input where it is named `-`.
-fn read(path: &Path) -> Result<RuleDocument, Failure> {
-    let (text, name) = if path == Path::new("-") {
-        let mut text = String::new();
-        (io::stdin().lock().read_to_string(&mut text).map(|_| text), "<stdin>".into())
-    } else {
-        (fs::read_to_string(path), path.to_string_lossy())
-    };
-    let text = text.map_err(|source| Failure::File { path: path.to_owned(), source })?;
-    Ok(RuleDocument::from_toml(&text, &name)?)
+/// Rules as their file has them.
+pub(super) struct RuleText {
+    text: String,
+    /// The name of the file, for messages.
+    name: String,
+    /// The rules.
+    pub(super) document: RuleDocument,
 }
+
+impl RuleText {
+    /// The rules of a file, or of standard input where it is named `-`.
+    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+        let (text, name) = if path == Path::new("-") {
+            let mut text = String::new();
+            (io::stdin().lock().read_to_string(&mut text).map(|_| text), "<stdin>".to_owned())
+        } else {
+            (fs::read_to_string(path), path.to_string_lossy().into_owned())
+        };
+        let text = text.map_err(|source| Failure::File { path: path.to_owned(), source })?;
+        let document = RuleDocument::from_toml(&text, &name)?;
+        Ok(Self { text, name, document })
+    }
+
+    /// What the agent found wrong, with its place in the file rather than in what was sent.
+    pub(super) fn placed(&self, fault: &Fault) -> RuleFileError {
+        let field = FIELDS.into_iter().find(|field| *field == fault.field).unwrap_or("name");
+        let index = fault.rule;
+        let rule = self.document.rules.get(index).map(|rule| rule.name.as_str().to_owned()).unwrap_or_default();
+        RuleFault { index, rule, field, message: fault.message.clone() }.in_toml(&self.text, &self.name)
+    }
+}
+
+/// The fields of a rule that only the agent can judge, or all rules together.
+const FIELDS: [&str; 3] = ["match.cgroup", "user_timeout", "name"];
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -147,7 +171,7 @@ name = "rest"
         let path = std::env::temp_dir().join(format!("tcpops-rules-{}.toml", std::process::id()));
         fs::write(&path, "[[rule]]\nname = \"a\"\nkeepalive = { idle = \"60\", count = 5, interval = \"5s\" }\n")
             .unwrap();
-        let failure = read(&path).unwrap_err();
+        let failure = RuleText::read(&path).map(drop).unwrap_err();
         fs::remove_file(&path).unwrap();
         assert_eq!(failure.exit(), Exit::Failed);
         assert_eq!(
@@ -157,7 +181,7 @@ name = "rest"
                 path.display()
             )
         );
-        let missing = read(&path).unwrap_err().message();
+        let missing = RuleText::read(&path).map(drop).unwrap_err().message();
         assert!(
             missing.starts_with(&format!("tcpops: cannot read {}\n  cause: No such file", path.display())),
             "{missing}"

@@ -54,7 +54,7 @@ impl TestArgs {
         let mut cgroups = CgroupNumbers::default();
         let facts = self.facts(&mut cgroups)?;
         let document = match &self.file {
-            Some(file) => super::read(file)?,
+            Some(file) => super::RuleText::read(file)?.document,
             None => context.client().await?.rules().await?,
         };
         let found = first_match(&document, &facts, &mut cgroups)?;

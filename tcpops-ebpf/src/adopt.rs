@@ -1,0 +1,67 @@
+//! Taking in the sockets that were open before the program was attached.
+
+use aya_log_ebpf::debug;
+use tcpops_common::conn::{Connection, Direction, ListenPort, Origin};
+use tcpops_common::counters::Counter;
+use tcpops_common::settings::Settings;
+use tcpops_common::state::TcpState;
+
+use crate::counters::bump;
+use crate::enforce;
+use crate::kernel::socket::{Cgroup, Socket};
+use crate::maps::LISTEN_PORTS;
+use crate::track;
+
+/// Gives a socket without a conid one, and an entry, and makes it report its states. The socket is locked, as it is at a
+/// handshake: of the two, whichever comes first makes the one entry.
+pub(crate) fn adopt(socket: &Socket, settings: &Settings) {
+    let state = TcpState::from_kernel(socket.state());
+    if matches!(state, TcpState::Close | TcpState::Unknown) || !in_scope(socket.cgroup(), settings.cgroup_id) {
+        return;
+    }
+    let describe = |entry: &mut Connection| describe(entry, socket, state);
+    let Some((key, connection)) = track::open(socket.cookie(), socket, describe) else {
+        bump(Counter::Untracked);
+        return;
+    };
+    if socket.enable_state_callback().is_err() {
+        // Its end would go unseen, and its entry would stay for ever.
+        bump(Counter::AdoptUnsupported);
+        track::abandon(key, socket);
+        return;
+    }
+    bump(Counter::Adopted);
+    log_adopted(key.conid, state as u32);
+    // What is still in its handshake gets its rule at the end of it.
+    if !matches!(state, TcpState::SynSent | TcpState::SynRecv) && enforce::first_rule(socket, socket, connection) {
+        track::applied(key, connection);
+    }
+}
+
+fn in_scope(cgroup: Option<Cgroup>, id: u64) -> bool {
+    id == 0 || cgroup.is_some_and(|cgroup| cgroup.is_within(id))
+}
+
+/// In a frame of its own: what follows it needs the stack.
+#[inline(never)]
+fn describe(connection: &mut Connection, socket: &Socket, state: TcpState) {
+    socket.ends().describe(connection);
+    connection.netns_cookie = socket.netns_cookie();
+    connection.origin = Origin::Adopted;
+    let port = ListenPort { netns_cookie: connection.netns_cookie, port: u64::from(connection.local_port) };
+    connection.direction = if matches!(state, TcpState::Listen) {
+        let _full = LISTEN_PORTS.insert(port, 1, 0);
+        Direction::Listen
+    } else if LISTEN_PORTS.get_ptr(port).is_some() {
+        Direction::Inbound
+    } else {
+        Direction::Outbound
+    };
+    track::begin(connection, socket, state);
+}
+
+/// Formatting takes stack, so it has a frame of its own; the verifier removes it where the log is off.
+#[inline(never)]
+fn log_adopted(conid: u64, state: u32) {
+    debug!((), "conid {} adopted in state {}", conid, state);
+}

@@ -1,0 +1,47 @@
+//! What rules and pushed policies want of a connection, and where it came from.
+
+use tcpops_common::conn::Connection;
+use tcpops_common::policy::{Outcome, Policy, Setting, Source};
+
+use crate::apply::{OptionAccess, apply};
+use crate::kernel::socket::Socket;
+use crate::kernel::sockops::now_boot_ns;
+use crate::matching::first_match;
+
+/// Applies the first rule that matches; false if none does.
+pub(crate) fn first_rule(options: &impl OptionAccess, socket: &Socket, connection: &mut Connection) -> bool {
+    let Some(rule) = first_match(socket, connection) else { return false };
+    connection.rule = rule.id;
+    connection.policy = rule.policy;
+    apply_from(options, connection, &rule.policy, Source::Rule, true);
+    true
+}
+
+/// Applies what was pushed for the connection, over the policy in force. Where the kernel refuses, the policy in force
+/// stays, but for its number, by which the agent knows that this push was dealt with.
+pub(crate) fn pushed(socket: &Socket, connection: &mut Connection, pushed: &Policy) {
+    let before = connection.policy;
+    connection.policy = before.overridden_by(pushed);
+    // A push that is about lifetimes alone leaves options as the program may have set them since.
+    let about_options = pushed.options_pushed != 0;
+    apply_from(socket, connection, pushed, Source::Override, about_options);
+    if about_options && matches!(connection.outcome, Outcome::Refused) {
+        connection.policy = Policy { serial: pushed.serial, ..before };
+    }
+}
+
+fn apply_from(
+    options: &impl OptionAccess,
+    connection: &mut Connection,
+    policy: &Policy,
+    source: Source,
+    about_options: bool,
+) {
+    if !matches!(policy.lifetime_setting, Setting::Leave) {
+        connection.lifetime_source = source;
+    }
+    if about_options && policy.options.any() {
+        connection.options_source = source;
+        apply(options, connection, now_boot_ns());
+    }
+}
