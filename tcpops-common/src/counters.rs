@@ -31,6 +31,8 @@ counters! {
     Adopted = "adopted",
     /// Sockets that could not be taken in because this kernel cannot turn on their state callbacks (before 6.12).
     AdoptUnsupported = "adopt_unsupported",
+    /// Connections whose policy changed because the rules did.
+    Reevaluated = "reevaluated",
     /// Entries removed because their connection ended.
     Closed = "closed",
     /// Connections to which a rule or a pushed policy was applied in full.

@@ -13,8 +13,8 @@ pub struct Settings {
     pub restoring: u32,
     /// 1 while a walk takes in the sockets that have no entry.
     pub adopting: u32,
-    /// Explicit padding.
-    pub pad: u32,
+    /// 1 while a walk judges every connection anew by the rules in force.
+    pub reevaluating: u32,
     /// The cgroup that the sockops program is attached to: only sockets at or below it are taken in. Zero means all.
     pub cgroup_id: u64,
 }

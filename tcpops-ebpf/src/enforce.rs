@@ -2,6 +2,7 @@
 
 use tcpops_common::conn::Connection;
 use tcpops_common::policy::{Outcome, Policy, Setting, Source};
+use tcpops_common::state::TcpState;
 
 use crate::apply::{OptionAccess, apply};
 use crate::kernel::socket::Socket;
@@ -28,6 +29,42 @@ pub(crate) fn pushed(socket: &Socket, connection: &mut Connection, pushed: &Poli
     if about_options && matches!(connection.outcome, Outcome::Refused) {
         connection.policy = Policy { serial: pushed.serial, ..before };
     }
+}
+
+/// Judges a connection anew by the rules in force; true if its policy changed. What no rule and no push wants any more
+/// goes back to what the program had; what is wanted as before is left alone.
+pub(crate) fn reconsider(socket: &Socket, connection: &mut Connection, pushed: Option<&'static Policy>) -> bool {
+    if matches!(connection.state, TcpState::SynSent | TcpState::SynRecv) {
+        // It gets its rule at the end of its handshake.
+        return false;
+    }
+    let rule = first_match(socket, connection);
+    let id = rule.map_or(0, |rule| rule.id);
+    let by_rule = rule.map_or(&Policy::NONE, |rule| &rule.policy);
+    let pushed = pushed.unwrap_or(&Policy::NONE);
+    let policy = by_rule.overridden_by(pushed);
+    if connection.rule == id && connection.policy == policy {
+        return false;
+    }
+    let options_changed = connection.policy.options != policy.options;
+    connection.rule = id;
+    connection.policy = policy;
+    let source = |in_push: bool, in_rule: bool| match (in_push, in_rule) {
+        (true, _) => Source::Override,
+        (false, true) => Source::Rule,
+        (false, false) => Source::None,
+    };
+    let speaks = |policy: &Policy| !matches!(policy.lifetime_setting, Setting::Leave);
+    connection.lifetime_source = source(speaks(pushed), speaks(by_rule));
+    connection.options_source = source(pushed.options.any(), by_rule.options.any());
+    if options_changed {
+        apply(socket, connection, now_boot_ns());
+    }
+    if options_changed && !policy.options.any() {
+        connection.touched = 0;
+        connection.outcome = Outcome::Untouched;
+    }
+    true
 }
 
 fn apply_from(

@@ -4,14 +4,17 @@
 //! `bpf_setsockopt` allowed.
 
 use tcpops_common::conn::ConnKey;
+use tcpops_common::counters::Counter;
 
 use crate::adopt::adopt;
 use crate::apply::restore;
+use crate::counters::bump;
 use crate::enforce;
 use crate::kernel::iter::{self, IterTcp};
 use crate::kernel::socket::Socket;
 use crate::kernel::{storage, table};
 use crate::maps::SETTINGS;
+use crate::track;
 
 /// Always answers 0: go on to the next socket.
 #[unsafe(no_mangle)]
@@ -37,9 +40,14 @@ fn visit(socket: &Socket) {
         restore(socket, connection);
         return;
     }
-    if let Some(pushed) = table::pushed(&key)
+    let pushed = table::pushed(&key);
+    if let Some(pushed) = pushed
         && connection.policy.serial != pushed.serial
     {
         enforce::pushed(socket, connection, pushed);
+    }
+    if settings.reevaluating != 0 && enforce::reconsider(socket, connection, pushed) {
+        bump(Counter::Reevaluated);
+        track::applied(key, connection);
     }
 }

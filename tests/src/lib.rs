@@ -13,6 +13,7 @@ mod keepalive;
 mod lifetime;
 mod matching;
 mod push;
+mod reevaluate;
 mod states;
 
 mod batch;

@@ -22,4 +22,7 @@ pub struct RulesResult {
     pub generation: u64,
     /// Whether the document is in force now; false with `dry_run`.
     pub applied: bool,
+    /// How many open connections have another policy now; those of other changes that came at the same time included.
+    #[serde(default)]
+    pub changed: u64,
 }

@@ -4,11 +4,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tcpops_common::conn::ConnKey;
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::close::{self, BATCH, Closing, Inspected};
 use super::push::{self, Pending, Walked};
+use super::reevaluate::reevaluate;
 use super::shared::Shared;
+use crate::api::problem::Problem;
+use crate::api::rules_result::RulesResult;
 use crate::kernel::Result;
 use crate::model::connections::CloseReason;
 use crate::model::lifetimes::Subject;
@@ -24,11 +28,16 @@ pub(super) struct Jobs {
     to_close: VecDeque<(ConnKey, CloseReason)>,
     to_walk: Option<Vec<Pending>>,
     to_resync: bool,
+    to_reevaluate: Vec<RulesAnswer>,
     inspecting: Job<Vec<Inspected>>,
     closing: Job<Vec<(ConnKey, CloseReason, Closing)>>,
     walking: Job<(Walked, Vec<Pending>)>,
     resyncing: Job<Result<Everything>>,
+    reevaluating: Job<(Result<u64>, Vec<RulesAnswer>)>,
 }
+
+/// Who waits for other rules to be in force on every connection, and what the answer is so far; nobody after SIGHUP.
+pub(super) type RulesAnswer = (RulesResult, Option<oneshot::Sender<Result<RulesResult, Problem>>>);
 
 /// A job that ended.
 pub(super) enum Done {
@@ -36,6 +45,8 @@ pub(super) enum Done {
     Closed(Vec<(ConnKey, CloseReason, Closing)>),
     Walked(Walked, Vec<Pending>),
     Resynced(Result<Everything>),
+    /// How many connections changed, and who waits for it.
+    Reevaluated(Result<u64>, Vec<RulesAnswer>),
 }
 
 struct Job<T>(Option<JoinHandle<T>>);
@@ -88,6 +99,11 @@ impl Jobs {
         self.to_resync = true;
     }
 
+    /// Judges every connection anew, and then answers.
+    pub(super) fn reevaluate(&mut self, answer: RulesAnswer) {
+        self.to_reevaluate.push(answer);
+    }
+
     pub(super) fn resyncing(&self) -> bool {
         self.to_resync || self.resyncing.runs()
     }
@@ -108,6 +124,11 @@ impl Jobs {
             let shared = Arc::clone(shared);
             self.walking.start(move || (push::walk(&shared, &pending), pending));
         }
+        if !self.reevaluating.runs() && !self.to_reevaluate.is_empty() {
+            let answers = std::mem::take(&mut self.to_reevaluate);
+            let shared = Arc::clone(shared);
+            self.reevaluating.start(move || (reevaluate(&shared), answers));
+        }
         if self.to_resync && !self.resyncing.runs() {
             self.to_resync = false;
             let shared = Arc::clone(shared);
@@ -122,6 +143,7 @@ impl Jobs {
             closed = self.closing.ended() => Done::Closed(closed),
             (walked, pending) = self.walking.ended() => Done::Walked(walked, pending),
             all = self.resyncing.ended() => Done::Resynced(all),
+            (changed, answers) = self.reevaluating.ended() => Done::Reevaluated(changed, answers),
         }
     }
 }

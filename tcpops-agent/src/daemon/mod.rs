@@ -10,6 +10,7 @@ mod handle;
 mod jobs;
 mod origin;
 mod push;
+mod reevaluate;
 mod refusal;
 mod resolve;
 mod rules;
@@ -37,6 +38,7 @@ use self::push::Pushes;
 use self::rules::RuleBook;
 use self::shared::Shared;
 use crate::api::problem::{Code, Problem};
+use crate::api::rules_result::RulesResult;
 use crate::kernel::clock::{Timer, now_boot_ns};
 use crate::kernel::events::Events;
 use crate::kernel::pins::Pins;
@@ -170,7 +172,10 @@ impl Daemon {
                     )),
                     _ => self.rules.replace(&self.shared, &body, dry_run),
                 };
-                give(answer, result);
+                match result {
+                    Ok(result) if result.applied => self.jobs.reevaluate((result, Some(answer))),
+                    result => give(answer, result),
+                }
             }
             Command::Count { answer } => give(answer, (self.connections.tracked(), self.connections.watched())),
             Command::Detach { answer } => {
@@ -199,6 +204,15 @@ impl Daemon {
                 // A lifetime may have changed: what is watched follows at once.
                 for key in self.pushes.finish(&self.shared, &walked, pending) {
                     self.jobs.inspect(key, false);
+                }
+            }
+            jobs::Done::Reevaluated(changed, answers) => {
+                let changed = changed?;
+                tracing::info!(changed, "connections judged anew by the rules");
+                for (result, answer) in answers {
+                    if let Some(answer) = answer {
+                        give(answer, Ok(RulesResult { changed, ..result }));
+                    }
                 }
             }
             jobs::Done::Resynced(connections) => {
@@ -238,7 +252,7 @@ impl Daemon {
 
     fn reload(&mut self) {
         match self.rules.reload(&self.shared) {
-            Ok(result) => tracing::info!(rules = result.count, generation = result.generation, "rules reloaded"),
+            Ok(result) => self.jobs.reevaluate((result, None)),
             Err(problem) => tracing::error!(error = problem.detail, "the rules stay as they were"),
         }
     }

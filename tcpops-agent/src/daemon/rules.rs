@@ -107,7 +107,7 @@ impl RuleBook {
             return Err(Problem::new(Code::InvalidRules, detail));
         }
         if dry_run {
-            return Ok(RulesResult { count, generation: self.generation, applied: false });
+            return Ok(RulesResult { count, generation: self.generation, applied: false, changed: 0 });
         }
         let file_hash = match file_hash {
             Some(hash) => hash,
@@ -127,7 +127,7 @@ impl RuleBook {
         self.generation = index.generation;
         self.publish_names(shared).map_err(internal)?;
         tracing::info!(target: "tcpops::audit", rules = count, generation = self.generation, "rules replaced");
-        Ok(RulesResult { count, generation: self.generation, applied: true })
+        Ok(RulesResult { count, generation: self.generation, applied: true, changed: 0 })
     }
 
     fn publish_names(&self, shared: &Shared) -> Result<()> {

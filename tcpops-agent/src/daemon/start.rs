@@ -12,6 +12,7 @@ use super::adopt::adopt;
 use super::handle::{Handle, QUEUE};
 use super::jobs::{Jobs, everything};
 use super::push::Pushes;
+use super::reevaluate::reevaluate;
 use super::rules::RuleBook;
 use super::shared::{Facts, Shared};
 use crate::config::Config;
@@ -118,6 +119,10 @@ fn prepare(
     shared.add_limitations(limitations);
     let rules = RuleBook::open(&shared, Rules::open(&pins)?, config.rules.clone())
         .map_err(|problem| anyhow::anyhow!(problem.detail))?;
+    if shared.facts.resumed {
+        // The rules may be others than those of the agent before.
+        reevaluate(&shared)?;
+    }
     if config.adopt {
         shared.add_limitations(adopt(&shared)?);
     }

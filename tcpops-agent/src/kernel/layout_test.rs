@@ -61,6 +61,6 @@ fn the_object_has_the_layout_of_this_program() {
         PortBlock { classes }
         AddrKey { slot, side, pad, address }
         RuleKey { slot, kind, value }
-        Settings { reader_awake, restoring, adopting, pad, cgroup_id }
+        Settings { reader_awake, restoring, adopting, reevaluating, cgroup_id }
     }
 }

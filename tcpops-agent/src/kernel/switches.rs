@@ -37,6 +37,11 @@ impl Switches {
         self.change(|settings| settings.restoring = restoring.into())
     }
 
+    /// Makes walks judge every connection anew by the rules in force, or not.
+    pub fn set_reevaluating(&self, reevaluating: bool) -> Result<()> {
+        self.change(|settings| settings.reevaluating = reevaluating.into())
+    }
+
     /// Makes walks take in sockets that have no entry, those at or below the cgroup with this id (zero: all), or not.
     pub fn set_adopting(&self, cgroup_id: Option<u64>) -> Result<()> {
         self.change(|settings| {

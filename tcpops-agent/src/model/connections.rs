@@ -131,7 +131,10 @@ impl Connections {
                 self.conids.insert(key.cookie, key.conid);
             }
             EventKind::Transition | EventKind::Applied => {
-                if event.flags & EVENT_HAS_LIFETIME != 0 && event.new_state != TcpState::SynRecv {
+                if event.flags & EVENT_HAS_LIFETIME == 0 {
+                    // There is none, or none any more.
+                    self.deadlines.remove(key);
+                } else if event.new_state != TcpState::SynRecv {
                     effects.push(Effect::Inspect { key, look: false });
                 }
             }

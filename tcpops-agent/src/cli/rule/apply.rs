@@ -48,10 +48,11 @@ impl ApplyArgs {
 }
 
 fn result_line(result: &RulesResult) -> String {
-    let RulesResult { count, generation, applied } = *result;
+    let RulesResult { count, generation, applied, changed } = *result;
     let rules = if count == 1 { "rule" } else { "rules" };
     if applied {
-        format!("{count} {rules} in force, generation {generation}\n")
+        let connections = if changed == 1 { "connection" } else { "connections" };
+        format!("{count} {rules} in force, generation {generation}; {changed} open {connections} changed\n")
     } else {
         format!("{count} {rules} checked, nothing changed: generation {generation} stays in force\n")
     }
@@ -63,8 +64,8 @@ mod tests {
 
     #[test]
     fn the_result_says_what_is_in_force() {
-        let result = |count, applied| result_line(&RulesResult { count, generation: 6, applied });
-        assert_eq!(result(3, true), "3 rules in force, generation 6\n");
+        let result = |count, applied| result_line(&RulesResult { count, generation: 6, applied, changed: 2 });
+        assert_eq!(result(3, true), "3 rules in force, generation 6; 2 open connections changed\n");
         assert_eq!(result(1, false), "1 rule checked, nothing changed: generation 6 stays in force\n");
     }
 }

@@ -1,0 +1,38 @@
+//! Judging every connection anew after the rules have changed.
+
+use std::collections::BTreeSet;
+
+use tcpops_common::counters::Counter;
+
+use super::refusal;
+use super::shared::Shared;
+use crate::kernel::Result;
+
+/// How often each namespace is walked: below Linux 6.17 a walk can miss a socket while others come and go.
+const WALKS: u32 = 2;
+
+/// Walks over every namespace with a connection. Blocks. Returns how many connections changed.
+///
+/// # Errors
+/// Where the maps cannot be read; a namespace that cannot be entered is logged, and its connections stay as they are.
+pub(super) fn reevaluate(shared: &Shared) -> Result<u64> {
+    let before = shared.switches.counter(Counter::Reevaluated)?;
+    let mut namespaces = BTreeSet::new();
+    shared.connections.for_each_batch(|batch| {
+        namespaces.extend(batch.iter().map(|(_, connection)| connection.netns_cookie));
+        true
+    })?;
+    shared.switches.set_reevaluating(true)?;
+    for cookie in namespaces {
+        let walked = shared
+            .namespaces
+            .find(cookie)
+            .and_then(|namespace| (0..WALKS).try_for_each(|_| shared.walker.walk(&namespace)));
+        if let Err(error) = walked {
+            let error = refusal::chain(&error);
+            tracing::warn!(netns_cookie = cookie, error, "connections there keep the policy that they had");
+        }
+    }
+    shared.switches.set_reevaluating(false)?;
+    Ok(shared.switches.counter(Counter::Reevaluated)? - before)
+}
