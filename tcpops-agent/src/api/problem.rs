@@ -109,7 +109,7 @@ pub struct Problem {
     pub errno: Option<i32>,
     /// With `invalid_rules`: which field of which rule is at fault, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fault: Option<Fault>,
+    pub fault: Option<Box<Fault>>,
 }
 
 /// The field of a rule that is at fault.

@@ -155,7 +155,7 @@ fn resolve(cgroup_mount: &Path, path: &str) -> Result<Cgroup, String> {
 fn at_fault(problem: Problem, fault: &RuleFault) -> Problem {
     let RuleFault { index, field, message, .. } = fault;
     let fault = Fault { rule: *index, field: (*field).to_owned(), message: message.clone() };
-    Problem { fault: Some(fault), ..problem }
+    Problem { fault: Some(Box::new(fault)), ..problem }
 }
 
 fn invalid(error: &dyn std::error::Error) -> Problem {
