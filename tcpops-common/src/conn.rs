@@ -116,6 +116,38 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Nothing known yet; the state, `Unknown`, says so.
+    pub const EMPTY: Self = Self {
+        local_addr: [0; 16],
+        remote_addr: [0; 16],
+        local_port: 0,
+        remote_port: 0,
+        uid: 0,
+        netns_cookie: 0,
+        cgroup_id: 0,
+        opened_boot_ns: 0,
+        established_boot_ns: 0,
+        state_since_boot_ns: 0,
+        state: TcpState::Unknown,
+        direction: Direction::Outbound,
+        origin: Origin::Handshake,
+        family: Family::Inet,
+        rule: 0,
+        policy: Policy::NONE,
+        original: SocketOptions::NONE,
+        in_force: SocketOptions::NONE,
+        applied_boot_ns: 0,
+        touched: 0,
+        options_source: Source::None,
+        lifetime_source: Source::None,
+        outcome: Outcome::Untouched,
+        errno: 0,
+        refused: TcpOption::None,
+        pad: 0,
+        bound_dev_if: 0,
+        pad2: 0,
+    };
+
     /// This host's endpoint.
     pub fn local(&self) -> SocketAddr {
         SocketAddr::new(to_ip(self.local_addr), self.local_port)

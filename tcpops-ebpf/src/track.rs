@@ -1,12 +1,10 @@
 //! Keeping the maps true: a connection's entry from its beginning to its end.
 
-use tcpops_common::conn::{ConnKey, Connection, Direction, Family, Origin};
+use aya_ebpf::bindings::BPF_NOEXIST;
+use tcpops_common::conn::{ConnKey, Connection, Direction};
 use tcpops_common::counters::Counter;
 use tcpops_common::event::{EVENT_HAS_LIFETIME, Event, EventKind};
-use tcpops_common::policy::{Outcome, Policy, SocketOptions, Source, TcpOption};
 use tcpops_common::state::TcpState;
-
-use aya_ebpf::bindings::BPF_NOEXIST;
 
 use crate::counters::bump;
 use crate::events::emit;
@@ -18,36 +16,7 @@ use crate::maps::{CONIDS, CONNECTIONS, NEXT_CONID, OVERRIDES};
 
 /// The entry of a connection of which nothing is known yet. Its state, `Unknown`, is set last, so that a reader can tell
 /// an entry that is being made.
-pub(crate) static EMPTY: Connection = Connection {
-    local_addr: [0; 16],
-    remote_addr: [0; 16],
-    local_port: 0,
-    remote_port: 0,
-    uid: 0,
-    netns_cookie: 0,
-    cgroup_id: 0,
-    opened_boot_ns: 0,
-    established_boot_ns: 0,
-    state_since_boot_ns: 0,
-    state: TcpState::Unknown,
-    direction: Direction::Outbound,
-    origin: Origin::Handshake,
-    family: Family::Inet,
-    rule: 0,
-    policy: Policy::NONE,
-    original: SocketOptions::NONE,
-    in_force: SocketOptions::NONE,
-    applied_boot_ns: 0,
-    touched: 0,
-    options_source: Source::None,
-    lifetime_source: Source::None,
-    outcome: Outcome::Untouched,
-    errno: 0,
-    refused: TcpOption::None,
-    pad: 0,
-    bound_dev_if: 0,
-    pad2: 0,
-};
+static EMPTY: Connection = Connection::EMPTY;
 
 /// Gives the connection a conid and an entry, which `describe` fills; `None` where there is no room for it.
 pub(crate) fn open(

@@ -22,7 +22,6 @@ use crate::api::rules::RuleDocument;
 use crate::api::rules_result::RulesResult;
 use crate::api::status::{RulesStatus, Status};
 use crate::convert;
-use crate::convert::connections::Clocks;
 use crate::kernel::diag::SocketInfo;
 use crate::kernel::{KernelError, cgroup};
 use crate::model::filter::Filter;
@@ -103,7 +102,7 @@ impl Handle {
         let mount = self.shared.facts.cgroup_mount.clone();
         let path = blocking(move || Ok(cgroup::path(&mount, connection.cgroup_id))).await.ok().flatten();
         Ok(ConnectionDetail {
-            connection: self.shown(key, &connection, clocks()),
+            connection: self.show()(key, &connection),
             code: code.code(),
             code_name: code.name().to_owned(),
             cgroup: path,
@@ -117,20 +116,20 @@ impl Handle {
         let mut found = scanned.map_err(|error| refusal::internal(&error))?;
         let next = (found.len() > limit).then(|| found[limit - 1].0.conid);
         found.truncate(limit);
-        let clocks = clocks();
-        let connections = found.iter().map(|(key, connection)| self.shown(*key, connection, clocks)).collect();
+        let show = self.show();
+        let connections = found.iter().map(|(key, connection)| show(*key, connection)).collect();
         Ok(ConnectionList { connections, next })
     }
 
     /// Every connection that the filter takes, as they come out of the map: `send` gets them in batches, and answers
     /// false to stop. Blocks.
     pub fn stream(&self, filter: &Filter, mut send: impl FnMut(Vec<ApiConnection>) -> bool) -> Result<(), Problem> {
-        let clocks = clocks();
+        let show = self.show();
         self.shared
             .connections
             .for_each_batch(|batch| {
                 let wanted = batch.iter().filter(|(key, connection)| filter.matches(key.conid, connection));
-                let shown: Vec<_> = wanted.map(|(key, connection)| self.shown(*key, connection, clocks)).collect();
+                let shown: Vec<_> = wanted.map(|(key, connection)| show(*key, connection)).collect();
                 shown.is_empty() || send(shown)
             })
             .map_err(|error| refusal::internal(&error))
@@ -262,8 +261,10 @@ impl Handle {
         })
     }
 
-    fn shown(&self, key: ConnKey, connection: &Connection, clocks: Clocks) -> ApiConnection {
-        convert::connections::connection(key, connection, &self.shared.rule_names(), clocks)
+    /// How connections are shown at this moment.
+    fn show(&self) -> impl Fn(ConnKey, &Connection) -> ApiConnection {
+        let (names, clocks) = (self.shared.rule_names(), clocks());
+        move |key, connection| convert::connections::connection(key, connection, &names, clocks)
     }
 
     pub(super) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Problem> {

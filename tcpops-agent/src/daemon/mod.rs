@@ -74,22 +74,29 @@ enum Woken {
     Stop(&'static str),
 }
 
-struct Signals {
+/// The signals that the agent answers; caught from before it is ready.
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
 }
 
-impl Daemon {
-    /// Runs until a signal or a detach ends it.
-    async fn serve(&mut self) -> Result<()> {
+impl Signals {
+    /// Catches them from now on. Within a tokio runtime.
+    fn catch() -> Result<Self> {
         let listen =
             |kind| signal(kind).map_err(|error| KernelError::Missing(format!("cannot catch signals: {error}")));
-        let mut signals = Signals {
+        Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hang_up: listen(SignalKind::hangup())?,
-        };
+        })
+    }
+}
+
+impl Daemon {
+    /// Runs until a signal or a detach ends it.
+    async fn serve(&mut self, mut signals: Signals) -> Result<()> {
         let mut events = Vec::new();
         // What follows from the connections that were there already.
         self.act()?;

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use tcpops_common::counters::Counter;
 use tokio::sync::mpsc;
 
-use super::Daemon;
 use super::adopt::adopt;
 use super::handle::{Handle, QUEUE};
 use super::jobs::{Jobs, everything};
@@ -15,6 +14,7 @@ use super::push::Pushes;
 use super::reevaluate::reevaluate;
 use super::rules::RuleBook;
 use super::shared::{Facts, Shared};
+use super::{Daemon, Signals};
 use crate::config::Config;
 use crate::kernel::clock::{Timer, now_boot_ns};
 use crate::kernel::connections::Connections as Entries;
@@ -69,10 +69,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         }
         ready => ready?,
     };
-    serve(daemon, Server::start(listener, handle), &config).await
+    let signals = Signals::catch()?;
+    serve(daemon, signals, Server::start(listener, handle), &config).await
 }
 
-async fn serve(mut daemon: Daemon, server: Server, config: &Config) -> anyhow::Result<()> {
+async fn serve(mut daemon: Daemon, signals: Signals, server: Server, config: &Config) -> anyhow::Result<()> {
     let facts = &daemon.shared.facts;
     tracing::info!(
         cgroup = %facts.cgroup.display(), pins = %facts.pins.display(), socket = %config.socket.display(),
@@ -85,7 +86,7 @@ async fn serve(mut daemon: Daemon, server: Server, config: &Config) -> anyhow::R
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!(%error, "cannot tell systemd that the agent is ready");
     }
-    let result = daemon.serve().await;
+    let result = daemon.serve(signals).await;
     server.stop().await;
     Ok(result?)
 }

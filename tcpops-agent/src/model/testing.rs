@@ -1,7 +1,6 @@
 //! A connection for unit tests.
 
-use tcpops_common::conn::{Connection, Direction, Family, Origin, from_ip};
-use tcpops_common::policy::{Outcome, Policy, SocketOptions, Source, TcpOption};
+use tcpops_common::conn::{Connection, from_ip};
 use tcpops_common::state::TcpState;
 
 /// An established outbound connection, 10.0.0.1:40000 to 192.0.2.7:5060, of uid 1000, under no policy.
@@ -18,22 +17,6 @@ pub(crate) fn connection() -> Connection {
         established_boot_ns: 200,
         state_since_boot_ns: 200,
         state: TcpState::Established,
-        direction: Direction::Outbound,
-        origin: Origin::Handshake,
-        family: Family::Inet,
-        rule: 0,
-        policy: Policy::NONE,
-        original: SocketOptions::NONE,
-        in_force: SocketOptions::NONE,
-        applied_boot_ns: 0,
-        touched: 0,
-        options_source: Source::None,
-        lifetime_source: Source::None,
-        outcome: Outcome::Untouched,
-        errno: 0,
-        refused: TcpOption::None,
-        pad: 0,
-        bound_dev_if: 0,
-        pad2: 0,
+        ..Connection::EMPTY
     }
 }
