@@ -2,9 +2,11 @@
 
 use serde_json::json;
 
+use crate::harness::cgroup::Cgroup;
 use crate::harness::lab::Lab;
 use crate::harness::options::Options;
 use crate::harness::peer::{Peer, Sock};
+use crate::harness::wait::{SOON, wait_until};
 
 /// The TCP_KEEPIDLE that a rule gave, if any did.
 fn idle(program: &Peer, sock: Sock) -> Option<u64> {
@@ -227,4 +229,33 @@ fn all_that_a_rule_asks_must_hold() {
     assert_eq!(got(&mut root, "127.0.0.1", 7001), None);
     assert_eq!(got(&mut root, "127.0.6.1", 7002), None);
     assert_eq!(got(&mut nobody, "127.0.6.1", 7001), None);
+}
+
+#[test]
+fn by_a_cgroup_that_is_made_anew_as_at_the_restart_of_a_service() {
+    let lab = Lab::new();
+    let outer = lab.cgroup.child("outer");
+    let service = outer.child("service");
+    let (name, first_id) = (service.name(), service.id());
+    let agent = lab.agent().rules(&rules(&[(&format!("cgroup = \"{name}\""), 601)])).start();
+    let mut outsider = lab.outsider();
+    let listener = outsider.listen("127.0.0.1");
+    let mut matches = |cgroup: &Cgroup| {
+        let mut program = Peer::start(&lab.ns, Some(cgroup), 0);
+        let sock = program.connect(listener.local);
+        outsider.accept(listener);
+        // The rule follows the directory in a moment, and then reaches what was opened in between.
+        wait_until("the rule matches", SOON, || idle(&program, sock) == Some(601));
+    };
+    matches(&service);
+    drop(service);
+    let service = outer.child("service");
+    assert_ne!(service.id(), first_id);
+    matches(&service);
+    // And with the directory above it.
+    drop(service);
+    drop(outer);
+    let outer = lab.cgroup.child("outer");
+    matches(&outer.child("service"));
+    assert_eq!(agent.get("/v1/rules").ok()["rule"][0]["match"]["cgroup"], name);
 }

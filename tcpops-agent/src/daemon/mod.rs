@@ -39,6 +39,7 @@ use self::rules::RuleBook;
 use self::shared::Shared;
 use crate::api::problem::{Code, Problem};
 use crate::api::rules_result::RulesResult;
+use crate::kernel::cgroup_watch::CgroupWatch;
 use crate::kernel::clock::{Timer, now_boot_ns};
 use crate::kernel::events::Events;
 use crate::kernel::pins::Pins;
@@ -54,6 +55,7 @@ pub(crate) struct Daemon {
     pushes: Pushes,
     events: Events,
     timer: Timer,
+    cgroups: CgroupWatch,
     jobs: Jobs,
     commands: mpsc::Receiver<Command>,
     effects: Vec<Effect>,
@@ -71,6 +73,7 @@ enum Woken {
     Due,
     Job(jobs::Done),
     Reload,
+    Cgroups,
     Stop(&'static str),
 }
 
@@ -100,19 +103,21 @@ impl Daemon {
         let mut events = Vec::new();
         // What follows from the connections that were there already.
         self.act()?;
+        self.follow_cgroups()?;
         loop {
             let woken = self.wait(&mut signals, &mut events).await?;
             match woken {
                 Woken::Events => self.take_events(&mut events)?,
                 Woken::Command(Some(command)) => {
-                    if self.command(*command).await {
+                    if self.command(*command).await? {
                         return Ok(());
                     }
                 }
                 Woken::Command(None) => return Ok(()),
                 Woken::Due => self.input(Input::Due),
                 Woken::Job(done) => self.done(done)?,
-                Woken::Reload => self.reload(),
+                Woken::Reload => self.reload()?,
+                Woken::Cgroups => self.follow_cgroups()?,
                 Woken::Stop(signal) => {
                     tracing::info!(signal, "stopping; what is pinned stays in force");
                     return Ok(());
@@ -127,6 +132,7 @@ impl Daemon {
             _ = signals.terminate.recv() => Ok(Woken::Stop("SIGTERM")),
             _ = signals.interrupt.recv() => Ok(Woken::Stop("SIGINT")),
             _ = signals.hang_up.recv() => Ok(Woken::Reload),
+            changed = self.cgroups.changed() => changed.map(|()| Woken::Cgroups),
             due = self.timer.due() => due.map(|()| Woken::Due),
             done = self.jobs.next() => Ok(Woken::Job(done)),
             command = self.commands.recv() => Ok(Woken::Command(command.map(Box::new))),
@@ -155,7 +161,7 @@ impl Daemon {
     }
 
     /// Does what a request asks for; true if the agent is to end.
-    async fn command(&mut self, command: Command) -> bool {
+    async fn command(&mut self, command: Command) -> Result<bool> {
         match command {
             Command::Lookup { cookie, answer } => give(answer, self.connections.conid(cookie)),
             Command::Push(pushes) => {
@@ -180,7 +186,10 @@ impl Daemon {
                     _ => self.rules.replace(&self.shared, &body, dry_run),
                 };
                 match result {
-                    Ok(result) if result.applied => self.jobs.reevaluate((result, Some(answer))),
+                    Ok(result) if result.applied => {
+                        self.jobs.reevaluate((result, Some(answer)));
+                        self.watch_cgroups()?;
+                    }
                     result => give(answer, result),
                 }
             }
@@ -189,10 +198,10 @@ impl Daemon {
                 let result = detach::detach(&self.shared, &self.pins).await;
                 let ended = result.is_ok();
                 give(answer, result.map_err(|error| refusal::internal(&error)));
-                return ended;
+                return Ok(ended);
             }
         }
-        false
+        Ok(false)
     }
 
     fn done(&mut self, done: jobs::Done) -> Result<()> {
@@ -257,11 +266,30 @@ impl Daemon {
         }
     }
 
-    fn reload(&mut self) {
+    fn reload(&mut self) -> Result<()> {
         match self.rules.reload(&self.shared) {
-            Ok(result) => self.jobs.reevaluate((result, None)),
+            Ok(result) => {
+                self.jobs.reevaluate((result, None));
+                self.watch_cgroups()?;
+            }
             Err(problem) => tracing::error!(error = problem.detail, "the rules stay as they were"),
         }
+        Ok(())
+    }
+
+    /// A directory was made where a rule waits for one, or beside it.
+    fn follow_cgroups(&mut self) -> Result<()> {
+        self.watch_cgroups()?;
+        match self.rules.follow_cgroups(&self.shared) {
+            Ok(Some(result)) => self.jobs.reevaluate((result, None)),
+            Ok(None) => {}
+            Err(problem) => tracing::error!(error = problem.detail, "the rules stay as they were"),
+        }
+        Ok(())
+    }
+
+    fn watch_cgroups(&mut self) -> Result<()> {
+        self.cgroups.set(self.rules.cgroups())
     }
 
     /// Does what the model asked for, and starts the jobs that wait.

@@ -1,5 +1,6 @@
 //! The rule set: taken in whole, compiled, written to the maps, and read back by the next agent.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +24,12 @@ pub(super) struct RuleBook {
     document: RuleDocument,
     generation: u64,
     file: Option<PathBuf>,
+    /// The cgroups that rules name, as they were found when the rules were put in force.
+    cgroups: Lineages,
 }
+
+/// The ids of cgroup directories by path: each one's own, then those of the directories above it.
+type Lineages = BTreeMap<String, Vec<u64>>;
 
 impl RuleBook {
     /// Takes up the rules in the maps; then the file, if it is not the one that was taken in last: rules that were
@@ -39,14 +45,16 @@ impl RuleBook {
         };
         let generation = maps.index().map_err(internal)?.generation;
         let taken_in = maps.set().map_err(internal)?.file_hash;
-        let mut book = Self { maps, document, generation, file };
+        let mut book = Self { maps, document, generation, file, cgroups: Lineages::new() };
         book.publish_names(shared).map_err(internal)?;
         if let Some(path) = book.file.clone() {
             let text = read(&path)?;
             if hash(&text) != taken_in {
                 book.load(shared, &path, &text)?;
+                return Ok(book);
             }
         }
+        book.follow_cgroups(shared)?;
         Ok(book)
     }
 
@@ -62,7 +70,7 @@ impl RuleBook {
     pub(super) fn check(file: &Path, cgroup_mount: &Path) -> Result<(), Problem> {
         let text = read(file)?;
         let rules = from_file(file, &text, cgroup_mount)?.1;
-        compile(&rules, 0).map(drop).map_err(|error| invalid(&error))
+        compile(&rules.set, 0).map(drop).map_err(|error| invalid(&error))
     }
 
     /// Reads the file again.
@@ -83,7 +91,7 @@ impl RuleBook {
     /// Puts the rules of a request's body in force, or says whether they could be.
     pub(super) fn replace(&mut self, shared: &Shared, body: &[u8], dry_run: bool) -> Result<RulesResult, Problem> {
         let document = RuleDocument::from_json(body).map_err(|error| invalid(&error))?;
-        let rules = to_model(&document, |path| resolve(&shared.facts.cgroup_mount, path))
+        let rules = found(&document, &shared.facts.cgroup_mount, &Lineages::new())
             .map_err(|fault| at_fault(invalid(&fault.in_json(body)), &fault))?;
         self.put_in_force(shared, document, rules, None, dry_run)
     }
@@ -92,13 +100,14 @@ impl RuleBook {
         &mut self,
         shared: &Shared,
         document: RuleDocument,
-        mut rules: RuleSet,
+        mut rules: Found,
         file_hash: Option<[u8; 32]>,
         dry_run: bool,
     ) -> Result<RulesResult, Problem> {
         let internal = |error: KernelError| refusal::internal(&error);
-        rules.assign_ids();
-        let compiled = compile(&rules, self.maps.free_slot().map_err(internal)?).map_err(|error| invalid(&error))?;
+        rules.set.assign_ids();
+        let compiled =
+            compile(&rules.set, self.maps.free_slot().map_err(internal)?).map_err(|error| invalid(&error))?;
         let count = document.rules.len();
         let source = document.to_json().into_bytes();
         if source.len() > MAX_SOURCE {
@@ -124,10 +133,35 @@ impl RuleBook {
         };
         let index = self.maps.replace(&tables).map_err(internal)?;
         self.document = document;
+        self.cgroups = rules.cgroups;
         self.generation = index.generation;
         self.publish_names(shared).map_err(internal)?;
         tracing::info!(target: "tcpops::audit", rules = count, generation = self.generation, "rules replaced");
         Ok(RulesResult { count, generation: self.generation, applied: true, changed: 0 })
+    }
+
+    /// The cgroups that rules name.
+    pub(super) fn cgroups(&self) -> impl Iterator<Item = &str> {
+        self.cgroups.keys().map(String::as_str)
+    }
+
+    /// Puts the same rules in force anew where a cgroup that they name is another directory now. One that is gone keeps
+    /// its old id: no socket is in it.
+    pub(super) fn follow_cgroups(&mut self, shared: &Shared) -> Result<Option<RulesResult>, Problem> {
+        let document = self.document.clone();
+        let rules = found(&document, &shared.facts.cgroup_mount, &self.cgroups);
+        match rules {
+            Ok(rules) if rules.cgroups != self.cgroups => {
+                self.put_in_force(shared, document, rules, None, false).map(Some)
+            }
+            Ok(_) => Ok(None),
+            Err(fault) => {
+                // Only at the start, and only where the directory went while no agent ran.
+                tracing::warn!(rule = fault.rule, error = fault.message, "a rule waits for its cgroup");
+                self.cgroups = waiting(&document);
+                Ok(None)
+            }
+        }
     }
 
     fn publish_names(&self, shared: &Shared) -> Result<()> {
@@ -137,18 +171,37 @@ impl RuleBook {
     }
 }
 
-fn from_file(path: &Path, text: &str, cgroup_mount: &Path) -> Result<(RuleDocument, RuleSet), Problem> {
-    let file = path.display().to_string();
-    let document = RuleDocument::from_toml(text, &file).map_err(|error| invalid(&error))?;
-    let rules = to_model(&document, |path| resolve(cgroup_mount, path))
-        .map_err(|fault| invalid(&fault.in_toml(text, &file)))?;
-    Ok((document, rules))
+/// Rules with what their cgroups were found to be.
+struct Found {
+    set: RuleSet,
+    cgroups: Lineages,
 }
 
-fn resolve(cgroup_mount: &Path, path: &str) -> Result<Cgroup, String> {
-    let mut ids = cgroup::lineage(cgroup_mount, path)?.into_iter();
-    let id = ids.next().ok_or_else(|| format!("no cgroup \"{path}\""))?;
-    Ok(Cgroup { id, ancestors: ids.collect() })
+/// The model of a document's rules; a cgroup that does not exist is taken as it was `known` before, if it was.
+fn found(document: &RuleDocument, cgroup_mount: &Path, known: &Lineages) -> Result<Found, RuleFault> {
+    let mut cgroups = Lineages::new();
+    let set = to_model(document, |path| {
+        let ids = cgroup::lineage(cgroup_mount, path).or_else(|error| known.get(path).cloned().ok_or(error))?;
+        let (id, ancestors) = ids.split_first().ok_or_else(|| format!("no cgroup \"{path}\""))?;
+        let cgroup = Cgroup { id: *id, ancestors: ancestors.to_vec() };
+        cgroups.insert(path.to_owned(), ids);
+        Ok::<_, String>(cgroup)
+    })?;
+    Ok(Found { set, cgroups })
+}
+
+/// The cgroups of a document, none of them found.
+fn waiting(document: &RuleDocument) -> Lineages {
+    let paths = document.rules.iter().flat_map(|rule| rule.matching.cgroup.iter());
+    paths.flat_map(|paths| paths.as_slice()).map(|path| (path.as_str().to_owned(), Vec::new())).collect()
+}
+
+fn from_file(path: &Path, text: &str, cgroup_mount: &Path) -> Result<(RuleDocument, Found), Problem> {
+    let file = path.display().to_string();
+    let document = RuleDocument::from_toml(text, &file).map_err(|error| invalid(&error))?;
+    let rules =
+        found(&document, cgroup_mount, &Lineages::new()).map_err(|fault| invalid(&fault.in_toml(text, &file)))?;
+    Ok((document, rules))
 }
 
 /// The problem, with the place of the fault for clients that know the rules as other text than JSON.

@@ -16,6 +16,7 @@ use super::rules::RuleBook;
 use super::shared::{Facts, Shared};
 use super::{Daemon, Signals};
 use crate::config::Config;
+use crate::kernel::cgroup_watch::CgroupWatch;
 use crate::kernel::clock::{Timer, now_boot_ns};
 use crate::kernel::connections::Connections as Entries;
 use crate::kernel::events::Events;
@@ -137,6 +138,7 @@ fn prepare(
     let (sender, commands) = mpsc::channel(QUEUE);
     let handle = Handle::new(sender, Arc::clone(&shared));
     let events_lost = shared.switches.counter(Counter::EventsLost)?;
+    let cgroups = CgroupWatch::new(&shared.facts.cgroup_mount);
     let daemon = Daemon {
         shared,
         pins,
@@ -145,6 +147,7 @@ fn prepare(
         pushes: Pushes::new(last_serial.max(serial)),
         events,
         timer: Timer::new()?,
+        cgroups,
         jobs: Jobs::default(),
         commands,
         effects,

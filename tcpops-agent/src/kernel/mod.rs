@@ -17,6 +17,7 @@ pub mod netns;
 pub mod walk;
 
 pub mod cgroup;
+pub mod cgroup_watch;
 pub mod clock;
 pub mod mounts;
 

@@ -1,0 +1,64 @@
+//! Noticing that a cgroup directory is made anew, as systemd does when it restarts a service: it then has another id.
+
+#![expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
+
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::inotify::{CreateFlags, Reader, WatchFlags, add_watch, init};
+use tokio::io::unix::AsyncFd;
+
+use super::{KernelError, Result};
+
+/// Watches the directories above some cgroups.
+pub struct CgroupWatch {
+    mount: PathBuf,
+    /// Nothing, where there is nothing to watch.
+    inotify: Option<AsyncFd<OwnedFd>>,
+}
+
+impl CgroupWatch {
+    /// Watches nothing yet, below the cgroup2 `mount`.
+    pub fn new(mount: &Path) -> Self {
+        Self { mount: mount.to_path_buf(), inotify: None }
+    }
+
+    /// Watches for these directories, given from the root of the hierarchy, instead of those before. Within a tokio
+    /// runtime. What was made before this call is not reported: look for it afterwards.
+    pub fn set<'a>(&mut self, paths: impl Iterator<Item = &'a str>) -> Result<()> {
+        self.inotify = None;
+        let mut paths = paths.peekable();
+        if paths.peek().is_none() {
+            return Ok(());
+        }
+        let failed = |error| KernelError::syscall("inotify", self.mount.display().to_string(), error);
+        let inotify = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(failed)?;
+        let events = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
+        for directory in paths.flat_map(|path| Path::new(path).ancestors().skip(1)) {
+            let directory = self.mount.join(directory.strip_prefix("/").unwrap_or(directory));
+            match add_watch(&inotify, &directory, events) {
+                // One that is gone is made again below one that is watched.
+                Ok(_) | Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        // SAFETY: the descriptor is owned by what is registered, and lives as long.
+        let inotify = unsafe { AsyncFd::register(inotify) }
+            .map_err(|error| KernelError::syscall("epoll_ctl", "inotify", error))?;
+        self.inotify = Some(inotify);
+        Ok(())
+    }
+
+    /// Returns when a directory has been made. Safe to abandon and call again.
+    pub async fn changed(&mut self) -> Result<()> {
+        let Some(inotify) = &mut self.inotify else { return std::future::pending().await };
+        let mut guard =
+            inotify.readable().await.map_err(|error| KernelError::syscall("epoll_wait", "inotify", error))?;
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = Reader::new(guard.get_inner(), &mut buffer);
+        while events.next().is_ok() {}
+        guard.clear_ready();
+        Ok(())
+    }
+}
