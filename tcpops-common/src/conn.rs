@@ -84,7 +84,7 @@ pub struct Connection {
     pub origin: Origin,
     /// IPv4 or IPv6.
     pub family: Family,
-    /// The id of the rule that matched at the handshake; zero if none did. An id is made from the rule's name.
+    /// The id of the rule that matches; zero if none does. An id is made from the rule's name.
     pub rule: u32,
     /// The policy in force: the rule's, with the parts replaced that were pushed for this connection.
     pub policy: Policy,

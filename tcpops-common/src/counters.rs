@@ -29,7 +29,9 @@ counters! {
     Opened = "opened",
     /// Sockets that were open before, taken in by a walk; they count as opened too.
     Adopted = "adopted",
-    /// Sockets that could not be taken in because this kernel cannot turn on their state callbacks (before 6.12).
+    /// Attempts to take a socket in that failed because a map was full; each walk tries again.
+    AdoptFailed = "adopt_failed",
+    /// Attempts to take a socket in that failed because this kernel cannot turn on its state callback (before 6.12).
     AdoptUnsupported = "adopt_unsupported",
     /// Connections whose policy changed because the rules did.
     Reevaluated = "reevaluated",

@@ -12,6 +12,17 @@ use crate::kernel::socket::{Cgroup, Socket};
 use crate::maps::LISTEN_PORTS;
 use crate::track;
 
+/// Remembers the port of a listener, whoever's it is: a connection from there is inbound. A walk comes by listeners first.
+pub(crate) fn note_listener(socket: &Socket) {
+    if matches!(TcpState::from_kernel(socket.state()), TcpState::Listen) {
+        let _full = LISTEN_PORTS.insert(port(socket), 1, 0);
+    }
+}
+
+fn port(socket: &Socket) -> ListenPort {
+    ListenPort { netns_cookie: socket.netns_cookie(), port: u64::from(socket.local_port()) }
+}
+
 /// Gives a socket without a conid one, and an entry, and makes it report its states. The socket is locked, as it is at a
 /// handshake: of the two, whichever comes first makes the one entry.
 pub(crate) fn adopt(socket: &Socket, settings: &Settings) {
@@ -21,7 +32,7 @@ pub(crate) fn adopt(socket: &Socket, settings: &Settings) {
     }
     let describe = |entry: &mut Connection| describe(entry, socket, state);
     let Some((key, connection)) = track::open(socket.cookie(), socket, describe) else {
-        bump(Counter::Untracked);
+        bump(Counter::AdoptFailed);
         return;
     };
     if socket.enable_state_callback().is_err() {
@@ -48,11 +59,9 @@ fn describe(connection: &mut Connection, socket: &Socket, state: TcpState) {
     socket.ends().describe(connection);
     connection.netns_cookie = socket.netns_cookie();
     connection.origin = Origin::Adopted;
-    let port = ListenPort { netns_cookie: connection.netns_cookie, port: u64::from(connection.local_port) };
     connection.direction = if matches!(state, TcpState::Listen) {
-        let _full = LISTEN_PORTS.insert(port, 1, 0);
         Direction::Listen
-    } else if LISTEN_PORTS.get_ptr(port).is_some() {
+    } else if LISTEN_PORTS.get_ptr(port(socket)).is_some() {
         Direction::Inbound
     } else {
         Direction::Outbound

@@ -6,7 +6,7 @@
 use tcpops_common::conn::ConnKey;
 use tcpops_common::counters::Counter;
 
-use crate::adopt::adopt;
+use crate::adopt::{adopt, note_listener};
 use crate::apply::restore;
 use crate::counters::bump;
 use crate::enforce;
@@ -28,6 +28,9 @@ pub(crate) extern "C" fn tcpops_iter(ctx: *mut IterTcp) -> i32 {
 
 fn visit(socket: &Socket) {
     let Some(settings) = SETTINGS.get(0) else { return };
+    if settings.adopting != 0 {
+        note_listener(socket);
+    }
     let Some(conid) = storage::get(socket) else {
         if settings.adopting != 0 {
             adopt(socket, settings);

@@ -176,3 +176,29 @@ fn other_namespaces_are_walked_too() {
     program.close(there);
     wait_until("its close is reported", SOON, || agent.state(&there.id())["code"] != 1);
 }
+
+#[test]
+fn a_restarted_agent_knows_inbound_from_outbound_and_a_full_map_is_said() {
+    let lab = Lab::new();
+    let (mut program, mut outsider) = (lab.program(), lab.outsider());
+    let listener = program.listen("127.0.0.1");
+    let mut agent = lab.agent().arguments(&["--max-connections", "2"]).start();
+    let mut accepted = || {
+        let far = outsider.connect(listener.local);
+        (program.accept(listener), far)
+    };
+    // The listener was taken in; of two connections the second finds no room.
+    let ((first, _), (second, _)) = (accepted(), accepted());
+    assert_eq!(agent.code(&first.id()), 1);
+    assert_eq!(agent.code(&second.id()), -1);
+    assert_eq!(agent.stop(Signal::TERM).code(), Some(0));
+    agent.start_again();
+    assert!(agent.counter("adopt_failed") > 0);
+    let limitations = agent.get("/v1/status").ok()["limitations"].clone();
+    assert!(limitations[0].as_str().is_some_and(|text| text.contains("--max-connections")), "{limitations}");
+    program.reset(first);
+    wait_until("there is room", SOON, || agent.code(&first.id()) == -1);
+    assert_eq!(agent.stop(Signal::TERM).code(), Some(0));
+    agent.start_again();
+    assert_eq!(agent.connection(&second.id())["direction"], "inbound");
+}

@@ -36,7 +36,7 @@ pub struct ListQuery {
     /// The cookie of the network namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<u64>,
-    /// The name of the rule that matched at the handshake.
+    /// The name of the rule that matches it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
     /// How many to answer with at the most, 1 to 10000; 1000 if left out. Not for NDJSON, which answers with all.
@@ -102,7 +102,7 @@ pub struct Connection {
 /// The policy in force on a connection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Policy {
-    /// The name of the rule that matched at the handshake.
+    /// The name of the rule that matches it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
     /// What is wanted of the socket options; absent where nothing is.

@@ -16,6 +16,7 @@ const WALKS: u32 = 2;
 /// words for `status`.
 pub(super) fn adopt(shared: &Shared) -> Result<Vec<String>> {
     let before = shared.switches.counter(Counter::Adopted)?;
+    let failed = shared.switches.counter(Counter::AdoptFailed)?;
     let unsupported = shared.switches.counter(Counter::AdoptUnsupported)?;
     let (namespaces, mut limitations) = shared.namespaces.all();
     shared.switches.set_adopting(Some(scope(shared)?))?;
@@ -36,6 +37,13 @@ pub(super) fn adopt(shared: &Shared) -> Result<Vec<String>> {
         limitations.push(
             "connections that were open before are not tracked: this kernel cannot turn on their state callbacks \
              (Linux 6.12 and later can)"
+                .to_owned(),
+        );
+    }
+    if shared.switches.counter(Counter::AdoptFailed)? != failed {
+        limitations.push(
+            "some connections that were open before are not tracked: the maps are full; raise --max-connections after \
+             `tcpops detach`"
                 .to_owned(),
         );
     }

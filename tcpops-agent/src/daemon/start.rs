@@ -82,7 +82,7 @@ async fn serve(mut daemon: Daemon, signals: Signals, server: Server, config: &Co
         "ready"
     );
     for limitation in daemon.shared.limitations() {
-        tracing::warn!(limitation, "this kernel lacks something");
+        tracing::warn!(limitation, "something is amiss");
     }
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!(%error, "cannot tell systemd that the agent is ready");

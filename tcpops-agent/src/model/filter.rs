@@ -27,7 +27,7 @@ pub struct Filter {
     pub uid: Option<u32>,
     /// The cookie of the network namespace.
     pub netns_cookie: Option<u64>,
-    /// The id of the rule that matched at the handshake.
+    /// The id of the rule that matches.
     pub rule: Option<u32>,
     /// What a caller may see: only connections of this uid.
     pub visible_to_uid: Option<u32>,

@@ -131,6 +131,11 @@ impl Socket {
         read::<u64>(self.field(&SK_NET), NET_COOKIE.load()).unwrap_or(0)
     }
 
+    /// This end's port.
+    pub(crate) fn local_port(&self) -> u16 {
+        self.field(&SK_NUM)
+    }
+
     /// The callbacks that are on.
     pub(crate) fn cb_flags(&self) -> u32 {
         u32::from(self.field::<u8>(&TP_CB_FLAGS))
@@ -141,7 +146,7 @@ impl Socket {
     pub(crate) fn ends(&self) -> Ends {
         Ends {
             family: u32::from(self.field::<u16>(&SK_FAMILY)),
-            local_port: self.field(&SK_NUM),
+            local_port: self.local_port(),
             remote_port: u16::from_be(self.field(&SK_DPORT)),
             local_ip4: self.field(&SK_RCV_SADDR),
             remote_ip4: self.field(&SK_DADDR),

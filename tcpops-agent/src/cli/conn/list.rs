@@ -47,7 +47,7 @@ pub(crate) struct ListArgs {
     /// In the network namespace with this cookie (SO_NETNS_COOKIE)
     #[arg(long, value_name = "COOKIE")]
     netns: Option<u64>,
-    /// Which this rule matched at the handshake
+    /// Which this rule matches
     #[arg(long, value_name = "NAME")]
     rule: Option<RuleName>,
     /// So many at the most, those with the lowest conids [default: all]
