@@ -101,9 +101,9 @@ impl Daemon {
     /// Runs until a signal or a detach ends it.
     async fn serve(&mut self, mut signals: Signals) -> Result<()> {
         let mut events = Vec::new();
-        // What follows from the connections that were there already.
-        self.act()?;
+        // What follows from the cgroups and the connections that were there already.
         self.follow_cgroups()?;
+        self.act()?;
         loop {
             let woken = self.wait(&mut signals, &mut events).await?;
             match woken {
