@@ -131,10 +131,10 @@ impl Connections {
                 self.conids.insert(key.cookie, key.conid);
             }
             EventKind::Transition | EventKind::Applied => {
-                if event.flags & EVENT_HAS_LIFETIME == 0 {
-                    // There is none, or none any more.
-                    self.deadlines.remove(key);
-                } else if event.new_state != TcpState::SynRecv {
+                // An event may be older than what was pushed since, so it says only where to look: a connection that has
+                // a limit, or had one.
+                let may_have_limit = event.flags & EVENT_HAS_LIFETIME != 0 || self.deadlines.contains(key);
+                if may_have_limit && event.new_state != TcpState::SynRecv {
                     effects.push(Effect::Inspect { key, look: false });
                 }
             }
@@ -234,6 +234,16 @@ mod tests {
         assert_eq!(connections.watched(), 1);
         apply(&mut connections, 100, Input::Inspected { key: KEY, subject: None, idle_ns: None });
         assert_eq!(connections.watched(), 0);
+    }
+
+    #[test]
+    fn an_event_that_is_older_than_a_push_takes_no_limit_away() {
+        let mut connections = Connections::default();
+        apply(&mut connections, 100, inspected(Lifetime { max_age_ns: 50, ..Lifetime::NONE }, None));
+        // It was written before the push, and read after it.
+        let older = event(EventKind::Transition, TcpState::FinWait2, 0);
+        assert_eq!(apply(&mut connections, 101, Input::Event(older)), [Effect::Inspect { key: KEY, look: false }]);
+        assert_eq!(connections.next_due(), Some(150));
     }
 
     #[test]

@@ -26,6 +26,11 @@ impl Deadlines {
         }
     }
 
+    /// Whether a connection has a time.
+    pub fn contains(&self, key: ConnKey) -> bool {
+        self.by_key.contains_key(&key)
+    }
+
     /// When the next connection is due.
     pub fn first(&self) -> Option<u64> {
         self.by_time.first().map(|(at_boot_ns, _)| *at_boot_ns)
