@@ -1,12 +1,28 @@
-//! What the agent was told on its command line.
+//! What the agent was told, on its command line and in its configuration file.
 
+mod file;
+mod hook;
+
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use clap::ValueEnum;
+use serde::Deserialize;
+
+pub use file::{File, FileHook};
+pub use hook::{HOOK_MAX_RUNNING, HOOK_TIMEOUT, HookConfig};
+
+pub use crate::kernel::follow::Follow;
 pub use crate::kernel::load::LogLevel;
 pub use crate::kernel::netns::Reach;
 
 /// Where the socket is unless it is said otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/tcpops/tcpops.sock";
+
+/// How many connections can be tracked unless it is said otherwise.
+pub const DEFAULT_MAX_CONNECTIONS: u32 = 1_048_576;
+/// How many it can be told to track.
+pub const MAX_CONNECTIONS: RangeInclusive<i64> = 1..=16_777_216;
 
 /// The configuration of the agent.
 #[derive(Clone, Debug)]
@@ -25,8 +41,66 @@ pub struct Config {
     pub reach: Reach,
     /// Whether to take in the connections that are open at the start.
     pub adopt: bool,
+    /// How the connections are followed that were open at the start; the best way that the kernel offers if it is not said.
+    pub follow: Option<Follow>,
     /// How much the kernel programs log.
     pub ebpf_log: LogLevel,
     /// Kernel programs instead of the built-in ones.
     pub object: Option<PathBuf>,
+    /// The bytes of the ring buffer, for tests: a power of two, and whole pages.
+    pub events_bytes: Option<u32>,
+    /// What is run with events, if anything is.
+    pub hook: Option<HookConfig>,
+}
+
+/// Into which network namespaces the agent reaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetnsScope {
+    /// All that can be found.
+    #[default]
+    All,
+    /// The agent's own.
+    Host,
+}
+
+/// Whether connections that are open already are taken in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Adopt {
+    /// They are.
+    #[default]
+    On,
+    /// They are not.
+    Off,
+}
+
+/// From which level on the kernel programs log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EbpfLog {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Errors.
+    Error,
+    /// Warnings too.
+    Warn,
+    /// What happens to connections too.
+    Info,
+    /// Decisions too.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// The form of the agent's log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// A line of text for each event.
+    #[default]
+    Text,
+    /// A JSON object in a line for each event.
+    Json,
 }

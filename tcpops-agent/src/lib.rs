@@ -7,6 +7,7 @@ pub mod client;
 pub mod config;
 pub mod convert;
 pub mod daemon;
+pub mod events;
 pub mod kernel;
 pub mod model;
 pub mod server;

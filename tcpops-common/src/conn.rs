@@ -52,6 +52,24 @@ pub enum Family {
     Inet6 = 1,
 }
 
+/// Which side sent the first FIN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+#[repr(u8)]
+pub enum FinBy {
+    /// Neither, so far as is known.
+    #[default]
+    Nobody = 0,
+    /// This host did.
+    Local = 1,
+    /// The peer did.
+    Peer = 2,
+}
+
+/// In [`Connection::own`]: keepalive was on when the options were first read, or the program has set an option of it since.
+pub const OWN_KEEPALIVE: u8 = 1;
+/// In [`Connection::own`]: likewise TCP_USER_TIMEOUT.
+pub const OWN_USER_TIMEOUT: u8 = 2;
+
 /// The truth about one live connection: the value of `CONNECTIONS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
 #[repr(C)]
@@ -96,8 +114,8 @@ pub struct Connection {
     pub applied_boot_ns: u64,
     /// The options that this program has changed, a bit for each `TcpOption` (`1 << number`).
     pub touched: u8,
-    /// Where the options in force came from.
-    pub options_source: Source,
+    /// Where the keepalive in force came from.
+    pub keepalive_source: Source,
     /// Where the lifetimes in force came from.
     pub lifetime_source: Source,
     /// What came of applying the options.
@@ -106,13 +124,17 @@ pub struct Connection {
     pub errno: u16,
     /// The option that was refused.
     pub refused: TcpOption,
-    /// Explicit padding.
-    pub pad: u8,
+    /// What the program has set itself: [`OWN_KEEPALIVE`], [`OWN_USER_TIMEOUT`].
+    pub own: u8,
     /// The interface that the socket is bound to, by SO_BINDTODEVICE or by an IPv6 link-local address; zero for none. It
     /// belongs to the socket's name: sock_diag does not find a bound socket without it.
     pub bound_dev_if: u32,
+    /// Which side sent the first FIN.
+    pub fin_by: FinBy,
+    /// Where the TCP_USER_TIMEOUT in force came from.
+    pub user_timeout_source: Source,
     /// Explicit padding.
-    pub pad2: u32,
+    pub pad: [u8; 2],
 }
 
 impl Connection {
@@ -138,14 +160,16 @@ impl Connection {
         in_force: SocketOptions::NONE,
         applied_boot_ns: 0,
         touched: 0,
-        options_source: Source::None,
+        keepalive_source: Source::None,
         lifetime_source: Source::None,
         outcome: Outcome::Untouched,
         errno: 0,
         refused: TcpOption::None,
-        pad: 0,
+        own: 0,
         bound_dev_if: 0,
-        pad2: 0,
+        fin_by: FinBy::Nobody,
+        user_timeout_source: Source::None,
+        pad: [0; 2],
     };
 
     /// This host's endpoint.

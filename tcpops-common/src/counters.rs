@@ -31,8 +31,6 @@ counters! {
     Adopted = "adopted",
     /// Attempts to take a socket in that failed because a map was full; each walk tries again.
     AdoptFailed = "adopt_failed",
-    /// Attempts to take a socket in that failed because this kernel cannot turn on its state callback (before 6.12).
-    AdoptUnsupported = "adopt_unsupported",
     /// Connections whose policy changed because the rules did.
     Reevaluated = "reevaluated",
     /// Entries removed because their connection ended.
@@ -49,6 +47,12 @@ counters! {
     EventsLost = "events_lost",
     /// Callbacks that came without a full TCP socket.
     NoSocket = "no_socket",
+    /// Socket options that programs set themselves on tracked connections, where a rule or a push says something of them.
+    OwnOptions = "own_options",
+    /// Peers that were asked by a probe whether they are still there.
+    Probed = "probed",
+    /// Sockets whose options could not be set, or given back, for a probe.
+    ProbeFailed = "probe_failed",
     /// Options that could not be read before they were changed.
     GetsockoptFailed = "getsockopt_failed",
     /// Options that could not be given back to what they were.

@@ -3,8 +3,9 @@
 use core::mem::{offset_of, size_of};
 
 use crate::conn::{ConnKey, Connection};
-use crate::event::Event;
+use crate::event::{Event, Summary};
 use crate::policy::{Lifetime, Options, Policy, SocketOptions};
+use crate::probe::Probe;
 use crate::rule::{AddrKey, PortBlock, Rule, RuleIndex, RuleKey, RuleMask, RuleSet};
 use crate::settings::Settings;
 
@@ -20,7 +21,10 @@ const _: () = {
     assert!(offset_of!(Connection, policy) == 88);
     assert!(offset_of!(Connection, original) == 136);
     assert!(offset_of!(Connection, applied_boot_ns) == 160);
-    assert!(size_of::<Event>() == 32);
+    assert!(size_of::<Summary>() == 32);
+    // With the ring's header of eight bytes, a quarter of a KiB for each.
+    assert!(size_of::<Event>() == 248);
+    assert!(size_of::<Probe>() == 24);
     assert!(size_of::<RuleMask>() == 128);
     assert!(size_of::<RuleIndex>() == 8);
     assert!(size_of::<RuleSet>() == 120);
@@ -28,5 +32,5 @@ const _: () = {
     assert!(size_of::<PortBlock>() == 128);
     assert!(size_of::<AddrKey>() == 20);
     assert!(size_of::<RuleKey>() == 16);
-    assert!(size_of::<Settings>() == 24);
+    assert!(size_of::<Settings>() == 32);
 };

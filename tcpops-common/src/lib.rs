@@ -17,6 +17,7 @@ pub mod counters;
 pub mod event;
 pub mod maps;
 pub mod policy;
+pub mod probe;
 pub mod rule;
 pub mod settings;
 pub mod state;

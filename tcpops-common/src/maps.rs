@@ -19,6 +19,8 @@ pub const SPARE: &str = "SPARE";
 pub const NEXT_CONID: &str = "NEXT_CONID";
 /// `OVERRIDES`: [`ConnKey`](crate::conn::ConnKey) to [`Policy`](crate::policy::Policy).
 pub const OVERRIDES: &str = "OVERRIDES";
+/// `PROBES`: [`ConnKey`](crate::conn::ConnKey) to [`Probe`](crate::probe::Probe).
+pub const PROBES: &str = "PROBES";
 /// `RULE_INDEX`: one [`RuleIndex`](crate::rule::RuleIndex).
 pub const RULE_INDEX: &str = "RULE_INDEX";
 /// `RULE_SETS`: a [`RuleSet`](crate::rule::RuleSet) for each slot.
@@ -43,13 +45,14 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const SETTINGS: &str = "SETTINGS";
 
 /// Every map that is pinned, by name.
-pub const PINNED: [&str; 17] = [
+pub const PINNED: [&str; 18] = [
     CONNECTIONS,
     CONIDS,
     CONN_TAGS,
     SPARE,
     NEXT_CONID,
     OVERRIDES,
+    PROBES,
     RULE_INDEX,
     RULE_SETS,
     RULES,
@@ -68,8 +71,10 @@ pub const PER_CONNECTION: [&str; 3] = [CONNECTIONS, CONIDS, OVERRIDES];
 
 /// The number of connections tracked unless `--max-connections` says otherwise.
 pub const DEFAULT_MAX_CONNECTIONS: u32 = 1_048_576;
-/// The bytes of the ring buffer: about 200,000 events.
-pub const EVENTS_BYTES: u32 = 8 * 1024 * 1024;
+/// The bytes of the ring buffer: 65,536 events.
+pub const EVENTS_BYTES: u32 = 16 * 1024 * 1024;
+/// How many peers can be asked at a time.
+pub const PROBES_ENTRIES: u32 = 1024;
 /// The entries of `RULE_MASKS`.
 pub const RULE_MASKS_ENTRIES: u32 = SLOTS * MAX_CLASSES;
 /// The entries of `RULE_PORTS`.

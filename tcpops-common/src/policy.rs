@@ -13,6 +13,10 @@ pub enum Setting {
     Set = 1,
     /// The feature is wanted off, whatever the program set.
     Clear = 2,
+    /// The values beside it are wanted where the program has not set the feature itself.
+    Default = 3,
+    /// The values beside it are wanted where they are tighter than the program's own.
+    Floor = 4,
 }
 
 /// The limits of `setsockopt` for the options that a policy carries.
@@ -31,15 +35,17 @@ pub mod limits {
     pub const USER_TIMEOUT_MS: RangeInclusive<u64> = 0..=2_147_483_647;
     /// Seconds of the `idle` and `max_age` lifetimes: up to ten years, far beyond any use and far from overflow.
     pub const LIFETIME_SECONDS: RangeInclusive<u64> = 1..=315_360_000;
+    /// Percent of jitter.
+    pub const JITTER_PERCENT: RangeInclusive<u64> = 0..=100;
 }
 
 /// The socket options wanted of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, NoUninit, CheckedBitPattern)]
 #[repr(C)]
 pub struct Options {
-    /// SO_KEEPALIVE and its parameters: on with the values below, or off.
+    /// SO_KEEPALIVE and its parameters: on with the values below (and against whom), or off.
     pub keepalive: Setting,
-    /// TCP_USER_TIMEOUT: on with the value below, or off.
+    /// TCP_USER_TIMEOUT: on with the value below (and against whom), or off.
     pub user_timeout: Setting,
     /// TCP_KEEPCNT, probes.
     pub keepcnt: u8,
@@ -126,8 +132,11 @@ pub struct Policy {
     pub lifetime_setting: Setting,
     /// In a pushed policy 1 where the push was about options: only then are they set again. Unused in a rule's.
     pub options_pushed: u8,
+    /// By how much `idle` and `max_age` are made longer at the most, percent: by a share of this that the conid decides,
+    /// so that connections that began together do not end together.
+    pub jitter_percent: u8,
     /// Explicit padding.
-    pub pad: [u8; 2],
+    pub pad: u8,
     /// The number of a pushed policy, from 1, by which a walk knows what it has applied; zero in a rule's.
     pub serial: u32,
     /// Who pushed it, as `SO_PEERCRED` told; meaningful where `serial` is not zero.
@@ -142,7 +151,8 @@ impl Policy {
         options: Options::NONE,
         lifetime_setting: Setting::Leave,
         options_pushed: 0,
-        pad: [0; 2],
+        jitter_percent: 0,
+        pad: 0,
         serial: 0,
         by_uid: 0,
         lifetime: Lifetime::NONE,
@@ -150,22 +160,30 @@ impl Policy {
 
     /// This policy with every part that `over` speaks of replaced by `over`'s, and `over`'s number and author.
     pub fn overridden_by(&self, over: &Self) -> Self {
-        let mut merged = Self { serial: over.serial, by_uid: over.by_uid, ..*self };
+        let mut merged = *self;
+        merged.override_with(over);
+        merged
+    }
+
+    /// [`Policy::overridden_by`] in place: the stack of the kernel programs is short.
+    pub fn override_with(&mut self, over: &Self) {
+        self.serial = over.serial;
+        self.by_uid = over.by_uid;
         if over.options.keepalive as u8 != Setting::Leave as u8 {
-            merged.options.keepalive = over.options.keepalive;
-            merged.options.keepcnt = over.options.keepcnt;
-            merged.options.keepidle_s = over.options.keepidle_s;
-            merged.options.keepintvl_s = over.options.keepintvl_s;
+            self.options.keepalive = over.options.keepalive;
+            self.options.keepcnt = over.options.keepcnt;
+            self.options.keepidle_s = over.options.keepidle_s;
+            self.options.keepintvl_s = over.options.keepintvl_s;
         }
         if over.options.user_timeout as u8 != Setting::Leave as u8 {
-            merged.options.user_timeout = over.options.user_timeout;
-            merged.options.user_timeout_ms = over.options.user_timeout_ms;
+            self.options.user_timeout = over.options.user_timeout;
+            self.options.user_timeout_ms = over.options.user_timeout_ms;
         }
         if over.lifetime_setting as u8 != Setting::Leave as u8 {
-            merged.lifetime_setting = over.lifetime_setting;
-            merged.lifetime = over.lifetime;
+            self.lifetime_setting = over.lifetime_setting;
+            self.lifetime = over.lifetime;
+            self.jitter_percent = over.jitter_percent;
         }
-        merged
     }
 
     /// The lifetimes in force under this policy: none unless they are set.
@@ -232,6 +250,8 @@ pub enum Outcome {
     Applied = 1,
     /// The kernel refused an option; the entry says which, and with what errno.
     Refused = 2,
+    /// Nothing is set: the program has set the options itself, and the rule leaves them to such programs.
+    Yielded = 3,
 }
 
 #[cfg(test)]

@@ -86,6 +86,8 @@ pub mod dimensions {
     pub const UID: u32 = 1 << 4;
     /// The cgroup of the socket.
     pub const CGROUP: u32 = 1 << 5;
+    /// No dimension: some rule limits how long a handshake may take, so that rules are looked up at connect(2) too.
+    pub const CONNECT: u32 = 1 << 6;
 }
 
 /// The number of kinds of connection: every direction, family and origin.

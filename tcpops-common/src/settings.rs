@@ -15,6 +15,10 @@ pub struct Settings {
     pub adopting: u32,
     /// 1 while a walk judges every connection anew by the rules in force.
     pub reevaluating: u32,
+    /// 1 while some peer is to be asked, or was asked and gets its socket's options back (`PROBES`).
+    pub probing: u32,
+    /// Explicit padding.
+    pub pad: u32,
     /// The cgroup that the sockops program is attached to: only sockets at or below it are taken in. Zero means all.
     pub cgroup_id: u64,
 }
@@ -22,5 +26,5 @@ pub struct Settings {
 /// How often the agent reads the ring while events come, milliseconds.
 pub const POLL_INTERVAL_MS: u64 = 2;
 
-/// The backlog of the ring, in bytes, from which the agent is woken though it polls.
-pub const WAKE_BACKLOG_BYTES: u64 = 64 * 1024;
+/// The number of records in the ring with which the agent is woken though it polls: two milliseconds of 500,000 a second.
+pub const WAKE_BACKLOG: u64 = 1024;

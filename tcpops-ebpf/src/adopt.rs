@@ -8,6 +8,7 @@ use tcpops_common::state::TcpState;
 
 use crate::counters::bump;
 use crate::enforce;
+use crate::kernel::follow::by_tracepoint;
 use crate::kernel::socket::{Cgroup, Socket};
 use crate::maps::LISTEN_PORTS;
 use crate::track;
@@ -23,7 +24,7 @@ fn port(socket: &Socket) -> ListenPort {
     ListenPort { netns_cookie: socket.netns_cookie(), port: u64::from(socket.local_port()) }
 }
 
-/// Gives a socket without a conid one, and an entry, and makes it report its states. The socket is locked, as it is at a
+/// Gives a socket without a conid one, and an entry, and sees to it that its states are reported. The socket is locked, as it is at a
 /// handshake: of the two, whichever comes first makes the one entry.
 pub(crate) fn adopt(socket: &Socket, settings: &Settings) {
     let state = TcpState::from_kernel(socket.state());
@@ -35,9 +36,9 @@ pub(crate) fn adopt(socket: &Socket, settings: &Settings) {
         bump(Counter::AdoptFailed);
         return;
     };
-    if socket.enable_state_callback().is_err() {
+    if !by_tracepoint() && socket.enable_state_callback().is_err() {
         // Its end would go unseen, and its entry would stay for ever.
-        bump(Counter::AdoptUnsupported);
+        bump(Counter::CallbackFailed);
         track::abandon(key, socket);
         return;
     }

@@ -14,6 +14,7 @@ use crate::kernel::iter::{self, IterTcp};
 use crate::kernel::socket::Socket;
 use crate::kernel::{storage, table};
 use crate::maps::SETTINGS;
+use crate::probe;
 use crate::track;
 
 /// Always answers 0: go on to the next socket.
@@ -52,5 +53,10 @@ fn visit(socket: &Socket) {
     if settings.reevaluating != 0 && enforce::reconsider(socket, connection, pushed) {
         bump(Counter::Reevaluated);
         track::applied(key, connection);
+    }
+    if settings.probing != 0
+        && let Some(probe) = table::probe(&key)
+    {
+        probe::step(socket, &key, connection, probe);
     }
 }

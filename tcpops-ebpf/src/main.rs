@@ -1,8 +1,10 @@
 //! The tcpops kernel programs.
 //!
-//! Two programs share everything below: `sockops` runs at each handshake and state transition of every TCP socket
-//! under the cgroup it is attached to; `iter_tcp` runs once for each socket of a network namespace when the agent asks
-//! for a walk. Both decide what is wanted ([`matching`]), set it ([`apply`]) and keep the maps true ([`track`]).
+//! Three programs share everything below: `sockops` runs at each handshake and state transition of every TCP socket
+//! under the cgroup it is attached to; `setsockopt` when a program there sets an option; `iter_tcp` runs once for each
+//! socket of a network namespace when the agent asks for a walk. Where the kernel has no state callbacks for what a walk
+//! takes in, `follow` stands in for them. They decide what is wanted ([`matching`]), set it ([`apply`]) and keep the maps
+//! true ([`track`]).
 //! Everything that the verifier watches over, and every `unsafe`, is under [`kernel`].
 
 #![no_std]
@@ -10,13 +12,17 @@
 #![feature(core_intrinsics)]
 #![expect(internal_features, reason = "the precompiled core for the BPF target has no atomic fetch_add")]
 
+mod follow;
 mod iter_tcp;
+mod setsockopt;
 mod sockops;
 
 mod adopt;
 mod apply;
 mod enforce;
 mod matching;
+mod own;
+mod probe;
 mod track;
 
 mod counters;

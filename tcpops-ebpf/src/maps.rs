@@ -8,6 +8,7 @@ use tcpops_common::counters::Counter;
 use tcpops_common::event::Event;
 use tcpops_common::maps::*;
 use tcpops_common::policy::Policy;
+use tcpops_common::probe::Probe;
 use tcpops_common::rule::{
     AddrKey, MAX_RULES, PortBlock, Rule, RuleIndex, RuleKey, RuleMask, RuleSet, SLOTS, SOURCE_CHUNK,
 };
@@ -16,8 +17,9 @@ use tcpops_common::settings::Settings;
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 const CONNECTIONS_MAX: usize = DEFAULT_MAX_CONNECTIONS as usize;
 
-/// The truth about every live connection. The kernel programs write and delete, the agent only reads. When it is full,
-/// rules are still applied to the socket, and the connection is counted as untracked.
+/// The truth about every live connection. The kernel programs write and delete; the agent reads, and deletes only what
+/// ended while the programs were detached. When it is full, rules are still applied to the socket, and the connection is
+/// counted as untracked.
 #[btf_map]
 pub(crate) static CONNECTIONS: HashMap<ConnKey, Connection, CONNECTIONS_MAX, NO_PREALLOC> = HashMap::new();
 
@@ -45,6 +47,12 @@ pub(crate) static NEXT_CONID: Array<u64, 1> = Array::new();
 /// reads and applies, the kernel programs delete at the end of the connection. When it is full the push is refused.
 #[btf_map]
 pub(crate) static OVERRIDES: HashMap<ConnKey, Policy, CONNECTIONS_MAX, NO_PREALLOC> = HashMap::new();
+
+/// Peers that are being asked whether they are still there. The agent writes what is to be done, a walk does it, and deletes
+/// when the options are given back; the agent deletes where the connection has ended. When it is full the question is
+/// refused.
+#[btf_map]
+pub(crate) static PROBES: HashMap<ConnKey, Probe, { PROBES_ENTRIES as usize }, NO_PREALLOC> = HashMap::new();
 
 /// One entry: which slot of the rule maps is in force. The agent writes, last of all rule maps.
 #[btf_map]

@@ -34,6 +34,12 @@ pub(crate) fn first_match(socket: &Socket, connection: &Connection) -> Option<&'
     None
 }
 
+/// Whether some rule limits how long a handshake to the outside may take. Half a rule set does not matter here: the rule
+/// itself is looked up with care.
+pub(crate) fn limits_handshakes() -> bool {
+    RULE_SETS.get((generation() & 1) as u32).is_some_and(|set| set.dimensions & dimensions::CONNECT != 0)
+}
+
 fn generation() -> u64 {
     RULE_INDEX.get(0).map_or(0, |index| index.generation)
 }

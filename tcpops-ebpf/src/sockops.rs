@@ -5,7 +5,7 @@
 
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
-use aya_log_ebpf::{debug, trace};
+use aya_log_ebpf::debug;
 use tcpops_common::conn::{ConnKey, Connection, Direction};
 use tcpops_common::counters::Counter;
 use tcpops_common::state::TcpState;
@@ -48,7 +48,12 @@ fn opened(ops: SockOps, direction: Direction, state: TcpState) {
             return;
         }
     }
-    let describe = |entry: &mut Connection| track::describe(entry, ops, &socket, direction, state);
+    let describe = |entry: &mut Connection| {
+        track::describe(entry, ops, &socket, direction, state);
+        if matches!(state, TcpState::SynSent) {
+            enforce::limit_of_handshake(&socket, entry);
+        }
+    };
     let Some((key, connection)) = track::open(ops.cookie(), &socket, describe) else {
         enforce_untracked(ops, &socket, direction, state);
         return;
@@ -85,9 +90,14 @@ fn apply_rules(ops: SockOps, socket: &Socket, connection: &mut Connection, key: 
     if matches!(connection.state, TcpState::SynSent) {
         return;
     }
-    if enforce::first_rule(&ops, socket, connection)
-        && let Some(key) = key
-    {
+    let pushed = connection.policy.serial != 0;
+    let matched = enforce::first_rule(&ops, socket, connection);
+    let Some(key) = key else { return };
+    if pushed && let Some(policy) = table::pushed(&key) {
+        // Pushed while the handshake was under way.
+        enforce::pushed(&ops, connection, policy);
+    }
+    if matched || pushed {
         track::applied(key, connection);
     }
 }
@@ -109,24 +119,11 @@ fn changed(ops: SockOps) {
         return;
     };
     let key = ConnKey { cookie: ops.cookie(), conid };
-    log_transition(conid, old, new);
-    if matches!(new_state, TcpState::Close) {
-        track::close(key, &socket, old_state);
-    } else if let Some(connection) = table::connection(&key) {
-        track::transition(key, connection, old_state, new_state);
-    } else {
-        bump(Counter::UnknownSocket);
-    }
+    track::changed(key, &socket, old_state, new_state);
 }
 
 /// Formatting takes stack, so it has a frame of its own; the verifier removes it where the log is off.
 #[inline(never)]
 fn log_opened(conid: u64, state: u32) {
     debug!((), "conid {} opened in state {}", conid, state);
-}
-
-/// As `log_opened`.
-#[inline(never)]
-fn log_transition(conid: u64, old: u32, new: u32) {
-    trace!((), "conid {} from state {} to {}", conid, old, new);
 }

@@ -1,13 +1,14 @@
 //! Keeping the maps true: a connection's entry from its beginning to its end.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use tcpops_common::conn::{ConnKey, Connection, Direction};
+use aya_log_ebpf::trace;
+use tcpops_common::conn::{ConnKey, Connection, Direction, FinBy};
 use tcpops_common::counters::Counter;
-use tcpops_common::event::{EVENT_HAS_LIFETIME, Event, EventKind};
+use tcpops_common::event::{EventKind, Summary};
 use tcpops_common::state::TcpState;
 
 use crate::counters::bump;
-use crate::events::emit;
+use crate::events::{Happening, emit};
 use crate::kernel::atomic;
 use crate::kernel::socket::{Cgroup, Socket};
 use crate::kernel::sockops::{SockOps, now_boot_ns};
@@ -40,15 +41,7 @@ pub(crate) fn open(
     };
     describe(connection);
     bump(Counter::Opened);
-    emit(Event {
-        at_boot_ns: connection.opened_boot_ns,
-        key,
-        kind: EventKind::Opened,
-        old_state: TcpState::Close,
-        new_state: connection.state,
-        flags: 0,
-        errno: 0,
-    });
+    tell(&key, connection, EventKind::Opened, TcpState::Close, connection.opened_boot_ns);
     Some((key, connection))
 }
 
@@ -77,7 +70,17 @@ pub(crate) fn begin(connection: &mut Connection, socket: &Socket, state: TcpStat
     connection.state_since_boot_ns = now_boot_ns;
     let handshake = matches!(state, TcpState::SynSent | TcpState::SynRecv | TcpState::Listen);
     connection.established_boot_ns = if handshake { 0 } else { now_boot_ns };
+    connection.fin_by = fin_by(state);
     connection.state = state;
+}
+
+/// Whose FIN came first, of a connection that is in this state and was in no other but the first ones.
+fn fin_by(state: TcpState) -> FinBy {
+    match state {
+        TcpState::FinWait1 | TcpState::FinWait2 | TcpState::Closing => FinBy::Local,
+        TcpState::CloseWait | TcpState::LastAck => FinBy::Peer,
+        _ => FinBy::Nobody,
+    }
 }
 
 fn insert(key: &ConnKey) -> Option<&'static mut Connection> {
@@ -91,51 +94,74 @@ fn insert(key: &ConnKey) -> Option<&'static mut Connection> {
     table::connection(key)
 }
 
+/// The socket goes from one state to another.
+pub(crate) fn changed(key: ConnKey, socket: &Socket, old_state: TcpState, new_state: TcpState) {
+    log_transition(key.conid, old_state as u32, new_state as u32);
+    if matches!(new_state, TcpState::Close) {
+        close(key, socket, old_state);
+    } else if let Some(connection) = table::connection(&key) {
+        transition(key, connection, old_state, new_state);
+    } else {
+        bump(Counter::UnknownSocket);
+    }
+}
+
+/// Formatting takes stack, so it has a frame of its own; the verifier removes it where the log is off.
+#[inline(never)]
+fn log_transition(conid: u64, old_state: u32, new_state: u32) {
+    trace!((), "conid {} from state {} to {}", conid, old_state, new_state);
+}
+
 /// Records a transition to a state other than CLOSE.
-pub(crate) fn transition(key: ConnKey, connection: &mut Connection, old_state: TcpState, new_state: TcpState) {
+fn transition(key: ConnKey, connection: &mut Connection, old_state: TcpState, new_state: TcpState) {
     let now_boot_ns = now_boot_ns();
     connection.state = new_state;
-    connection.state_since_boot_ns = now_boot_ns;
+    // From FIN_WAIT2 to FIN_WAIT2, say, when a program closes what it had shut.
+    if old_state as u8 != new_state as u8 {
+        connection.state_since_boot_ns = now_boot_ns;
+    }
     if matches!(new_state, TcpState::Established) && connection.established_boot_ns == 0 {
         connection.established_boot_ns = now_boot_ns;
     }
-    emit(Event {
-        at_boot_ns: now_boot_ns,
-        key,
-        kind: EventKind::Transition,
-        old_state,
-        new_state,
-        flags: lifetime_flag(connection),
-        errno: 0,
-    });
+    if matches!(connection.fin_by, FinBy::Nobody) {
+        connection.fin_by = fin_by(new_state);
+    }
+    tell(&key, connection, EventKind::Transition, old_state, now_boot_ns);
+}
+
+/// Writes a record of a connection that lives. In a frame of its own: what follows it needs the stack.
+#[inline(never)]
+fn tell(key: &ConnKey, connection: &Connection, kind: EventKind, old_state: TcpState, at_boot_ns: u64) {
+    let errno = if matches!(kind, EventKind::Applied) { u32::from(connection.errno) } else { 0 };
+    let what = Happening { at_boot_ns, kind, old_state, new_state: connection.state, errno };
+    emit(key, connection, &what, |event| event.summary = Summary::NONE);
 }
 
 /// Says that a rule was applied.
 pub(crate) fn applied(key: ConnKey, connection: &Connection) {
-    emit(Event {
-        at_boot_ns: now_boot_ns(),
-        key,
-        kind: EventKind::Applied,
-        old_state: connection.state,
-        new_state: connection.state,
-        flags: lifetime_flag(connection),
-        errno: u32::from(connection.errno),
-    });
+    tell(&key, connection, EventKind::Applied, connection.state, now_boot_ns());
 }
 
 /// The connection is over: removes what was stored of it.
-pub(crate) fn close(key: ConnKey, socket: &Socket, old_state: TcpState) {
+fn close(key: ConnKey, socket: &Socket, old_state: TcpState) {
+    if let Some(connection) = table::connection(&key) {
+        end(&key, connection, socket, old_state);
+    }
     abandon(key, socket);
     bump(Counter::Closed);
-    emit(Event {
+}
+
+/// Writes the last record of a connection.
+#[inline(never)]
+fn end(key: &ConnKey, connection: &Connection, socket: &Socket, old_state: TcpState) {
+    let what = Happening {
         at_boot_ns: now_boot_ns(),
-        key,
         kind: EventKind::Closed,
         old_state,
         new_state: TcpState::Close,
-        flags: 0,
         errno: socket.error(),
-    });
+    };
+    emit(key, connection, &what, |event| socket.summarize(&mut event.summary));
 }
 
 /// Takes back what [`open`] did: the connection would not report its end.
@@ -159,8 +185,4 @@ fn remove(result: Result<(), i32>) {
 
 fn next_conid() -> Option<u64> {
     NEXT_CONID.get_ptr_mut(0).map(|last| atomic::add_one(last) + 1)
-}
-
-fn lifetime_flag(connection: &Connection) -> u8 {
-    if connection.policy.lifetime_in_force().is_none() { 0 } else { EVENT_HAS_LIFETIME }
 }

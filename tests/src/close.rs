@@ -1,9 +1,19 @@
 //! Closing on request.
 
-use serde_json::json;
+use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::agent::Agent;
 use crate::harness::bpftool;
-use crate::harness::lab::Lab;
+use crate::harness::lab::{Lab, Line};
+use crate::harness::require;
+use crate::harness::wait::{SOON, patient, wait_to_see, wait_until};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// How much later than it happened a test may be told, on a machine that is busy with many of them.
+const TOLD: Duration = Duration::from_secs(3);
 
 #[test]
 fn a_connection_is_closed_once() {
@@ -94,4 +104,178 @@ fn a_descriptor_that_is_only_disconnected_is_no_connection() {
     assert_eq!(agent.code(&conid.to_string()), -1);
     assert_eq!(agent.code(&line.sock.id()), -1);
     assert!(agent.map().is_empty());
+}
+
+fn fin(agent: &Agent, line: &Line, grace_s: f64) -> Value {
+    let path = format!("/v1/connections/{}?close=fin&grace_seconds={grace_s}", line.sock.id());
+    let answer = agent.delete(&path).ok();
+    assert_eq!((&answer["close"], &answer["conid"]), (&json!("fin"), &json!(agent.conid(&line.sock.id()))));
+    assert!(answer["reset_at"].is_string(), "{answer}");
+    answer
+}
+
+#[test]
+fn a_fin_is_answered_by_an_orderly_end() {
+    let lab = Lab::new();
+    let agent = lab.agent().start();
+    for mut line in [lab.outbound("127.0.0.1"), lab.inbound("::1")] {
+        line.program.send(line.sock, "before");
+        fin(&agent, &line, 60.0);
+        assert_eq!(line.outsider.receive(line.far).unwrap(), "before");
+        assert_eq!(line.outsider.receive(line.far).unwrap(), "");
+        let conid = agent.conid(&line.sock.id()).to_string();
+        wait_to_see("the state", &json!("fin-wait-2"), || agent.state(&conid)["tcp_state"].clone());
+        // The other direction is open: the program loses nothing.
+        line.outsider.send(line.far, "after");
+        assert_eq!(line.program.receive(line.sock).unwrap(), "after");
+        assert!(line.program.is_quiet(line.sock));
+        line.outsider.close(line.far);
+        assert_eq!(line.program.receive(line.sock).unwrap(), "");
+        wait_until("it has ended", SOON, || agent.code(&conid) == -1);
+    }
+}
+
+#[test]
+fn who_does_not_answer_a_fin_is_reset_after_the_grace() {
+    let lab = Lab::new();
+    let agent = lab.agent().start();
+    let mut line = lab.outbound("127.0.0.1");
+    let before = Instant::now();
+    fin(&agent, &line, 1.5);
+    let after = Instant::now();
+    let shown = agent.connection(&line.sock.id());
+    let seconds = shown["expires"]["seconds"].as_f64().unwrap();
+    assert!(seconds > 0.0 && seconds <= 1.5, "{shown}");
+    assert_eq!(line.outsider.receive(line.far).unwrap(), "");
+    assert_eq!(line.program.receive(line.sock).unwrap_err(), "ECONNABORTED");
+    assert!(before.elapsed() >= SECOND * 3 / 2, "after {:?}", before.elapsed());
+    assert!(after.elapsed() < SECOND * 3 / 2 + patient(TOLD), "after {:?}", after.elapsed());
+    let closed = agent.closed(line.sock);
+    assert_eq!(closed["cause"]["name"], "closed_by_request", "{closed}");
+}
+
+#[test]
+fn a_rule_closes_by_fin_too() {
+    let rules = r#"
+        [[rule]]
+        name = "gentle"
+        lifetime = { max_age = "1s" }
+        close = "fin"
+        grace = "1500ms"
+    "#;
+    let lab = Lab::new();
+    let agent = lab.agent().rules(rules).start();
+    let mut polite = lab.inbound("127.0.0.1");
+    let (began, mut deaf) = (Instant::now(), lab.outbound("127.0.0.1"));
+    for line in [&mut deaf, &mut polite] {
+        assert_eq!(line.outsider.receive(line.far).unwrap(), "");
+    }
+    let fin_at = Instant::now();
+    polite.outsider.close(polite.far);
+    assert_eq!(polite.program.receive(polite.sock).unwrap(), "");
+    polite.program.close(polite.sock);
+    // What comes in the grace puts nothing off.
+    deaf.outsider.send(deaf.far, "x");
+    assert_eq!(deaf.program.receive(deaf.sock).unwrap(), "x");
+    assert_eq!(deaf.program.receive(deaf.sock).unwrap_err(), "ECONNABORTED");
+    assert!(began.elapsed() >= SECOND * 5 / 2, "after {:?}", began.elapsed());
+    assert!(fin_at.elapsed() < SECOND * 3 / 2 + patient(TOLD), "after {:?}", fin_at.elapsed());
+    let counts = agent.get("/v1/status").ok()["agent_counters"].clone();
+    assert_eq!((&counts["expired_fin"], &counts["expired_reset"]), (&json!(2), &json!(1)), "{counts}");
+    let lines = |result: &str| agent.log().lines().filter(|line| line.contains(result)).count();
+    let said = "why=\"max_age\" result=";
+    wait_to_see("the audit", &(2, 1), || (lines(&format!("{said}\"fin\"")), lines(&format!("{said}\"reset\""))));
+}
+
+#[test]
+fn a_grace_outlives_the_agent() {
+    let rules = "[[rule]]\nname = \"gentle\"\nlifetime = { max_age = \"1s\" }\nclose = \"fin\"\ngrace = \"3s\"\n\
+                 match = { remote = \"::1\" }\n";
+    let lab = Lab::new();
+    let mut agent = lab.agent().rules(rules).start();
+    let mut by_request = lab.outbound("127.0.0.1");
+    let (began, mut by_rule) = (Instant::now(), lab.outbound("::1"));
+    fin(&agent, &by_request, 4.0);
+    let asked = Instant::now();
+    assert_eq!(by_rule.outsider.receive(by_rule.far).unwrap(), "");
+    let fin_at = Instant::now();
+    agent.stop(Signal::KILL);
+    agent.start_again();
+    let serves = Instant::now();
+    assert_eq!(by_rule.program.receive(by_rule.sock).unwrap_err(), "ECONNABORTED");
+    let latest = |from: Instant, grace: Duration| serves.max(from + grace) + patient(TOLD);
+    assert!(began.elapsed() >= 4 * SECOND && Instant::now() < latest(fin_at, 3 * SECOND), "{:?}", began.elapsed());
+    assert_eq!(by_request.program.receive(by_request.sock).unwrap_err(), "ECONNABORTED");
+    assert!(began.elapsed() >= 4 * SECOND && Instant::now() < latest(asked, 4 * SECOND), "{:?}", began.elapsed());
+}
+
+#[test]
+fn what_no_process_has_open_gets_a_reset() {
+    let lab = Lab::new();
+    let agent = lab.agent().start();
+    let (mut program, mut outsider) = (lab.program(), lab.outsider());
+    let listener = program.listen("127.0.0.1");
+    let far = outsider.connect(listener.local);
+    // It has not been accepted yet.
+    let id = format!("local:{}+remote:{}", listener.local, far.local);
+    wait_until("it is tracked", SOON, || agent.code(&id) == 1);
+    let answer = agent.delete(&format!("/v1/connections/{id}?close=fin")).ok();
+    assert_eq!(answer["close"], "reset", "{answer}");
+    assert_eq!(outsider.receive(far).unwrap_err(), "ECONNRESET");
+}
+
+#[test]
+fn the_command_and_a_batch_close_by_fin() {
+    let lab = Lab::new();
+    let agent = lab.agent().start();
+    let mut line = lab.outbound("127.0.0.1");
+    let said = agent.cli_stdout(&["close", &line.sock.id(), "--fin", "--grace", "1s"]);
+    assert!(said.contains("sent a FIN; reset at "), "{said}");
+    assert_eq!(line.outsider.receive(line.far).unwrap(), "");
+    let mut other = lab.outbound("127.0.0.1");
+    let close = json!({ "close": "fin", "grace_seconds": 1 });
+    let change = json!({ "id": other.sock.id(), "action": "close", "close": close });
+    let listener = json!({ "id": "1", "action": "keepalive_disable", "close": close });
+    let body = json!({ "changes": [change, listener] });
+    let answer = agent.api("POST", "/v1/policies:batch", Some(&body)).ok();
+    assert_eq!(answer["results"][0]["close"], "fin", "{answer}");
+    assert_eq!(answer["results"][1]["problem"]["code"], "invalid_request", "{answer}");
+    assert_eq!(other.outsider.receive(other.far).unwrap(), "");
+    for line in [&mut line, &mut other] {
+        assert_eq!(line.program.receive(line.sock).unwrap_err(), "ECONNABORTED");
+    }
+}
+
+#[test]
+fn a_grace_needs_a_fin() {
+    let lab = Lab::new();
+    let agent = lab.agent().start();
+    let mut line = lab.outbound("127.0.0.1");
+    let path = format!("/v1/connections/{}", line.sock.id());
+    for query in ["?grace_seconds=5", "?close=reset&grace_seconds=5", "?close=abort", "?close=fin&grace_seconds=0"] {
+        agent.delete(&format!("{path}{query}")).problem(400, "invalid_request");
+    }
+    assert!(line.program.is_quiet(line.sock));
+    assert_eq!(agent.cli(&["close", &line.sock.id(), "--grace", "5s"]).status.code(), Some(2));
+}
+
+#[test]
+fn an_orphan_is_closed_where_the_kernel_frees_it() {
+    let lab = Lab::new();
+    let agent = lab.agent().start();
+    let mut line = lab.outbound("127.0.0.1");
+    let conid = agent.conid(&line.sock.id());
+    // Its program has closed it, and the other side does not hear of it.
+    lab.ns.filter(&[&format!("tcp sport {} drop", line.far.local.port())]);
+    line.program.close(line.sock);
+    let state = || agent.state(&conid.to_string())["tcp_state"].clone();
+    wait_to_see("it waits for the other side", &json!("fin-wait-1"), state);
+    let answer = agent.delete(&format!("/v1/connections/{conid}"));
+    if require::kernel_is_at_least(6, 11) {
+        assert_eq!(answer.ok(), json!({ "conid": conid }));
+        wait_until("it is gone", SOON, || agent.code(&conid.to_string()) == -1);
+    } else {
+        answer.problem(409, "not_closable");
+        assert_eq!(agent.code(&conid.to_string()), -2);
+    }
 }

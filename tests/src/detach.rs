@@ -28,8 +28,8 @@ fn detach_leaves_nothing_behind() {
     line.program.listen("127.0.0.1");
     let (pushed, _far) = Lab::another(&mut line);
     agent.keepalive(&pushed.id(), 33, 3, 3);
-    assert_eq!(bpftool::attached(lab.cgroup.path()).len(), 1);
-    assert_eq!(bpftool::links(lab.cgroup.id()), 1);
+    assert_eq!(bpftool::attached(lab.cgroup.path()).len(), 2);
+    assert_eq!(bpftool::links(lab.cgroup.id()), 2);
     let (wanted, also) = (Options::on(60, 5, 7, 95_000), Options::on(33, 3, 3, 95_000));
     assert_eq!((line.program.options(line.sock), line.program.options(pushed)), (wanted, also));
 
@@ -100,11 +100,11 @@ fn it_does_not_disturb_other_programs_of_the_cgroup() {
     let other_socket = lab.directory.path().join("other.sock");
     let other = lab.agent().socket(other_socket).start();
     let agent = lab.agent().rules(RULES).start();
-    assert_eq!(bpftool::attached(lab.cgroup.path()).len(), 2);
+    assert_eq!(bpftool::attached(lab.cgroup.path()).len(), 4);
     let line = lab.outbound("127.0.0.1");
     assert_eq!((agent.code(&line.sock.id()), other.code(&line.sock.id())), (1, 1));
     agent.cli_stdout(&["detach"]);
-    wait_until("one of two is gone", SOON, || bpftool::attached(lab.cgroup.path()).len() == 1);
+    wait_until("one agent's are gone", SOON, || bpftool::attached(lab.cgroup.path()).len() == 2);
     // The other still hears of its connection's states.
     let mut line = line;
     line.outsider.shutdown(line.far);

@@ -174,7 +174,7 @@ fn the_answer_tells_rule_result_and_what_was_there_before() {
     let line = lab.outbound("127.0.0.1");
     let policy = &agent.connection(&line.sock.id())["policy"];
     assert_eq!(policy["rule"], "all");
-    assert_eq!(policy["options_source"], "rule");
+    assert_eq!(policy["keepalive_source"], "rule");
     assert_eq!(policy["wanted"], WANTED.json());
     assert_eq!(policy["result"]["outcome"], "applied");
     assert_eq!(policy["result"]["in_force"], WANTED.json());

@@ -9,20 +9,35 @@
 mod harness;
 
 mod adopt;
+mod follow;
+mod guard;
 mod keepalive;
 mod lifetime;
+mod limits;
 mod matching;
+mod modes;
+mod namespaces;
+mod preview;
+mod probe;
 mod push;
 mod reevaluate;
+mod stale;
 mod states;
+mod why;
 
 mod batch;
+mod causes;
 mod close;
+mod document;
+mod events;
+mod hook;
 mod ids;
 mod maps;
+mod metrics;
 mod permissions;
 mod protocol;
 mod rules;
+mod select;
 
 mod bad_input;
 mod detach;

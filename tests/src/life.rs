@@ -12,7 +12,7 @@ use crate::harness::lab::Lab;
 use crate::harness::netns::NetNs;
 use crate::harness::options::Options;
 use crate::harness::peer::Peer;
-use crate::harness::wait::{SOON, wait_to_see, wait_until};
+use crate::harness::wait::{SOON, patient, wait_to_see, wait_until};
 
 const RULES: &str = r#"
 [[rule]]
@@ -20,6 +20,8 @@ name = "all"
 keepalive = { idle = "60s", count = 5, interval = "7s" }
 "#;
 const WANTED: Options = Options::on(60, 5, 7, 0);
+/// A second is promised, and the test itself has to be told.
+const TOLD: Duration = Duration::from_millis(1250);
 
 #[test]
 fn with_the_agent_killed_rules_still_apply_and_states_are_tracked() {
@@ -53,7 +55,7 @@ fn with_the_agent_killed_rules_still_apply_and_states_are_tracked() {
     assert_eq!(agent.code(&(conid + 1).to_string()), -1);
     assert_eq!(agent.counter("opened"), opened + 1);
     let policy = &agent.connection(&conid.to_string())["policy"];
-    assert_eq!((&policy["rule"], &policy["options_source"]), (&json!("all"), &json!("override")));
+    assert_eq!((&policy["rule"], &policy["keepalive_source"]), (&json!("all"), &json!("override")));
     assert_eq!(line.program.options(line.sock), Options::on(61, 6, 8, 0));
     // What is done now reaches it as before.
     agent.keepalive(&conid.to_string(), 62, 6, 8);
@@ -68,19 +70,23 @@ fn without_an_agent_nothing_is_closed_and_with_the_next_one_it_is() {
     let mut agent = lab.agent().start();
     let (mut early, mut late) = (lab.outbound("127.0.0.1"), lab.outbound("127.0.0.1"));
     agent.lifetime(&early.sock.id(), &json!({ "max_age_seconds": 1 })).ok();
-    agent.lifetime(&late.sock.id(), &json!({ "idle_seconds": 5 })).ok();
+    agent.lifetime(&late.sock.id(), &json!({ "idle_seconds": 10 })).ok();
     let set = Instant::now();
     agent.stop(Signal::KILL);
     sleep(Duration::from_millis(2250));
     assert!(early.program.is_quiet(early.sock), "closed without an agent");
 
     agent.start_again();
+    let started = Instant::now();
     assert_eq!(early.program.receive(early.sock).unwrap_err(), "ECONNABORTED");
-    assert!(set.elapsed() < Duration::from_secs(5));
-    assert!(late.program.is_quiet(late.sock), "closed early");
+    assert!(started.elapsed() < patient(Duration::from_secs(2)));
+    let quiet = late.program.is_quiet(late.sock);
+    assert!(quiet || set.elapsed() >= Duration::from_secs(10), "closed early");
     assert_eq!(late.program.receive(late.sock).unwrap_err(), "ECONNABORTED");
-    let after = set.elapsed();
-    assert!((4.9..6.25).contains(&after.as_secs_f64()), "closed after {after:?} instead of 5 s");
+    // However long the start took.
+    let (after, since_start) = (set.elapsed(), started.elapsed());
+    assert!(after >= Duration::from_millis(9900), "closed after {after:?} instead of 10 s");
+    assert!(after < Duration::from_secs(10) + TOLD || since_start < patient(TOLD), "closed after {after:?}, not 10 s");
 }
 
 #[test]
@@ -250,9 +256,10 @@ fn lifetimes_of_before_are_enforced_by_the_next_agent_without_any_event() {
     sleep(Duration::from_millis(1500));
     agent.start_again();
     let start = Instant::now();
-    for (line, within) in lines.iter_mut().zip([1.25, 4.25, 4.25]) {
+    for (line, seconds) in lines.iter_mut().zip([0, 3, 3]) {
         assert_eq!(line.program.receive(line.sock).unwrap_err(), "ECONNABORTED");
-        assert!(start.elapsed().as_secs_f64() < within, "closed {:?} after the start", start.elapsed());
+        let within = Duration::from_secs(seconds) + patient(TOLD);
+        assert!(start.elapsed() < within, "closed {:?} after the start", start.elapsed());
     }
 }
 
@@ -264,9 +271,12 @@ fn a_lifetime_that_a_rule_gave_while_no_agent_ran_is_enforced() {
     let mut line = lab.outbound("127.0.0.1");
     let opened = Instant::now();
     agent.start_again();
+    let started = Instant::now();
     assert_eq!(line.program.receive(line.sock).unwrap_err(), "ECONNABORTED");
-    let after = opened.elapsed().as_secs_f64();
-    assert!((1.75..3.25).contains(&after), "closed after {after} s instead of 2 s");
+    // However long the start took.
+    let (after, since_start) = (opened.elapsed(), started.elapsed());
+    assert!(after >= Duration::from_millis(1750), "closed after {after:?} instead of 2 s");
+    assert!(after < Duration::from_secs(2) + TOLD || since_start < patient(TOLD), "closed after {after:?}, not 2 s");
 }
 
 #[test]

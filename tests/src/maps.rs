@@ -77,7 +77,11 @@ fn assert_same(entry: &Value, said: &Value) {
 
     let (policy, said) = (&entry["policy"], &said["policy"]);
     assert_eq!(number("rule") != 0, said.get("rule").is_some(), "{at}");
-    for (variant, field) in [("options_source", "options_source"), ("lifetime_source", "lifetime_source")] {
+    for (variant, field) in [
+        ("keepalive_source", "keepalive_source"),
+        ("user_timeout_source", "user_timeout_source"),
+        ("lifetime_source", "lifetime_source"),
+    ] {
         let source = match entry[variant].as_str() {
             Some("None") => None,
             Some(name) => Some(json!(name.to_lowercase())),

@@ -9,11 +9,13 @@ use serde_json::{Value, json};
 use crate::harness::agent::Agent;
 use crate::harness::lab::Lab;
 use crate::harness::options::Options;
+use crate::harness::require;
+use crate::harness::wait::patient;
 
 const NOBODY: u32 = 65534;
 
 /// Lets every uid reach the socket.
-fn open_to_all(agent: &Agent) {
+pub(crate) fn open_to_all(agent: &Agent) {
     fs::set_permissions(agent.socket(), fs::Permissions::from_mode(0o666)).unwrap();
 }
 
@@ -66,7 +68,11 @@ fn another_uid_sees_and_touches_only_its_own_connections() {
     assert_eq!(root.options(other), Options::DEFAULT);
     assert!(root.is_quiet(other));
 
-    for id in [own_conid.to_string(), own.id(), format!("fd:{}", own.fd)] {
+    let mut names = vec![own_conid.to_string(), own.id()];
+    if require::has_descriptors_of_peers() {
+        names.push(format!("fd:{}", own.fd));
+    }
+    for id in names {
         let path = |part: &str| format!("/v1/connections/{id}{part}");
         assert_eq!(ask("GET", &path(""), None).ok()["conid"], own_conid);
         assert_eq!(ask("GET", &path("/state"), None).ok()["code"], 1);
@@ -138,5 +144,5 @@ fn another_uid_cannot_lock_others_out() {
     for _ in 0..10 {
         assert_eq!(agent.get("/v1/status").status, 200);
     }
-    assert!(start.elapsed() < Duration::from_secs(2), "root waited {:?}", start.elapsed());
+    assert!(start.elapsed() < patient(Duration::from_secs(2)), "root waited {:?}", start.elapsed());
 }

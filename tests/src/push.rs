@@ -8,7 +8,7 @@ use crate::harness::bpftool;
 use crate::harness::lab::Lab;
 use crate::harness::options::Options;
 use crate::harness::peer::{KEEPALIVE, MPTCP, Sock, USER_TIMEOUT};
-use crate::harness::ss;
+use crate::harness::{require, ss};
 
 #[test]
 fn keepalive_is_changed_on_an_idle_open_connection_and_then_removed() {
@@ -97,7 +97,7 @@ fn a_push_wins_over_a_rule_and_new_rules_leave_it_alone() {
     assert_eq!(line.program.options(line.sock), Options::on(100, 3, 2, 0));
     agent.keepalive(&line.sock.id(), 60, 5, 5);
     assert_eq!(line.program.options(line.sock), Options::on(60, 5, 5, 0));
-    assert_eq!(agent.connection(&line.sock.id())["policy"]["options_source"], "override");
+    assert_eq!(agent.connection(&line.sock.id())["policy"]["keepalive_source"], "override");
 
     let file = lab.directory.write("other.toml", &rules(200));
     agent.cli_stdout(&["rule", "apply", file.to_str().unwrap()]);
@@ -174,6 +174,9 @@ fn a_subflow_of_mptcp_is_named_as_not_closable() {
     assert_eq!(agent.code(&id), 1);
     agent.delete(&format!("/v1/connections/{id}")).problem(409, "not_closable");
     assert!(program.is_quiet(sock));
+    if !require::has_descriptors_of_peers() {
+        return;
+    }
     // Its descriptor names no single TCP connection.
     let path = format!("/v1/connections/fd:{}", sock.fd);
     let answer = program.http(agent.socket(), "DELETE", &path, None);

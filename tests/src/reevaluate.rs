@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::lab::Lab;
 use crate::harness::options::Options;
-use crate::harness::peer::{KEEPALIVE, Sock, USER_TIMEOUT};
+use crate::harness::peer::{KEEPALIVE, KEEPIDLE, Peer, Sock, USER_TIMEOUT};
 use crate::harness::wait::{SOON, wait_until};
 
 fn rule(name: &str, matching: &Value, idle_s: u64) -> Value {
@@ -59,22 +59,21 @@ fn what_was_pushed_for_one_connection_wins() {
     agent.put("/v1/rules", &rules(&[])).ok();
     assert_eq!(pushed.program.options(pushed.sock), Options::on(60, 5, 5, 0));
     assert_eq!(other.program.options(other.sock), Options::DEFAULT);
-    assert_eq!(agent.connection(&pushed.sock.id())["policy"]["options_source"], "override");
+    assert_eq!(agent.connection(&pushed.sock.id())["policy"]["keepalive_source"], "override");
 }
 
 #[test]
-fn what_a_rule_wants_as_before_is_left_as_the_program_set_it_since() {
+fn a_rule_that_wants_the_same_under_another_name_changes_the_name() {
     let lab = Lab::new();
     let agent = lab.agent().start();
-    let mut line = lab.outbound("127.0.0.1");
+    let line = lab.outbound("127.0.0.1");
     let all = rule("all", &json!({}), 100);
     agent.put("/v1/rules", &rules(std::slice::from_ref(&all))).ok();
-    line.program.set(line.sock, USER_TIMEOUT, 5_000);
-    line.program.set(line.sock, KEEPALIVE, 0);
+    let before = agent.connection(&line.sock.id())["policy"]["result"].clone();
     let renamed = json!({ "name": "other", "keepalive": all["keepalive"] });
     assert_eq!(agent.put("/v1/rules", &rules(&[renamed])).ok()["changed"], 1);
-    assert!(!line.program.options(line.sock).keepalive, "the values are the same, so the program has the last word");
-    assert_eq!(agent.connection(&line.sock.id())["policy"]["rule"], "other");
+    let policy = agent.connection(&line.sock.id())["policy"].clone();
+    assert_eq!((&policy["rule"], &policy["result"]), (&json!("other"), &before), "nothing was set again");
 }
 
 #[test]
@@ -114,6 +113,96 @@ fn a_signal_and_the_next_agent_judge_anew_too() {
     fs::write(&path, file("300s")).unwrap();
     agent.start_again();
     assert_eq!(line.program.options(line.sock), Options::on(300, 3, 2, 0));
+}
+
+/// A program with many connections to one listener, and the other side of them.
+struct Crowd {
+    program: Peer,
+    socks: Vec<Sock>,
+    port: u16,
+    _outsider: Peer,
+}
+
+impl Crowd {
+    /// Every other connection is from 127.0.0.2, and every third has options that its program set itself.
+    fn gather(lab: &Lab, count: usize) -> Self {
+        let (mut program, mut outsider) = (lab.program(), lab.outsider());
+        let listener = outsider.listen("127.0.0.1");
+        let own = json!([[KEEPALIVE[0], KEEPALIVE[1], 1], [KEEPIDLE[0], KEEPIDLE[1], 500]]);
+        let socks = (0..count)
+            .map(|number| {
+                let mut how = json!({ "bind": if number % 2 == 0 { "127.0.0.1" } else { "127.0.0.2" } });
+                if number % 3 == 0 {
+                    how["options"] = own.clone();
+                }
+                let sock = program.connect_with(listener.local, &how).expect("it connects");
+                outsider.accept(listener);
+                sock
+            })
+            .collect();
+        Self { program, socks, port: listener.local.port(), _outsider: outsider }
+    }
+
+    fn options(&self) -> Vec<Options> {
+        self.socks.iter().map(|sock| self.program.options(*sock)).collect()
+    }
+}
+
+#[test]
+fn rules_are_swapped_under_five_thousand_live_connections() {
+    let lab = Lab::new();
+    // Several programs: the limit of open files is for each.
+    let mut crowds: Vec<Crowd> = (0..10).map(|_| Crowd::gather(&lab, 500)).collect();
+    let agent = lab.agent().arguments(&["--max-connections", "16384"]).start();
+    assert_eq!(agent.list("?limit=10000").len(), 5000);
+    let before: Vec<Vec<Options>> = crowds.iter().map(Crowd::options).collect();
+    let (first, second) = (before[0][0], before[0][1]);
+    assert_ne!(first, second, "some have options of their own");
+
+    let ports = |crowds: &[Crowd]| crowds.iter().map(|crowd| crowd.port).collect::<Vec<_>>();
+    let local = |address: &str| json!({ "local": address });
+    let to = |ports: &[u16]| json!({ "remote_port": ports });
+    let both = |ports: &[u16], address: &str| json!({ "remote_port": ports, "local": address });
+    let all = ports(&crowds);
+    // Rules, and what is wanted of a connection by the number of its crowd and its own address.
+    type Wanted = fn(usize, bool) -> Option<u64>;
+    let swaps: [(Value, Wanted); 5] = [
+        (rules(&[rule("some", &to(&all[..3]), 100)]), |crowd, _| (crowd < 3).then_some(100)),
+        (rules(&[rule("some", &to(&all[..3]), 100), rule("two", &local("127.0.0.2"), 200)]), |crowd, is_two| {
+            if crowd < 3 { Some(100) } else { is_two.then_some(200) }
+        }),
+        (
+            rules(&[rule("two", &both(&all[5..], "127.0.0.2"), 200), rule("rest", &to(&all[4..8]), 300)]),
+            |crowd, is_two| match (crowd, is_two) {
+                (5.., true) => Some(200),
+                (4..8, _) => Some(300),
+                _ => None,
+            },
+        ),
+        (rules(&[rule("all", &json!({}), 400)]), |_, _| Some(400)),
+        (rules(&[]), |_, _| None),
+    ];
+    let mut wanted_before: Wanted = |_, _| None;
+    for (document, wanted) in swaps {
+        let told = agent.put("/v1/rules?dry_run=true", &document).ok();
+        let answer = agent.put("/v1/rules", &document).ok();
+        let mut changed = 0;
+        for (number, crowd) in crowds.iter().enumerate() {
+            let found = crowd.options();
+            for ((sock, found), before) in crowd.socks.iter().zip(found).zip(&before[number]) {
+                let is_two = sock.local.ip().to_string() == "127.0.0.2";
+                let expected = wanted(number, is_two).map_or(*before, |idle_s| Options::on(idle_s, 3, 2, 0));
+                assert_eq!(found, expected, "{document}: {number}, {sock:?}");
+                changed += usize::from(wanted(number, is_two) != wanted_before(number, is_two));
+            }
+        }
+        assert_eq!((&answer["changed"], &told["changed"]), (&json!(changed), &json!(changed)), "{document}");
+        wanted_before = wanted;
+    }
+    for crowd in &mut crowds {
+        let sock = crowd.socks[0];
+        assert!(crowd.program.is_quiet(sock));
+    }
 }
 
 #[test]

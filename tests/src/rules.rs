@@ -127,6 +127,22 @@ fn bad_rules_are_refused_whole_and_the_old_ones_stay() {
         with("lifetime", json!({ "idle": "-5s" })),
         with("lifetime", json!({ "max_age": "100000d" })),
         with("lifetime", json!({})),
+        with("lifetime", json!({ "idle": "5s", "jitter": "101%" })),
+        with("lifetime", json!({ "deadline": "2032-12-24T18:00:00Z", "jitter": "5%" })),
+        with("lifetime", json!({ "deadline": "2032-12-24T18:00:00" })),
+        with("lifetime", json!({ "deadline": 1_900_000_000 })),
+        with("lifetime", json!({ "deadline": "2001-01-01T00:00:00Z" })),
+        with("lifetime", json!({ "first_byte": "0s" })),
+        with("mode", json!("loose")),
+        with("mode", json!(null)),
+        with("close", json!("abort")),
+        with("grace", json!("5s")),
+        with("enforce", json!("no")),
+        with("protect", json!(1)),
+        json!({ "name": "bad", "mode": "floor", "keepalive": "off" }),
+        json!({ "name": "bad", "mode": "default", "user_timeout": "off" }),
+        json!({ "name": "bad", "protect": true, "lifetime": { "idle": "5s" } }),
+        json!({ "name": "bad", "match": { "direction": "listen" }, "close": "fin" }),
         with("match", json!({ "direction": "sideways" })),
         with("match", json!({ "remote": "10.0.0.0/33" })),
         with("match", json!({ "remote": "somewhere.example" })),
@@ -153,6 +169,20 @@ fn bad_rules_are_refused_whole_and_the_old_ones_stay() {
             "{bad}: {problem}"
         );
         assert_eq!(etag(&agent), before, "{bad}");
+    }
+    let guards = [
+        json!({ "closes_per_second": 0 }),
+        json!({ "percent_per_minute": 101 }),
+        json!({ "protect_ports": 22 }),
+        json!({ "protect_ports": [0] }),
+        json!({ "budget": 5 }),
+        json!([]),
+        json!(null),
+    ];
+    for guard in guards {
+        let problem = agent.put("/v1/rules", &json!({ "guard": guard, "rule": [good] })).problem(400, "invalid_rules");
+        assert!(problem["detail"].as_str().unwrap().contains("expected"), "{guard}: {problem}");
+        assert_eq!(etag(&agent), before, "{guard}");
     }
     for body in [json!([]), json!({ "rules": [] }), json!({ "rule": {} }), json!(null)] {
         let answer = agent.put("/v1/rules", &body);

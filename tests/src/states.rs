@@ -7,8 +7,8 @@ use crate::harness::bpftool;
 use crate::harness::lab::Lab;
 use crate::harness::netns::FAST_OPEN;
 use crate::harness::peer::{MPTCP, Sock};
-use crate::harness::ss;
 use crate::harness::wait::{SOON, wait_to_see, wait_until};
+use crate::harness::{require, ss};
 
 /// A state as each place names it: the answer to the question for it, the list, the map.
 struct State {
@@ -199,6 +199,9 @@ fn data_that_nobody_acknowledges_is_an_error() {
 
 #[test]
 fn a_socket_that_fits_nothing_is_bad() {
+    if !require::has_descriptors_of_peers() {
+        return;
+    }
     let lab = Lab::new();
     let agent = lab.agent().start();
     let (mut program, mut outsider) = (lab.program(), lab.outsider());
@@ -267,7 +270,6 @@ fn a_connection_that_its_program_has_left_is_tracked_to_its_end() {
     lab.ns.filter(&[&format!("tcp sport {} drop", line.far.local.port())]);
     line.program.close(line.sock);
     assert_reaches(&agent, line.sock, &FIN_WAIT_1);
-    agent.delete(&format!("/v1/connections/{conid}")).problem(409, "not_closable");
     lab.ns.filter(&[]);
     assert_ends(&agent, conid);
     line.outsider.close(line.far);

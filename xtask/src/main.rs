@@ -8,6 +8,7 @@ mod ebpf;
 mod lint;
 mod run;
 mod test;
+mod vm;
 
 mod needs;
 mod process;
@@ -27,6 +28,8 @@ enum Task {
     Run(run::Args),
     /// Run every check and test, as continuous integration does (as root).
     Test(test::Args),
+    /// Run the end-to-end tests, or a command, on the kernels that are promised, in a virtual machine (as root).
+    Vm(vm::Args),
     /// Check formatting, clippy, and the project's own rules about who may use what.
     Lint(lint::Args),
     /// Build the kernel programs and write the object that ships, with its manifest.
@@ -35,14 +38,16 @@ enum Task {
 
 fn main() -> ExitCode {
     let task = Task::parse();
+    let succeeded = |()| ExitCode::SUCCESS;
     let done = Workspace::load().and_then(|workspace| match task {
-        Task::Run(args) => run::run(&workspace, &args),
-        Task::Test(args) => test::run(&workspace, &args),
-        Task::Lint(args) => lint::run(&workspace, &args),
-        Task::BuildEbpf(args) => ebpf::run(&workspace, &args),
+        Task::Run(args) => run::run(&workspace, &args).map(succeeded),
+        Task::Test(args) => test::run(&workspace, &args).map(succeeded),
+        Task::Vm(args) => vm::run(&workspace, &args),
+        Task::Lint(args) => lint::run(&workspace, &args).map(succeeded),
+        Task::BuildEbpf(args) => ebpf::run(&workspace, &args).map(succeeded),
     });
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

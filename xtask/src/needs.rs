@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::process::{self, cargo};
+use crate::vm::VIRTIOFSD;
 
 /// The linker for the BPF target, at the version that goes with Debian's compiler.
 const BPF_LINKER: &str = "0.13.0";
@@ -52,6 +53,16 @@ const TOOLS: [Need; 9] = [
     (Program("ps"), "procps"),
 ];
 
+/// To run the end-to-end tests on other kernels, beside what they need themselves.
+const MACHINE: [Need; 5] = [
+    (Program("qemu-system-x86_64"), "qemu-system-x86"),
+    (File(VIRTIOFSD), "qemu-system-common"),
+    // The one that needs no library; both have the same path.
+    (File("/usr/share/doc/busybox-static"), "busybox-static"),
+    (Program("depmod"), "kmod"),
+    (Program("timeout"), "coreutils"),
+];
+
 /// Makes sure that everything is here.
 ///
 /// `compiler` is whether Debian's compiler and its linker are wanted; `fetch`, whether what is missing may be installed.
@@ -59,8 +70,21 @@ const TOOLS: [Need; 9] = [
 /// # Errors
 /// Something is missing and cannot be installed; the error names all of it.
 pub(crate) fn ensure(compiler: bool, fetch: bool) -> Result<()> {
-    let needs = || COMPILER.iter().filter(|_| compiler).chain(&TOOLS);
-    let missing = || needs().filter(|(proof, _)| !proof.holds()).map(|(_, package)| *package).collect::<Vec<_>>();
+    let needs: Vec<_> = COMPILER.iter().filter(|_| compiler).chain(&TOOLS).collect();
+    packages(&needs, fetch)?;
+    if compiler { linker(fetch) } else { Ok(()) }
+}
+
+/// Makes sure that the end-to-end tests can run in a virtual machine.
+///
+/// # Errors
+/// As [`ensure`].
+pub(crate) fn ensure_machine(fetch: bool) -> Result<()> {
+    packages(&TOOLS.iter().chain(&MACHINE).collect::<Vec<_>>(), fetch)
+}
+
+fn packages(needs: &[&Need], fetch: bool) -> Result<()> {
+    let missing = || needs.iter().filter(|(proof, _)| !proof.holds()).map(|(_, name)| *name).collect::<Vec<_>>();
     if !missing().is_empty() && fetch && is_debian_12() && is_root() {
         // A failure here shows as what is still missing below.
         if let Err(error) = install(&missing()) {
@@ -75,7 +99,7 @@ pub(crate) fn ensure(compiler: bool, fetch: bool) -> Result<()> {
             missing.join(" ")
         );
     }
-    if compiler { linker(fetch) } else { Ok(()) }
+    Ok(())
 }
 
 /// The search path, with the directories of `cargo install` and of the administrator's programs.

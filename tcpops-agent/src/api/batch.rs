@@ -1,18 +1,44 @@
 //! Many changes in one request, with a result for each.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::connections::{CloseQuery, ListQuery};
 use super::keepalive::{KeepaliveRequest, SocketOptions};
 use super::lifetime::{Lifetime, LifetimeRequest};
 use super::problem::Problem;
+use super::values::Manner;
 
-/// The body of `POST /v1/policies:batch`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+/// The most changes in one request.
+pub const MAX_CHANGES: usize = 10_000;
+/// The most connections that one `match` may select.
+pub const MAX_SELECTED: usize = 100_000;
+
+/// The body of `POST /v1/policies:batch`, in one of two forms: `changes`, each with its connection; or `match`, with the
+/// one `action` for every connection that it selects. Either way they share one walk over the sockets.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchRequest {
-    /// The changes, at most 10000. They share one walk over the sockets.
-    pub changes: Vec<BatchChange>,
+    /// The changes, at most 10000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Vec<BatchChange>>,
+    /// Which connections: at least one filter, and no more than 100000 connections that it takes. Neither `limit` nor
+    /// `cursor`.
+    #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
+    pub matching: Option<ListQuery>,
+    /// With `match`: what to do with each. `lifetime_set`, `lifetime_clear` and `close` leave listeners out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<BatchAction>,
+    /// With `keepalive_enable`: the parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keepalive: Option<KeepaliveRequest>,
+    /// With `lifetime_set`: the limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<LifetimeRequest>,
+    /// With `close`: how; by a reset if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub close: Option<CloseQuery>,
 }
 
 /// One change.
@@ -29,6 +55,9 @@ pub struct BatchChange {
     /// With `lifetime_set`: the limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifetime: Option<LifetimeRequest>,
+    /// With `close`: how; by a reset if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub close: Option<CloseQuery>,
 }
 
 /// What to do with a connection.
@@ -47,31 +76,56 @@ pub enum BatchAction {
     Close,
 }
 
-/// The answer: a result for each change, in their order. The status is 200 even where some failed.
+/// The answer: a result for each change, in their order, or for each connection that was selected, by rising conid. The
+/// status is 200 even where some failed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BatchResponse {
     /// How many were done.
     pub done: usize,
     /// How many were not.
     pub failed: usize,
+    /// With `match`: how many connections ended before the change came to them; they have no result.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ended: usize,
+    /// With `match`: how many listeners matched and were left out; they have no result.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub listeners: usize,
     /// The results.
     pub results: Vec<BatchResult>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 /// The result of one change: `conid` and what is in force, or `problem`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BatchResult {
-    /// The connection as the change named it.
+    /// The connection as the change named it; its conid with `match`.
     pub id: String,
     /// The connection that it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conid: Option<u64>,
+    /// With `match`: this host's endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<String>,
+    /// With `match`: the peer's endpoint; absent for a listener.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<String>,
     /// The options in force, after a change of keepalive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<SocketOptions>,
     /// The lifetimes in force, after a change of lifetime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifetime: Option<Lifetime>,
+    /// After a close with a FIN: whether one was sent, or the connection had to be reset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub close: Option<Manner>,
+    /// Where it was sent a FIN: when it is reset, if it is still there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub reset_at: Option<Timestamp>,
     /// Why it was not done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,

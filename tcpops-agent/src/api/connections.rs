@@ -6,30 +6,43 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::keepalive::SocketOptions;
 use super::lifetime::Lifetime;
+use super::seconds::LifetimeSeconds;
+use super::values::{CgroupPath, Cidr, Direction, Family, Manner, Mode, Origin, Ports, RuleName};
+use super::why::Why;
 
-/// The query of `GET /v1/connections`. Every filter given must match.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+/// Which connections: the query of `GET /v1/connections`, and `match` of `POST /v1/policies:batch`. Every filter given
+/// must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
     /// A TCP state as `ss` spells it, such as `established`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    /// Who began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+    /// The address family on the wire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<Family>,
+    /// How the connection became known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// An address or network of this host, such as `10.0.0.0/8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub local: Option<String>,
+    pub local: Option<Cidr>,
     /// An address or network of the peer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remote: Option<String>,
+    pub remote: Option<Cidr>,
     /// A port of this host, or a range such as `5060-5070`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub local_port: Option<String>,
+    pub local_port: Option<Ports>,
     /// A port of the peer, or a range.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remote_port: Option<String>,
+    pub remote_port: Option<Ports>,
     /// A cgroup2 path such as `/system.slice/sshd.service`, with everything below it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cgroup: Option<String>,
+    pub cgroup: Option<CgroupPath>,
     /// The uid that owns the socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
@@ -38,11 +51,12 @@ pub struct ListQuery {
     pub netns: Option<u64>,
     /// The name of the rule that matches it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule: Option<String>,
-    /// How many to answer with at the most, 1 to 10000; 1000 if left out. Not for NDJSON, which answers with all.
+    pub rule: Option<RuleName>,
+    /// How many to answer with at the most, 1 to 10000; 1000 if left out. Not for NDJSON, which answers with all, and
+    /// not in `match`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// `next` of the answer before: those with a greater conid follow. Not for NDJSON.
+    /// `next` of the answer before: those with a greater conid follow. Likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<u64>,
 }
@@ -97,6 +111,26 @@ pub struct Connection {
     pub state_seconds: f64,
     /// The policy in force, and where it came from.
     pub policy: Policy,
+    /// When this program will close it, if nothing changes; absent where no limit can come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Expires>,
+}
+
+/// When and why a connection will be closed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Expires {
+    /// When; of `idle` and `first_byte` at the earliest, since a byte puts them off.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Seconds until then; zero where that is past.
+    pub seconds: f64,
+    /// The limit that comes first: `idle`, `max_age`, `deadline`, `first_byte`, `half_closed` or `connect`.
+    pub limit: String,
+    /// Where it came from: `rule` or `override`.
+    pub source: String,
+    /// Why it is not closed although it should be, or will not be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
 }
 
 /// The policy in force on a connection.
@@ -108,9 +142,12 @@ pub struct Policy {
     /// What is wanted of the socket options; absent where nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted: Option<Wanted>,
-    /// Where that came from: `rule` or `override`.
+    /// Where the keepalive came from: `rule` or `override`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub options_source: Option<String>,
+    pub keepalive_source: Option<String>,
+    /// Where the user timeout came from: `rule` or `override`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_timeout_source: Option<String>,
     /// The lifetimes in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifetime: Option<Lifetime>,
@@ -120,6 +157,20 @@ pub struct Policy {
     /// What came of applying the options; absent where nothing was applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<ApplyResult>,
+}
+
+/// What is wanted of a connection.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Intent {
+    /// The name of the rule that matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// What is wanted of the socket options; absent where nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<Wanted>,
+    /// The lifetimes; without a limit where none is wanted, absent where nothing is said of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<Lifetime>,
 }
 
 /// What is wanted of the socket options.
@@ -137,9 +188,15 @@ pub struct Wanted {
     /// TCP_KEEPINTVL, seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval_seconds: Option<u16>,
+    /// How the keepalive stands against the program's own: `default` or `floor`; absent where it replaces it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keepalive_mode: Option<Mode>,
     /// TCP_USER_TIMEOUT, milliseconds; 0 is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_timeout_ms: Option<u32>,
+    /// How the user timeout stands against the program's own, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_timeout_mode: Option<Mode>,
 }
 
 /// What came of applying the options.
@@ -175,6 +232,9 @@ pub struct ConnectionDetail {
     /// The cgroup2 path; absent where the directory is gone or not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
+    /// Why it has its policy.
+    #[serde(default)]
+    pub why: Why,
     /// What the kernel's `tcp_info` says now; absent for a listener, or where the namespace cannot be entered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp_info: Option<TcpInfo>,
@@ -222,9 +282,38 @@ pub struct ConnectionState {
     pub alive: bool,
 }
 
+/// The query of `DELETE /v1/connections/{id}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, IntoParams, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct CloseQuery {
+    /// How; `reset` if left out.
+    #[serde(default, skip_serializing_if = "is_reset")]
+    pub close: Manner,
+    /// With `close=fin`: after how many seconds it is reset if it is still there, 1 to 315360000; 10 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<f64>)]
+    pub grace_seconds: Option<LifetimeSeconds>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_reset(manner: &Manner) -> bool {
+    *manner == Manner::Reset
+}
+
 /// The answer to `DELETE /v1/connections/{id}`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Closed {
     /// The connection that was closed.
     pub conid: u64,
+    /// With `close=fin`: whether it was sent a FIN, or had to be reset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub close: Option<Manner>,
+    /// Where it was sent a FIN: when it is reset, if it is still there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub reset_at: Option<Timestamp>,
+    /// Why it was not sent a FIN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }

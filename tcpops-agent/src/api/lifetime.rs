@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::seconds::LifetimeSeconds;
+use super::seconds::{JitterPercent, LifetimeSeconds};
 
 /// The body of `PUT /v1/connections/{id}/lifetime`, the module's `tcp_set_connection_lifetime`. At least one limit; the
 /// first to come closes the connection. It replaces whatever lifetime was in force.
@@ -21,6 +21,10 @@ pub struct LifetimeRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub deadline: Option<Timestamp>,
+    /// No limit: by how much `idle_seconds` and `max_age_seconds`, of which one must be there, are made longer at the
+    /// most, 0 to 100; each connection by another share of it, so that they do not end together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter_percent: Option<JitterPercent>,
 }
 
 /// The answer: the lifetimes in force now that the request is done.
@@ -46,4 +50,7 @@ pub struct Lifetime {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub deadline: Option<Timestamp>,
+    /// By how much idle time and age may be longer, percent; absent where they are exact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter_percent: Option<u8>,
 }

@@ -26,6 +26,10 @@ pub enum Code {
     NoSuchConnection,
     /// More than one connection matches; `matches` lists them.
     Ambiguous,
+    /// Somebody else is doing the same to this connection at this moment.
+    Busy,
+    /// More connections match than one request may be about.
+    TooMany,
     /// The caller may not touch this connection.
     Forbidden,
     /// The connection is not one that can be closed or limited (a listener, or closing already).
@@ -40,6 +44,8 @@ pub enum Code {
     InvalidRules,
     /// The connection's network namespace cannot be entered.
     NamespaceUnreachable,
+    /// The caller has as many streams of events as it may have.
+    TooManyStreams,
     /// The agent failed; its log says more.
     Internal,
 }
@@ -53,11 +59,12 @@ impl Code {
             Self::NotFound | Self::NoSuchConnection => 404,
             Self::MethodNotAllowed => 405,
             Self::Timeout => 408,
-            Self::Ambiguous | Self::NotClosable => 409,
+            Self::Ambiguous | Self::TooMany | Self::Busy | Self::NotClosable => 409,
             Self::PreconditionFailed => 412,
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::Refused => 422,
+            Self::TooManyStreams => 429,
             Self::Internal => 500,
             Self::NamespaceUnreachable => 502,
             Self::Full => 507,
@@ -75,6 +82,8 @@ impl Code {
             Self::Timeout => "the request took too long",
             Self::NoSuchConnection => "no such connection",
             Self::Ambiguous => "more than one connection matches",
+            Self::Busy => "the connection is busy",
+            Self::TooMany => "too many connections match",
             Self::Forbidden => "the caller may not touch this connection",
             Self::NotClosable => "the connection cannot be closed",
             Self::Refused => "the kernel refused",
@@ -82,6 +91,7 @@ impl Code {
             Self::PreconditionFailed => "the rules have changed meanwhile",
             Self::InvalidRules => "the rules cannot be used",
             Self::NamespaceUnreachable => "the network namespace cannot be entered",
+            Self::TooManyStreams => "too many streams of events",
             Self::Internal => "the agent failed",
         }
     }

@@ -1,7 +1,8 @@
 //! The rules as people write them: one document, as a TOML file (`[[rule]]`) and as the JSON body of `/v1/rules`.
 //!
 //! The rules are ordered; the first that matches a connection decides alone. A rule that wants nothing (no `keepalive`,
-//! `user_timeout` or `lifetime`) says "leave these connections alone": it shields them from the rules after it.
+//! `user_timeout` or `lifetime`) says "leave these connections alone": it shields them from the rules after it. Beside
+//! them, `guard` bounds how much all of them may close.
 //!
 //! What one field may hold is checked by its type, see [`values`](super::values); what fields may not say together is
 //! checked by [`RuleDocument::check`], which everything that is deserialized has passed. Both errors carry line and
@@ -11,15 +12,16 @@ mod check;
 mod text;
 
 pub use check::RuleFault;
-pub use text::RuleFileError;
+pub use text::{RuleFileError, in_toml};
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::values::{
-    CgroupPath, Cidr, Direction, Family, KeepaliveCount, KeepaliveTime, LifetimeDuration, OneOrMany, Origin, Ports,
-    RuleName, Switch, Switchable, Table, Uid, UserTimeout, present, table, tables,
+    CgroupPath, Cidr, Deadline, Direction, Family, Jitter, KeepaliveCount, KeepaliveTime, LifetimeDuration, Manner,
+    Mode, OneOrMany, Origin, Ports, Rate, RuleName, Share, Switch, Switchable, Table, Uid, UserTimeout, flag, list,
+    present, present_table, table, tables,
 };
 
 // Names without parameters, since the derived `ToSchema` knows only generic types that are derived themselves.
@@ -42,10 +44,32 @@ type Origins = OneOrMany<Origin>;
     "user_timeout": "auto",
 }] }))]
 pub struct RuleDocument {
+    /// What keeps the rules from closing too much; absent, no bounds, and port 22 is protected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub guard: Option<RuleGuard>,
     /// At most 1024 rules, with names that differ.
     #[serde(rename = "rule")]
     #[schema(required = false, max_items = 1024)]
     pub rules: Vec<Rule>,
+}
+
+/// What keeps the rules from closing too much. It is not about what somebody asks to be closed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RuleGuard {
+    /// How many connections all rules together may close in a second; absent, no bound.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub closes_per_second: Option<Rate>,
+    /// How many connections one rule may close in a minute, in percent of those that live; absent, no bound.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub percent_per_minute: Option<Share>,
+    /// No rule closes a connection with one of these ports at either end; absent, 22. An empty list protects none.
+    #[serde(default, deserialize_with = "list", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub protect_ports: Option<Vec<Ports>>,
 }
 
 /// Which connections, and what is wanted of them.
@@ -58,6 +82,11 @@ pub struct Rule {
     #[serde(rename = "match", default, skip_serializing_if = "RuleMatch::is_empty", deserialize_with = "table")]
     #[schema(required = false)]
     pub matching: RuleMatch,
+    /// How `keepalive` and `user_timeout` stand against what the program sets itself: "force" replaces it, "default"
+    /// leaves it where there is any, "floor" only tightens it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schema(default = "force")]
+    pub mode: Mode,
     /// Keepalive on with these values, or "off"; absent, as the program set it.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(inline, nullable = false)]
@@ -71,6 +100,34 @@ pub struct Rule {
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(inline, nullable = false)]
     pub lifetime: Option<LifetimeSwitch>,
+    /// How it is closed: by a "reset", or by a "fin" first.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schema(default = "reset")]
+    pub close: Manner,
+    /// With `close = "fin"`: how long after the FIN the connection is reset if it is still there; absent, 10s.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub grace: Option<LifetimeDuration>,
+    /// False: what the rule would close is logged, and stays open.
+    #[serde(default = "enforced", deserialize_with = "flag", skip_serializing_if = "is_enforced")]
+    #[schema(default = true)]
+    pub enforce: bool,
+    /// True: the connections that the rule matches are never closed by any rule, whatever its place.
+    #[serde(default, deserialize_with = "flag", skip_serializing_if = "is_default")]
+    #[schema(default = false)]
+    pub protect: bool,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+const fn enforced() -> bool {
+    true
+}
+
+const fn is_enforced(enforce: &bool) -> bool {
+    *enforce
 }
 
 /// Which connections. A field fits if one of its values does; a field that is not there fits always.
@@ -134,7 +191,7 @@ pub struct RuleKeepalive {
     pub interval: KeepaliveTime,
 }
 
-/// When the connection is closed: at the first of these to come. At least one of them is there.
+/// When the connection is closed: at the first of these limits to come. At least one of them is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuleLifetime {
@@ -146,10 +203,41 @@ pub struct RuleLifetime {
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub max_age: Option<LifetimeDuration>,
+    /// At this time.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub deadline: Option<Deadline>,
+    /// No limit: by how much `idle` and `max_age` are made longer at the most, by another share for each connection.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub jitter: Option<Jitter>,
+    /// So long after an inbound connection was established, if no byte came until then.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub first_byte: Option<LifetimeDuration>,
+    /// After so long in CLOSE_WAIT or FIN_WAIT2.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub half_closed: Option<LifetimeDuration>,
+    /// After so long in SYN_SENT: an outbound connection whose peer does not answer.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub connect: Option<LifetimeDuration>,
+}
+
+impl RuleLifetime {
+    /// Whether any limit is there.
+    pub fn has_limit(&self) -> bool {
+        *self != Self { jitter: self.jitter, ..Self::default() }
+    }
 }
 
 impl Table for Rule {
     const EXPECTED: &'static str = "a rule with a name ([[rule]])";
+}
+
+impl Table for RuleGuard {
+    const EXPECTED: &'static str = "a table such as { closes_per_second = 100, percent_per_minute = 20 }";
 }
 
 impl Table for RuleMatch {
@@ -176,6 +264,8 @@ impl Switchable for RuleLifetime {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Unchecked {
+    #[serde(default, deserialize_with = "present_table")]
+    guard: Option<RuleGuard>,
     #[serde(rename = "rule", default, deserialize_with = "tables")]
     rules: Vec<Rule>,
 }
@@ -184,10 +274,15 @@ impl Table for Unchecked {
     const EXPECTED: &'static str = "a table with a list of rules, \"rule\"";
 }
 
+impl From<Unchecked> for RuleDocument {
+    fn from(Unchecked { guard, rules }: Unchecked) -> Self {
+        Self { guard, rules }
+    }
+}
+
 impl<'de> Deserialize<'de> for RuleDocument {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Unchecked { rules } = table(deserializer)?;
-        let document = Self { rules };
+        let document = Self::from(table::<Unchecked, D>(deserializer)?);
         document.check().map_err(D::Error::custom)?;
         Ok(document)
     }

@@ -55,8 +55,12 @@ whole! {
     KeepaliveSeconds(u16) in limits::KEEPALIVE_SECONDS, "a whole number of seconds from 1 to 32767";
     /// TCP_KEEPCNT.
     KeepaliveProbes(u8) in limits::KEEPALIVE_COUNT, "a whole number of probes from 1 to 127";
+    /// How long a peer may take to answer, in seconds.
+    ProbeSeconds(u8) in 1..=20, "a whole number of seconds from 1 to 20";
     /// TCP_USER_TIMEOUT in milliseconds.
     UserTimeoutMs(u32) in limits::USER_TIMEOUT_MS, "a whole number of milliseconds from 0 to 2147483647";
+    /// By how much lifetimes are made longer at the most, in percent.
+    JitterPercent(u8) in limits::JITTER_PERCENT, "a whole number of percent from 0 to 100";
 }
 
 /// A lifetime in seconds, with fractions.

@@ -24,6 +24,8 @@ pub struct Status {
     pub pins: String,
     /// Whether the maps were there already, from an agent before.
     pub resumed: bool,
+    /// How the states of connections are followed that were open before the agent.
+    pub follow: Follow,
     /// Live connections and listeners with an entry.
     pub tracked: u64,
     /// How many there can be.
@@ -34,8 +36,27 @@ pub struct Status {
     pub rules: RulesStatus,
     /// What the kernel programs and the agent counted since the maps were made, by name.
     pub counters: BTreeMap<String, u64>,
+    /// What keeps rules from closing too much.
+    pub guard: GuardStatus,
+    /// What the agent itself counted since it started, by name: what became of connections whose time was over or that
+    /// somebody wanted closed, and of the runs of the hook.
+    pub agent_counters: BTreeMap<String, u64>,
+    /// The network namespaces that could not be entered, and still cannot: what was open there before is not tracked, and
+    /// pushes, changed rules and closes do not reach what is tracked there.
+    #[serde(default)]
+    pub unreachable: Vec<UnreachableNamespace>,
     /// What this kernel lacks or cannot do, and what that means; empty where nothing is amiss.
     pub limitations: Vec<String>,
+}
+
+/// How the states of connections are followed that were open before the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Follow {
+    /// By callbacks of each socket, as those of other connections are.
+    Callbacks,
+    /// By a tracepoint that every socket of the host passes: the kernel cannot turn on their callbacks.
+    Tracepoint,
 }
 
 /// The rules in force.
@@ -48,4 +69,40 @@ pub struct RulesStatus {
     /// The file that SIGHUP reads, if one was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+}
+
+/// What keeps rules from closing too much.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GuardStatus {
+    /// The most closes in a second, by all rules together; absent where there is no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closes_per_second: Option<u32>,
+    /// The most closes of one rule in a minute, in percent of the live connections; absent where there is no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent_per_minute: Option<u8>,
+    /// The ports of connections that no rule closes.
+    pub protect_ports: Vec<u16>,
+    /// How many connections wait for the guard to let them be closed.
+    pub waiting: u64,
+    /// How many connections the budget has held back so far.
+    pub held_by_budget: u64,
+    /// How many connections the cap of their rule has held back so far.
+    pub held_by_cap: u64,
+    /// How many connections were not closed since they are protected.
+    pub protected: u64,
+    /// How many connections a rule with `enforce = false` would have closed.
+    pub not_enforced: u64,
+}
+
+/// A network namespace that cannot be entered. It is known by its cookie or by its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UnreachableNamespace {
+    /// Its cookie, as its connections have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns_cookie: Option<u64>,
+    /// Its name, or a process in it: `/run/netns/blue`, `/proc/1234/ns/net`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// Why not.
+    pub why: String,
 }

@@ -4,22 +4,28 @@
 //! so that the parser adds line and column. A limit is checked in one place: the constructor, which `FromStr` and
 //! `Deserialize` go through.
 
+mod bounds;
+mod dates;
 mod lists;
 mod names;
 mod net;
 mod tables;
 mod time;
 
-pub use lists::OneOrMany;
-pub use names::{CgroupPath, Direction, Family, Origin, RuleName, Uid};
+pub use bounds::{Jitter, Rate, Share};
+pub use dates::Deadline;
+pub use lists::{OneOrMany, list};
+pub use names::{CgroupPath, Direction, Family, Manner, Mode, Origin, RuleName, Uid};
 pub use net::{Cidr, Ports};
-pub use tables::{Switch, Switchable, Table, present, table, tables};
+pub use tables::{Switch, Switchable, Table, present, present_table, table, tables};
 pub use time::{KeepaliveCount, KeepaliveTime, LifetimeDuration, UserTimeout};
 
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserialize, Deserializer};
+use toml::value::Datetime;
 
 /// Why a value was refused; in the words that its author needs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +55,8 @@ pub enum Found<'a> {
     Float(f64),
     /// `true` or `false`.
     Bool(bool),
+    /// A date, a time, or both, as TOML has them beside strings.
+    Date(Datetime),
     /// Something larger, or nothing, in words.
     Other(&'static str),
 }
@@ -65,6 +73,7 @@ impl fmt::Display for Found<'_> {
             Self::Integer(number) => write!(f, "{number}"),
             Self::Float(number) => write!(f, "{number:?}"),
             Self::Bool(value) => write!(f, "{value}"),
+            Self::Date(date) => write!(f, "{date}"),
             Self::Other(words) => f.write_str(words),
         }
     }
@@ -145,9 +154,32 @@ impl<'de, T: Scalar> de::Visitor<'de> for ScalarVisitor<T> {
         self.scalar(Found::Other("a list"))
     }
 
-    fn visit_map<A: de::MapAccess<'de>>(self, _: A) -> Result<T, A::Error> {
-        self.scalar(Found::Other("a table"))
+    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        // A date of TOML comes as a table with one key, which the parser's own type knows.
+        match Datetime::deserialize(MapAccessDeserializer::new(map)) {
+            Ok(date) => self.scalar(Found::Date(date)),
+            Err(_not_a_date) => self.scalar(Found::Other("a table")),
+        }
     }
+}
+
+impl Scalar for bool {
+    const EXPECTED: &'static str = "true or false";
+
+    fn from_found(found: Found<'_>) -> Result<Self, ValueError> {
+        match found {
+            Found::Bool(value) => Ok(value),
+            other => Err(ValueError::new(Self::EXPECTED, other)),
+        }
+    }
+}
+
+/// Reads `true` or `false`.
+///
+/// # Errors
+/// Those of the format, and "expected …, found …".
+pub fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    deserializer.deserialize_any(ScalarVisitor(PhantomData))
 }
 
 /// `Deserialize` and `ToSchema` of a [`Scalar`]; `$schema` is an `ObjectBuilder`.

@@ -4,12 +4,18 @@ use std::env;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use super::context::non_empty;
-use crate::config::{Config, LogLevel, Reach};
+use crate::config::{
+    Adopt, Config, DEFAULT_MAX_CONNECTIONS, DEFAULT_SOCKET, EbpfLog, File, FileHook, Follow, HOOK_MAX_RUNNING,
+    HOOK_TIMEOUT, HookConfig, LogFormat, LogLevel, MAX_CONNECTIONS, NetnsScope, Reach,
+};
+use crate::convert::events::kinds;
 use crate::daemon;
+use crate::model::record::{Kind, Kinds};
 
 pub(super) const EXAMPLES: &str = "\
 With no rules the agent only watches: it changes nothing. It needs root. SIGHUP reads the rules file again; SIGTERM \
@@ -23,6 +29,9 @@ Examples:
 /// The arguments of `agent`.
 #[derive(Clone, Debug, Args)]
 pub struct AgentArgs {
+    /// Take options from this file (TOML); those of the command line go before it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Apply the rules of this file (TOML), and read it again on SIGHUP
     #[arg(long, value_name = "FILE")]
     pub rules: Option<PathBuf>,
@@ -32,27 +41,44 @@ pub struct AgentArgs {
     /// Pin maps and programs in this directory of a BPF file system [default: tcpops in the one that is mounted]
     #[arg(long, value_name = "DIR")]
     pub pins: Option<PathBuf>,
-    /// Track so many connections at the most, 1 to 16777216
-    #[arg(long, value_name = "N", default_value_t = 1_048_576, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
-    pub max_connections: u32,
-    /// Reach into all network namespaces to change and close connections, or only into the agent's own
-    #[arg(long, value_enum, value_name = "all|host", default_value_t)]
-    pub netns: NetnsScope,
-    /// At the start take in the connections that are open already, or only see those that come
-    #[arg(long, value_enum, value_name = "on|off", default_value_t)]
-    pub adopt: Adopt,
-    /// Log what the kernel programs do, for debugging
-    #[arg(long, value_enum, value_name = "LEVEL", default_value_t)]
-    pub ebpf_log: EbpfLog,
-    /// Write the log as lines of text or of JSON
-    #[arg(long, value_enum, value_name = "text|json", default_value_t)]
-    pub log_format: LogFormat,
+    /// Track so many connections at the most, 1 to 16777216 [default: 1048576]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(MAX_CONNECTIONS))]
+    pub max_connections: Option<u32>,
+    /// Reach into all network namespaces to change and close connections, or only into the agent's own [default: all]
+    #[arg(long, value_enum, value_name = "all|host")]
+    pub netns: Option<NetnsScope>,
+    /// At the start take in the connections that are open already, or only see those that come [default: on]
+    #[arg(long, value_enum, value_name = "on|off")]
+    pub adopt: Option<Adopt>,
+    /// Follow what was taken in by its state callbacks or by the tracepoint, whatever the kernel can do
+    #[arg(long, value_enum, value_name = "callbacks|tracepoint", hide = true)]
+    pub follow: Option<FollowBy>,
+    /// Run this program with each event, as a line of JSON on its standard input
+    #[arg(long, value_name = "PROGRAM")]
+    pub hook: Option<PathBuf>,
+    /// Run it with events of these types only, separated by commas [default: closed]
+    #[arg(long, value_name = "TYPE", value_delimiter = ',', value_parser = types())]
+    pub hook_type: Vec<String>,
+    /// Log what the kernel programs do, for debugging [default: off]
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub ebpf_log: Option<EbpfLog>,
+    /// Write the log as lines of text or of JSON [default: text]
+    #[arg(long, value_enum, value_name = "text|json")]
+    pub log_format: Option<LogFormat>,
+    /// Let the ring buffer have so many bytes: a power of two, and whole pages
+    #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(4096..))]
+    pub events_bytes: Option<u32>,
     /// Load the kernel programs from this file rather than from the binary [env: TCPOPS_BPF_OBJECT]
     #[arg(long, value_name = "FILE", hide = true)]
     pub object: Option<PathBuf>,
-    /// The socket to listen on: the global option, as [`GlobalArgs::socket`](super::context::GlobalArgs::socket) has it.
+    /// The socket to listen on: the global option, or what the environment says.
     #[arg(skip)]
-    pub socket: PathBuf,
+    pub socket: Option<PathBuf>,
+}
+
+/// Takes the name of a type of events.
+fn types() -> PossibleValuesParser {
+    PossibleValuesParser::new(Kind::ALL.map(Kind::name))
 }
 
 /// The file with the kernel programs that the environment names, instead of the ones in the binary.
@@ -60,52 +86,13 @@ pub(super) fn object() -> Option<PathBuf> {
     non_empty(env::var_os("TCPOPS_BPF_OBJECT"))
 }
 
-/// Into which network namespaces the agent reaches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum NetnsScope {
-    /// All that can be found.
-    #[default]
-    All,
-    /// The agent's own.
-    Host,
-}
-
-/// Whether connections that are open already are taken in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Adopt {
-    /// They are.
-    #[default]
-    On,
-    /// They are not.
-    Off,
-}
-
-/// From which level on the kernel programs log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum EbpfLog {
-    /// Nothing.
-    #[default]
-    Off,
-    /// Errors.
-    Error,
-    /// Warnings too.
-    Warn,
-    /// What happens to connections too.
-    Info,
-    /// Decisions too.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-/// The form of the agent's log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// A line of text for each event.
-    #[default]
-    Text,
-    /// A JSON object in a line for each event.
-    Json,
+/// How connections are followed that were open already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FollowBy {
+    /// By their state callbacks.
+    Callbacks,
+    /// By the tracepoint.
+    Tracepoint,
 }
 
 /// Runs the agent until it is told to end.
@@ -113,22 +100,33 @@ pub enum LogFormat {
 /// # Errors
 /// Whatever keeps the agent from starting, or ends it.
 pub(super) fn run(args: AgentArgs) -> anyhow::Result<()> {
-    log_to_stderr(args.log_format)?;
+    let file = args.config.as_deref().map(File::read).transpose()?.unwrap_or_default();
+    log_to_stderr(args.log_format.or(file.log_format).unwrap_or_default())?;
     // One thread for the loop and the socket; what blocks has threads of its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(daemon::run(Config {
+    runtime.block_on(daemon::run(config(args, file)?))
+}
+
+/// What the command line says goes before what the file says.
+fn config(args: AgentArgs, file: File) -> anyhow::Result<Config> {
+    Ok(Config {
+        hook: hook(args.hook, &args.hook_type, file.hook)?,
         object: args.object.or_else(object),
-        rules: args.rules,
-        cgroup: args.cgroup,
-        socket: args.socket,
-        pins: args.pins,
-        max_connections: args.max_connections,
-        reach: match args.netns {
+        rules: args.rules.or(file.rules),
+        cgroup: args.cgroup.or(file.cgroup),
+        socket: args.socket.or(file.socket).unwrap_or_else(|| DEFAULT_SOCKET.into()),
+        pins: args.pins.or(file.pins),
+        max_connections: args.max_connections.or(file.max_connections).unwrap_or(DEFAULT_MAX_CONNECTIONS),
+        reach: match args.netns.or(file.netns).unwrap_or_default() {
             NetnsScope::All => Reach::All,
             NetnsScope::Host => Reach::Own,
         },
-        adopt: args.adopt == Adopt::On,
-        ebpf_log: match args.ebpf_log {
+        adopt: args.adopt.or(file.adopt).unwrap_or_default() == Adopt::On,
+        follow: args.follow.map(|by| match by {
+            FollowBy::Callbacks => Follow::Callbacks,
+            FollowBy::Tracepoint => Follow::Tracepoint,
+        }),
+        ebpf_log: match args.ebpf_log.or(file.ebpf_log).unwrap_or_default() {
             EbpfLog::Off => LogLevel::Off,
             EbpfLog::Error => LogLevel::Error,
             EbpfLog::Warn => LogLevel::Warn,
@@ -136,6 +134,30 @@ pub(super) fn run(args: AgentArgs) -> anyhow::Result<()> {
             EbpfLog::Debug => LogLevel::Debug,
             EbpfLog::Trace => LogLevel::Trace,
         },
+        events_bytes: args.events_bytes,
+    })
+}
+
+/// The hook: a program that the command line names takes no arguments from the file.
+fn hook(program: Option<PathBuf>, types: &[String], file: Option<FileHook>) -> anyhow::Result<Option<HookConfig>> {
+    let (in_file, named) = match file {
+        Some(FileHook { program, args, types, max_running, timeout }) => {
+            ((types, max_running, timeout), Some((program, args)))
+        }
+        None => Default::default(),
+    };
+    let (file_types, max_running, timeout) = in_file;
+    let Some((program, args)) = program.map(|program| (program, Vec::new())).or(named) else {
+        anyhow::ensure!(types.is_empty(), "expected --hook with --hook-type, found none");
+        return Ok(None);
+    };
+    let given = if types.is_empty() { None } else { Some(kinds(&types.join(",")).map_err(anyhow::Error::msg)?) };
+    Ok(Some(HookConfig {
+        program,
+        args,
+        kinds: given.or(file_types).unwrap_or(Kinds::NONE.with(Kind::Closed)),
+        max_running: max_running.unwrap_or(HOOK_MAX_RUNNING),
+        timeout: timeout.unwrap_or(HOOK_TIMEOUT),
     }))
 }
 
@@ -143,7 +165,7 @@ pub(super) fn run(args: AgentArgs) -> anyhow::Result<()> {
 fn log_to_stderr(format: LogFormat) -> anyhow::Result<()> {
     let filter = match non_empty(env::var_os("RUST_LOG")) {
         Some(_) => EnvFilter::try_from_default_env()?,
-        None => EnvFilter::new("info,tcpops::sockops=trace,tcpops::adopt=trace"),
+        None => EnvFilter::new("info,tcpops::sockops=trace,tcpops::adopt=trace,tcpops::track=trace"),
     };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
@@ -151,4 +173,34 @@ fn log_to_stderr(format: LogFormat) -> anyhow::Result<()> {
         LogFormat::Json => log.json().init(),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_hook_of_the_command_line_goes_before_that_of_the_file() {
+        let file = || {
+            Some(FileHook {
+                program: "/in/file".into(),
+                args: vec!["-v".to_owned()],
+                types: Some(Kinds::NONE.with(Kind::Opened)),
+                max_running: None,
+                timeout: Some(Duration::from_secs(3)),
+            })
+        };
+        assert_eq!(hook(None, &[], None).unwrap(), None);
+        assert!(hook(None, &["closed".to_owned()], None).unwrap_err().to_string().contains("--hook"));
+        let by_file = hook(None, &[], file()).unwrap().unwrap();
+        assert_eq!((by_file.program.to_str(), by_file.args.len(), by_file.max_running), (Some("/in/file"), 1, 4));
+        assert_eq!((by_file.kinds, by_file.timeout), (Kinds::NONE.with(Kind::Opened), Duration::from_secs(3)));
+        let by_line = hook(Some("/p".into()), &["expiring".to_owned()], file()).unwrap().unwrap();
+        assert_eq!((by_line.program.to_str(), by_line.args.len()), (Some("/p"), 0));
+        assert_eq!((by_line.kinds, by_line.timeout), (Kinds::NONE.with(Kind::Expiring), Duration::from_secs(3)));
+        let plain = hook(Some("/p".into()), &[], None).unwrap().unwrap();
+        assert_eq!((plain.kinds, plain.timeout), (Kinds::NONE.with(Kind::Closed), Duration::from_secs(10)));
+    }
 }

@@ -27,12 +27,17 @@ pub(crate) struct GlobalArgs {
 impl GlobalArgs {
     /// The socket: as the option says, or the environment, or the default.
     pub(crate) fn socket(&self) -> PathBuf {
+        self.given_socket().unwrap_or_else(|| DEFAULT_SOCKET.into())
+    }
+
+    /// The socket that the option says, or the environment.
+    pub(crate) fn given_socket(&self) -> Option<PathBuf> {
         socket(self.socket.clone(), env::var_os("TCPOPS_SOCKET"))
     }
 }
 
-fn socket(option: Option<PathBuf>, variable: Option<OsString>) -> PathBuf {
-    option.or(non_empty(variable)).unwrap_or_else(|| DEFAULT_SOCKET.into())
+fn socket(option: Option<PathBuf>, variable: Option<OsString>) -> Option<PathBuf> {
+    option.or(non_empty(variable))
 }
 
 /// The path in an environment variable; an empty one counts as unset.
@@ -66,11 +71,11 @@ mod tests {
     #[test]
     fn the_option_goes_before_the_environment() {
         let from = |option: Option<&str>, variable: Option<&str>| {
-            socket(option.map(PathBuf::from), variable.map(OsString::from)).display().to_string()
+            socket(option.map(PathBuf::from), variable.map(OsString::from)).map(|path| path.display().to_string())
         };
-        assert_eq!(from(Some("/a"), Some("/b")), "/a");
-        assert_eq!(from(None, Some("/b")), "/b");
-        assert_eq!(from(None, Some("")), DEFAULT_SOCKET);
-        assert_eq!(from(None, None), DEFAULT_SOCKET);
+        assert_eq!(from(Some("/a"), Some("/b")).as_deref(), Some("/a"));
+        assert_eq!(from(None, Some("/b")).as_deref(), Some("/b"));
+        assert_eq!(from(None, Some("")), None);
+        assert_eq!(from(None, None), None);
     }
 }

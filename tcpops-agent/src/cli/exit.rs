@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::human;
 use crate::api::problem::Code;
 use crate::api::rules::{RuleFault, RuleFileError};
 use crate::api::values::ValueError;
@@ -66,6 +67,12 @@ pub(crate) enum Failure {
     /// The rules contradict themselves.
     #[error(transparent)]
     Fault(#[from] RuleFault),
+    /// What would be closed was only shown.
+    #[error("nothing was closed: this would close {}; say --yes to do it", human::count(*count, "connection"))]
+    Unconfirmed {
+        /// How many.
+        count: usize,
+    },
     /// The answer broke off.
     #[error("the list broke off after {listed} connections")]
     Partial {
@@ -74,6 +81,9 @@ pub(crate) enum Failure {
         /// Why.
         source: ClientError,
     },
+    /// The agent ended, and with it what was followed.
+    #[error("the agent has ended: nothing more comes")]
+    Stopped,
     /// The client's runtime does not start.
     #[error("cannot wait for answers")]
     Runtime(#[source] io::Error),
@@ -89,14 +99,16 @@ impl Failure {
     /// The exit code that goes with it.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Client(ClientError::Unreachable { .. } | ClientError::Timeout { .. }) => Exit::Unreachable,
+            Self::Client(ClientError::Unreachable { .. } | ClientError::Timeout { .. }) | Self::Stopped => {
+                Exit::Unreachable
+            }
             Self::Client(ClientError::Problem(problem)) => match problem.code {
                 Code::NoSuchConnection => Exit::NoSuchConnection,
                 // Ids are checked by the agent alone.
                 Code::InvalidRequest => Exit::Usage,
                 _ => Exit::Failed,
             },
-            Self::Usage(_) => Exit::Usage,
+            Self::Usage(_) | Self::Unconfirmed { .. } => Exit::Usage,
             Self::Partial { .. } => Exit::Partial,
             Self::Client(_)
             | Self::Output(_)
@@ -156,6 +168,7 @@ mod tests {
             (problem(Code::Ambiguous), Exit::Failed),
             (problem(Code::InvalidRules), Exit::Failed),
             (problem(Code::NotFound), Exit::Failed),
+            (Failure::Unconfirmed { count: 2 }, Exit::Usage),
             (Failure::Output(io::ErrorKind::StorageFull.into()), Exit::Failed),
         ] {
             assert_eq!(failure.exit(), exit, "{failure}");
@@ -174,6 +187,9 @@ mod tests {
             "tcpops: cannot reach the agent at /run/t.sock; run as root or as a member of group tcpops\n\
              \x20 cause: permission denied\n"
         );
+        let unconfirmed = |count| Failure::Unconfirmed { count }.message();
+        assert_eq!(unconfirmed(1), "tcpops: nothing was closed: this would close 1 connection; say --yes to do it\n");
+        assert!(unconfirmed(2).contains("would close 2 connections;"));
         assert_eq!(problem(Code::NoSuchConnection).message(), "tcpops: expected this, found that\n");
     }
 

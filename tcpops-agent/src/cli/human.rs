@@ -3,7 +3,10 @@
 use jiff::fmt::friendly::{FractionalUnit, Spacing, SpanPrinter};
 use jiff::{RoundMode, Span, SpanRound, Timestamp, Unit};
 
+use crate::api::connections::{Intent, Wanted};
+use crate::api::keepalive::SocketOptions;
 use crate::api::lifetime::Lifetime;
+use crate::api::values::Mode;
 
 /// What stands for nothing.
 pub(super) const NOTHING: &str = "-";
@@ -50,12 +53,62 @@ pub(super) fn keepalive(idle_s: u16, count: u8, interval_s: u16) -> String {
     format!("{idle_s}s/{count}x{interval_s}s")
 }
 
+/// All options, also the parameters of a keepalive that is off.
+pub(super) fn options(options: &SocketOptions) -> String {
+    format!(
+        "keepalive {} ({}), user timeout {}",
+        if options.keepalive { "on" } else { "off" },
+        keepalive(options.idle_seconds, options.count, options.interval_seconds),
+        user_timeout(options.user_timeout_ms)
+    )
+}
+
+/// So many of a thing.
+pub(super) fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+/// What is wanted of keepalive.
+pub(super) fn wanted_keepalive(wanted: &Wanted) -> String {
+    let text = match (wanted.keepalive, wanted.idle_seconds, wanted.count, wanted.interval_seconds) {
+        (Some(true), Some(idle), Some(count), Some(interval)) => keepalive(idle, count, interval),
+        (Some(true), ..) => "on".to_owned(),
+        (Some(false), ..) => "off".to_owned(),
+        (None, ..) => NOTHING.to_owned(),
+    };
+    with_mode(text, wanted.keepalive_mode)
+}
+
+/// What is wanted of the user timeout.
+pub(super) fn wanted_user_timeout(wanted: &Wanted) -> String {
+    let text = wanted.user_timeout_ms.map_or_else(|| NOTHING.to_owned(), user_timeout);
+    with_mode(text, wanted.user_timeout_mode)
+}
+
+/// With how it stands against the program's own, where it does not replace it.
+pub(super) fn with_mode(text: String, mode: Option<Mode>) -> String {
+    match mode {
+        Some(mode) => format!("{text} ({mode})"),
+        None => text,
+    }
+}
+
+/// What is wanted of lifetimes: `none` where they are taken off.
+pub(super) fn wanted_lifetime(intent: &Intent) -> String {
+    match &intent.lifetime {
+        None => NOTHING.to_owned(),
+        Some(limits) if *limits == Lifetime::default() => "none".to_owned(),
+        Some(limits) => lifetime(limits),
+    }
+}
+
 /// The limits of a lifetime.
 pub(super) fn lifetime(lifetime: &Lifetime) -> String {
-    let Lifetime { idle_seconds, max_age_seconds, deadline } = *lifetime;
+    let Lifetime { idle_seconds, max_age_seconds, deadline, jitter_percent } = *lifetime;
     let limits = [
         idle_seconds.map(|seconds| format!("idle {}", duration(seconds))),
         max_age_seconds.map(|seconds| format!("max {}", duration(seconds))),
+        jitter_percent.map(|percent| format!("jitter {percent}%")),
         deadline.map(|deadline| format!("until {}", time(deadline))),
     ];
     or_nothing(limits.into_iter().flatten().collect::<Vec<_>>().join(", "))
@@ -122,7 +175,8 @@ mod tests {
         let deadline = Some("2026-12-24T18:00:00.25Z".parse().unwrap());
         assert_eq!(time("2029-12-31T23:59:59.999999871Z".parse().unwrap()), "2030-01-01T00:00:00Z");
         assert_eq!(time(Timestamp::MAX), "9999-12-30T22:00:00Z");
-        let all = Lifetime { idle_seconds: Some(300.0), max_age_seconds: Some(3600.0), deadline };
-        assert_eq!(lifetime(&all), "idle 5m, max 1h, until 2026-12-24T18:00:00Z");
+        let (idle_seconds, max_age_seconds) = (Some(300.0), Some(3600.0));
+        let all = Lifetime { idle_seconds, max_age_seconds, deadline, jitter_percent: Some(10) };
+        assert_eq!(lifetime(&all), "idle 5m, max 1h, jitter 10%, until 2026-12-24T18:00:00Z");
     }
 }

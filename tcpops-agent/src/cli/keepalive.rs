@@ -1,12 +1,14 @@
-//! `tcpops keepalive`: TCP keepalive of one connection, on and off.
+//! `tcpops keepalive`: TCP keepalive of one connection, or of all that match, on and off.
 
 use clap::{Args, Subcommand};
 
+use super::batch::change_all;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::human;
-use super::id::Id;
 use super::table::table;
+use super::target::{Chosen, Target};
+use crate::api::batch::{BatchAction, BatchRequest};
 use crate::api::keepalive::{KeepaliveRequest, KeepaliveResult};
 use crate::api::seconds::{KeepaliveProbes, KeepaliveSeconds, UserTimeoutMs};
 use crate::api::values::{KeepaliveCount, KeepaliveTime, UserTimeout, ValueError};
@@ -14,15 +16,18 @@ use crate::api::values::{KeepaliveCount, KeepaliveTime, UserTimeout, ValueError}
 const ENABLE_EXAMPLES: &str = "\
 A dead peer is found after idle + interval * count. Durations have units: 60s, 5m, 1h 30m.
 Prints the options as getsockopt reads them afterwards.
+With --match each connection has its result. Exit code: 0 all done, 5 done in part, 1 none done.
 
 Examples:
   tcpops keepalive enable 17 --idle 60s --count 5 --interval 5s
   tcpops keepalive enable remote:10.0.0.5:5432 --idle 4m --count 3 --interval 10s --user-timeout auto
-  tcpops keepalive enable fd:7 --idle 60s --count 5 --interval 5s --user-timeout off";
+  tcpops keepalive enable fd:7 --idle 60s --count 5 --interval 5s --user-timeout off
+  tcpops keepalive enable --match remote=10.0.0.0/8 --idle 60s --count 5 --interval 5s";
 
 const DISABLE_EXAMPLES: &str = "\
 Examples:
-  tcpops keepalive disable 17";
+  tcpops keepalive disable 17
+  tcpops keepalive disable --match cgroup=/system.slice/kamailio.service";
 
 /// What to do with keepalive.
 #[derive(Clone, Debug, Subcommand)]
@@ -39,7 +44,7 @@ pub(crate) enum KeepaliveCommand {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct EnableArgs {
     #[command(flatten)]
-    id: Id,
+    target: Target,
     /// Time without traffic before the first probe (TCP_KEEPIDLE): whole seconds, 1s to 32767s
     #[arg(long, value_name = "DUR")]
     idle: KeepaliveTime,
@@ -61,7 +66,7 @@ pub(crate) struct EnableArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DisableArgs {
     #[command(flatten)]
-    id: Id,
+    target: Target,
 }
 
 impl KeepaliveCommand {
@@ -70,12 +75,22 @@ impl KeepaliveCommand {
     /// # Errors
     /// Those of asking the agent, and of writing.
     pub(crate) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
-        let result = match self {
+        let (target, request) = match self {
             Self::Enable(args) => {
                 let request = args.request()?;
-                context.client().await?.enable_keepalive(&args.id.id, &request).await?
+                (args.target, Some(request))
             }
-            Self::Disable(args) => context.client().await?.disable_keepalive(&args.id.id).await?,
+            Self::Disable(args) => (args.target, None),
+        };
+        let result = match (target.chosen()?, request) {
+            (Chosen::One(id), Some(request)) => context.client().await?.enable_keepalive(&id, &request).await?,
+            (Chosen::One(id), None) => context.client().await?.disable_keepalive(&id).await?,
+            (Chosen::All(query), keepalive) => {
+                let action = keepalive.map_or(BatchAction::KeepaliveDisable, |_| BatchAction::KeepaliveEnable);
+                let (matching, action) = (Some(*query), Some(action));
+                let request = BatchRequest { matching, action, keepalive, ..BatchRequest::default() };
+                return change_all(&request, context).await;
+            }
         };
         context.out.show(&result, result_table)?;
         Ok(Exit::Done)

@@ -1,31 +1,37 @@
-//! `tcpops lifetime`: when one connection is to be closed.
+//! `tcpops lifetime`: when one connection, or all that match, is to be closed.
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use jiff::Timestamp;
 
+use super::batch::change_all;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::human;
-use super::id::Id;
 use super::table::table;
+use super::target::{Chosen, Target};
+use crate::api::batch::{BatchAction, BatchRequest};
 use crate::api::lifetime::{LifetimeRequest, LifetimeResult};
-use crate::api::seconds::LifetimeSeconds;
-use crate::api::values::LifetimeDuration;
+use crate::api::seconds::{JitterPercent, LifetimeSeconds};
+use crate::api::values::{Jitter, LifetimeDuration};
 
 const SET_EXAMPLES: &str = "\
 The first limit to come closes the connection. The limits replace whatever lifetime was in force, at once, up or down. \
 Durations have units: 90s, 1h 30m, 7d; from 1s to 3650d.
+With --match each connection has its result; listeners are left out. Exit code: 0 all done, 5 done in part, 1 none done.
 
 Examples:
   tcpops lifetime set 17 --idle 5m
   tcpops lifetime set 17 --idle 10m --max-age '1h 30m'
-  tcpops lifetime set cookie:42 --deadline 2026-12-24T18:00:00Z";
+  tcpops lifetime set 17 --max-age 1h --jitter 10%
+  tcpops lifetime set cookie:42 --deadline 2026-12-24T18:00:00Z
+  tcpops lifetime set --match direction=inbound --match local_port=5060 --idle 10m";
 
 const CLEAR_EXAMPLES: &str = "\
 The connection then has no lifetime, also none from a rule.
 
 Examples:
-  tcpops lifetime clear 17";
+  tcpops lifetime clear 17
+  tcpops lifetime clear --match remote=192.0.2.0/24";
 
 /// What to do with lifetimes.
 #[derive(Clone, Debug, Subcommand)]
@@ -40,11 +46,15 @@ pub(crate) enum LifetimeCommand {
 
 /// The arguments of `lifetime set`.
 #[derive(Clone, Debug, Args)]
+#[command(group = ArgGroup::new("spread").args(["idle", "max_age"]).multiple(true))]
 pub(crate) struct SetArgs {
     #[command(flatten)]
-    id: Id,
+    target: Target,
     #[command(flatten)]
     limits: Limits,
+    /// Make --idle and --max-age longer by up to so much, each connection by another share of it: 0% to 100%
+    #[arg(long, value_name = "PERCENT", requires = "spread")]
+    jitter: Option<Jitter>,
 }
 
 /// At least one of the limits.
@@ -66,7 +76,7 @@ struct Limits {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ClearArgs {
     #[command(flatten)]
-    id: Id,
+    target: Target,
 }
 
 impl LifetimeCommand {
@@ -75,23 +85,37 @@ impl LifetimeCommand {
     /// # Errors
     /// Those of asking the agent, and of writing.
     pub(crate) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
-        let mut client = context.client().await?;
-        let result = match self {
-            Self::Set(args) => client.set_lifetime(&args.id.id, &args.limits.request()).await?,
-            Self::Clear(args) => client.clear_lifetime(&args.id.id).await?,
+        let (target, request) = match self {
+            Self::Set(args) => {
+                let request = args.request();
+                (args.target, Some(request))
+            }
+            Self::Clear(args) => (args.target, None),
+        };
+        let result = match (target.chosen()?, request) {
+            (Chosen::One(id), Some(request)) => context.client().await?.set_lifetime(&id, &request).await?,
+            (Chosen::One(id), None) => context.client().await?.clear_lifetime(&id).await?,
+            (Chosen::All(query), lifetime) => {
+                let action = lifetime.map_or(BatchAction::LifetimeClear, |_| BatchAction::LifetimeSet);
+                let (matching, action) = (Some(*query), Some(action));
+                let request = BatchRequest { matching, action, lifetime, ..BatchRequest::default() };
+                return change_all(&request, context).await;
+            }
         };
         context.out.show(&result, result_table)?;
         Ok(Exit::Done)
     }
 }
 
-impl Limits {
+impl SetArgs {
     fn request(&self) -> LifetimeRequest {
+        let Limits { idle, max_age, deadline } = self.limits;
         let seconds = |limit: LifetimeDuration| LifetimeSeconds(limit.as_millis() as f64 / 1000.0);
         LifetimeRequest {
-            idle_seconds: self.idle.map(seconds),
-            max_age_seconds: self.max_age.map(seconds),
-            deadline: self.deadline,
+            idle_seconds: idle.map(seconds),
+            max_age_seconds: max_age.map(seconds),
+            deadline,
+            jitter_percent: self.jitter.map(|jitter| JitterPercent(jitter.percent())),
         }
     }
 }
@@ -125,7 +149,7 @@ mod tests {
     fn set(options: &[&str]) -> Result<LifetimeRequest, String> {
         let words = ["lifetime", "set", "17"].into_iter().chain(options.iter().copied());
         match Line::try_parse_from(words).map_err(|error| error.to_string())?.command {
-            LifetimeCommand::Set(args) => Ok(args.limits.request()),
+            LifetimeCommand::Set(args) => Ok(args.request()),
             LifetimeCommand::Clear(_) => Err("clear".to_owned()),
         }
     }
@@ -143,6 +167,19 @@ mod tests {
     }
 
     #[test]
+    fn jitter_makes_idle_and_max_age_longer() {
+        for (limit, percent) in [("--idle", "10%"), ("--max-age", "10")] {
+            let request = set(&[limit, "1m", "--jitter", percent]).unwrap();
+            assert_eq!(request.jitter_percent, Some(JitterPercent(10)));
+        }
+        assert_eq!(set(&["--idle", "1m"]).unwrap().jitter_percent, None);
+        let error = set(&["--deadline", "2026-12-24T18:00:00Z", "--jitter", "10%"]).unwrap_err();
+        assert!(error.contains("<--idle <DUR>|--max-age <DUR>>"), "{error}");
+        let error = set(&["--idle", "1m", "--jitter", "101%"]).unwrap_err();
+        assert!(error.contains("expected a percentage from 0 to 100 such as \"10%\", found \"101%\""), "{error}");
+    }
+
+    #[test]
     fn limits_are_checked() {
         for (options, message) in [
             (["--idle", "5"], "expected a duration of 1s to 3650d"),
@@ -157,8 +194,10 @@ mod tests {
 
     #[test]
     fn the_result_is_what_is_in_force() {
-        let lifetime = Lifetime { idle_seconds: Some(300.0), max_age_seconds: Some(3600.0), deadline: None };
-        assert_eq!(result_table(&LifetimeResult { conid: 17, lifetime }), "CONID  LIFETIME\n17     idle 5m, max 1h\n");
+        let (idle_seconds, max_age_seconds) = (Some(300.0), Some(3600.0));
+        let lifetime = Lifetime { idle_seconds, max_age_seconds, jitter_percent: Some(10), deadline: None };
+        let table = result_table(&LifetimeResult { conid: 17, lifetime });
+        assert_eq!(table, "CONID  LIFETIME\n17     idle 5m, max 1h, jitter 10%\n");
         assert_eq!(
             result_table(&LifetimeResult { conid: 17, lifetime: Lifetime::default() }),
             "CONID  LIFETIME\n17     -\n"

@@ -1,10 +1,13 @@
 //! The command line: one binary, of which `tcpops agent` is the daemon and every other verb a client of it.
 
 mod agent;
+mod alive;
+mod batch;
 mod close;
 mod conn;
 mod context;
 mod detach;
+mod events;
 mod exit;
 mod human;
 mod id;
@@ -15,8 +18,10 @@ mod rule;
 mod state;
 mod status;
 mod table;
+mod target;
+mod words;
 
-pub use agent::{Adopt, AgentArgs, EbpfLog, LogFormat, NetnsScope};
+pub use agent::AgentArgs;
 pub use context::DEFAULT_SOCKET;
 pub use exit::Exit;
 
@@ -24,10 +29,12 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use alive::AliveArgs;
 use close::CloseArgs;
 use conn::ConnCommand;
 use context::{Context, GlobalArgs};
 use detach::DetachArgs;
+use events::EventsArgs;
 use exit::Failure;
 use keepalive::KeepaliveCommand;
 use lifetime::LifetimeCommand;
@@ -72,11 +79,11 @@ enum Question {
     #[command(subcommand)]
     Conn(ConnCommand),
     /// Print the state of a connection as a code
-    #[command(after_help = state::STATE_EXAMPLES)]
+    #[command(after_help = state::EXAMPLES)]
     State(StateArgs),
     /// Tell whether a connection is alive, by the exit code too
-    #[command(after_help = state::ALIVE_EXAMPLES)]
-    Alive(StateArgs),
+    #[command(after_help = alive::EXAMPLES)]
+    Alive(AliveArgs),
     /// Turn keepalive of a connection on or off
     #[command(subcommand)]
     Keepalive(KeepaliveCommand),
@@ -89,6 +96,9 @@ enum Question {
     /// List, apply or test rules
     #[command(subcommand)]
     Rule(RuleCommand),
+    /// Print what happens to connections, and why they end
+    #[command(after_help = events::EXAMPLES)]
+    Events(EventsArgs),
     /// Show how the agent fares
     #[command(after_help = status::EXAMPLES)]
     Status,
@@ -122,15 +132,14 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<Exit, Failure> {
-    let socket = cli.global.socket();
     match cli.verb {
-        Verb::Agent(args) => match agent::run(AgentArgs { socket, ..args }) {
+        Verb::Agent(args) => match agent::run(AgentArgs { socket: cli.global.given_socket(), ..args }) {
             Ok(()) => Ok(Exit::Done),
             Err(error) => Err(Failure::Agent(error.into())),
         },
         Verb::Ask(question) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let mut context = Context { socket, out: Output::stdout(cli.global.output) };
+            let mut context = Context { socket: cli.global.socket(), out: Output::stdout(cli.global.output) };
             runtime.map_err(Failure::Runtime)?.block_on(ask(question, &mut context))
         }
     }
@@ -140,11 +149,12 @@ async fn ask(question: Question, context: &mut Context) -> Result<Exit, Failure>
     let answered = match question {
         Question::Conn(command) => command.run(context).await,
         Question::State(args) => state::state(args, context).await,
-        Question::Alive(args) => state::alive(args, context).await,
+        Question::Alive(args) => alive::run(args, context).await,
         Question::Keepalive(command) => command.run(context).await,
         Question::Lifetime(command) => command.run(context).await,
         Question::Close(args) => args.run(context).await,
         Question::Rule(command) => command.run(context).await,
+        Question::Events(args) => args.run(context).await,
         Question::Status => status::status(context).await,
         Question::Detach(args) => args.run(context).await,
     };

@@ -12,6 +12,8 @@ pub(crate) enum Format {
     /// For people: aligned columns.
     #[default]
     Table,
+    /// For people: as `table`, and `conn list` has more columns.
+    Wide,
     /// For programs: one JSON document, indented.
     Json,
     /// For programs: one JSON object in each line.
@@ -54,7 +56,7 @@ impl Output {
     /// Those of writing, but not that the reader has gone away.
     pub(crate) fn show<T: Serialize>(&mut self, answer: &T, table: impl FnOnce(&T) -> String) -> io::Result<()> {
         match self.format {
-            Format::Table => self.write(table(answer).as_bytes()),
+            Format::Table | Format::Wide => self.write(table(answer).as_bytes()),
             Format::Json | Format::Ndjson => self.document(answer),
         }
     }
@@ -66,7 +68,7 @@ impl Output {
     pub(crate) fn document<T: Serialize>(&mut self, answer: &T) -> io::Result<()> {
         let written = match self.format {
             Format::Ndjson => serde_json::to_writer(&mut self.writer, answer),
-            Format::Table | Format::Json => serde_json::to_writer_pretty(&mut self.writer, answer),
+            Format::Table | Format::Wide | Format::Json => serde_json::to_writer_pretty(&mut self.writer, answer),
         };
         self.check(written.map_err(io::Error::from))?;
         self.write(b"\n")
@@ -154,7 +156,8 @@ mod tests {
     fn shown(format: Format) -> String {
         let capture = Capture::default();
         let mut out = capture.output(format);
-        out.show(&Closed { conid: 17 }, |closed| format!("{} closed\n", closed.conid)).unwrap();
+        let closed = Closed { conid: 17, close: None, reset_at: None, detail: None };
+        out.show(&closed, |closed| format!("{} closed\n", closed.conid)).unwrap();
         out.flush().unwrap();
         capture.text()
     }

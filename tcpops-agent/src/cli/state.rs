@@ -1,4 +1,4 @@
-//! `tcpops state` and `tcpops alive`: the module's codes.
+//! `tcpops state`: the module's codes.
 
 use clap::Args;
 
@@ -9,7 +9,7 @@ use super::id::Id;
 use crate::api::connections::ConnectionState;
 
 /// The examples of `state`.
-pub(super) const STATE_EXAMPLES: &str = "\
+pub(super) const EXAMPLES: &str = "\
 Prints code, name and TCP state:
    1 ok           established
    2 accepting    listen, syn-recv
@@ -25,17 +25,7 @@ Examples:
   tcpops state remote:192.0.2.7:5060
   tcpops state fd:7 7<>/dev/tcp/db/5432      of the shell's own descriptor (bash)";
 
-/// The examples of `alive`.
-pub(super) const ALIVE_EXAMPLES: &str = "\
-Prints `alive` or `not-alive`, then the code and its name; see `tcpops state --help`.
-Exit code: 0 alive (code 1, 2 or 3), 1 not alive or failed, 3 agent unreachable.
-
-Examples:
-  tcpops alive 17                            alive 1 ok
-  tcpops alive 18                            not-alive -1 none
-  tcpops alive cookie:42 >/dev/null || restart-trunk";
-
-/// The arguments of `state` and `alive`.
+/// The arguments of `state`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct StateArgs {
     #[command(flatten)]
@@ -52,24 +42,9 @@ pub(crate) async fn state(args: StateArgs, context: &mut Context) -> Result<Exit
     Ok(Exit::Done)
 }
 
-/// Prints whether the connection is alive; so does the exit code.
-///
-/// # Errors
-/// As [`state`].
-pub(crate) async fn alive(args: StateArgs, context: &mut Context) -> Result<Exit, Failure> {
-    let state = context.client().await?.state(&args.id.id).await?;
-    context.out.show(&state, alive_line)?;
-    Ok(if state.alive { Exit::Done } else { Exit::Failed })
-}
-
 fn state_line(state: &ConnectionState) -> String {
     let ConnectionState { code, name, tcp_state, .. } = state;
     format!("{code} {name} {}\n", tcp_state.as_deref().unwrap_or(NOTHING))
-}
-
-fn alive_line(state: &ConnectionState) -> String {
-    let ConnectionState { code, name, alive, .. } = state;
-    format!("{} {code} {name}\n", if *alive { "alive" } else { "not-alive" })
 }
 
 #[cfg(test)]
@@ -81,9 +56,7 @@ mod tests {
         let tcp_state = Some("established".to_owned());
         let ok = ConnectionState { conid: Some(17), code: 1, name: "ok".to_owned(), tcp_state, alive: true };
         assert_eq!(state_line(&ok), "1 ok established\n");
-        assert_eq!(alive_line(&ok), "alive 1 ok\n");
         let none = ConnectionState { conid: None, code: -1, name: "none".to_owned(), tcp_state: None, alive: false };
         assert_eq!(state_line(&none), "-1 none -\n");
-        assert_eq!(alive_line(&none), "not-alive -1 none\n");
     }
 }

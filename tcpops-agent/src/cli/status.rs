@@ -2,9 +2,9 @@
 
 use super::context::Context;
 use super::exit::{Exit, Failure};
-use super::human;
+use super::human::{self, NOTHING};
 use super::table::fields;
-use crate::api::status::Status;
+use crate::api::status::{Follow, GuardStatus, Status, UnreachableNamespace};
 
 pub(super) const EXAMPLES: &str = "\
 The table leaves out counters that are zero; JSON has them all.
@@ -23,6 +23,14 @@ pub(crate) async fn status(context: &mut Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// How what was open before the agent is followed.
+fn follow(follow: Follow) -> &'static str {
+    match follow {
+        Follow::Callbacks => "callbacks",
+        Follow::Tracepoint => "tracepoint",
+    }
+}
+
 fn status_fields(status: &Status) -> String {
     let rules = &status.rules;
     let file = rules.file.as_ref().map(|file| format!(", file {file}")).unwrap_or_default();
@@ -33,18 +41,43 @@ fn status_fields(status: &Status) -> String {
         ("kernel", status.kernel.clone()),
         ("cgroup", status.cgroup.clone()),
         ("pins", status.pins.clone()),
+        ("follow", follow(status.follow).to_owned()),
         ("connections", format!("{} of at most {}", status.tracked, status.max_connections)),
         ("lifetimes", status.lifetimes.to_string()),
         ("rules", format!("{}, generation {}{file}", rules.count, rules.generation)),
     ];
+    all.extend(guard(&status.guard).map(|guard| ("guard", guard)));
+    all.extend(status.unreachable.iter().map(|namespace| ("unreachable", unreachable_line(namespace))));
     all.extend(status.limitations.iter().map(|limitation| ("limitation", limitation.clone())));
     let mut text = fields(all);
-    let mut counted = status.counters.iter().filter(|(_, count)| **count != 0).peekable();
-    if counted.peek().is_some() {
-        text.push_str("counters\n");
-        text.push_str(&fields(counted.map(|(name, count)| (format!("  {name}"), count.to_string()))));
+    for (title, counts) in [("counters", &status.counters), ("agent counters", &status.agent_counters)] {
+        let mut counted = counts.iter().filter(|(_, count)| **count != 0).peekable();
+        if counted.peek().is_some() {
+            text.push_str(&format!("{title}\n"));
+            text.push_str(&fields(counted.map(|(name, count)| (format!("  {name}"), count.to_string()))));
+        }
     }
     text
+}
+
+/// The bounds of the guard, and what it does at this moment; nothing where it has none.
+fn guard(guard: &GuardStatus) -> Option<String> {
+    let bounds = [
+        guard.closes_per_second.map(|budget| format!("{budget} closes in a second")),
+        guard.percent_per_minute.map(|percent| format!("{percent}% of the connections by each rule in a minute")),
+    ];
+    let bounds: Vec<String> = bounds.into_iter().flatten().collect();
+    (!bounds.is_empty()).then(|| format!("{}; {} wait", bounds.join(", "), guard.waiting))
+}
+
+fn unreachable_line(namespace: &UnreachableNamespace) -> String {
+    let UnreachableNamespace { netns_cookie, place, why } = namespace;
+    let name = match (netns_cookie, place) {
+        (Some(cookie), _) => format!("with cookie {cookie}"),
+        (None, Some(place)) => place.clone(),
+        (None, None) => NOTHING.to_owned(),
+    };
+    format!("network namespace {name}: {why}")
 }
 
 #[cfg(test)]
@@ -63,11 +96,27 @@ mod tests {
             cgroup: "/sys/fs/cgroup".to_owned(),
             pins: "/sys/fs/bpf/tcpops/v1".to_owned(),
             resumed: true,
+            follow: Follow::Tracepoint,
             tracked: 7,
             max_connections: 1_048_576,
             lifetimes: 2,
             rules: RulesStatus { count: 3, generation: 5, file: Some("/etc/tcpops/rules.toml".to_owned()) },
             counters: counters.map(|(name, count)| (name.to_owned(), count)).into(),
+            guard: GuardStatus {
+                closes_per_second: Some(100),
+                percent_per_minute: Some(20),
+                waiting: 4,
+                ..GuardStatus::default()
+            },
+            agent_counters: [("expired_reset".to_owned(), 2), ("not_closable".to_owned(), 0)].into(),
+            unreachable: vec![
+                UnreachableNamespace { netns_cookie: Some(4407), place: None, why: "nothing leads there".to_owned() },
+                UnreachableNamespace {
+                    netns_cookie: None,
+                    place: Some("/run/netns/blue".to_owned()),
+                    why: "setns: Operation not permitted".to_owned(),
+                },
+            ],
             limitations: vec!["no SOCK_DESTROY: nothing can be closed".to_owned()],
         };
         assert_eq!(
@@ -77,13 +126,19 @@ mod tests {
              kernel       6.12.30\n\
              cgroup       /sys/fs/cgroup\n\
              pins         /sys/fs/bpf/tcpops/v1\n\
+             follow       tracepoint\n\
              connections  7 of at most 1048576\n\
              lifetimes    2\n\
              rules        3, generation 5, file /etc/tcpops/rules.toml\n\
+             guard        100 closes in a second, 20% of the connections by each rule in a minute; 4 wait\n\
+             unreachable  network namespace with cookie 4407: nothing leads there\n\
+             unreachable  network namespace /run/netns/blue: setns: Operation not permitted\n\
              limitation   no SOCK_DESTROY: nothing can be closed\n\
              counters\n\
              \x20 handshakes    12\n\
-             \x20 rule_matched  3\n"
+             \x20 rule_matched  3\n\
+             agent counters\n\
+             \x20 expired_reset  2\n"
         );
     }
 }

@@ -41,6 +41,7 @@ fn every_verb_of_the_design() {
         "agent",
         "agent --rules r.toml --cgroup /c --socket /s --pins /p --max-connections 16777216 --netns host",
         "agent --ebpf-log trace --log-format json --object o.bpf",
+        "agent --config /etc/tcpops/agent.toml --hook /usr/local/bin/told --hook-type closed,expiring",
         "conn list",
         "conn list --state ESTABLISHED --local 10.0.0.0/8 --remote ::1 --local-port 1-2 --remote-port 5060 --cgroup / \
          --uid 0 --netns 1 --rule a --limit 1",
@@ -50,12 +51,18 @@ fn every_verb_of_the_design() {
         "keepalive enable 17 --idle 60s --count 5 --interval 5s",
         "keepalive enable fd:7 --idle 1m --count 5 --interval 5s --user-timeout auto",
         "keepalive disable 17",
-        "lifetime set 17 --idle 5m --max-age 1h --deadline 2026-12-24T18:00:00Z",
+        "lifetime set 17 --idle 5m --max-age 1h --deadline 2026-12-24T18:00:00Z --jitter 10%",
+        "keepalive disable --match state=established --match remote=10.0.0.0/8",
         "lifetime clear 17",
+        "lifetime set --match uid=0 --idle 5m",
+        "close --match rule=a --yes",
         "close local:10.0.0.1:5060+remote:[2001:db8::7]:40112",
         "rule list --output ndjson",
         "rule apply rules.toml --dry-run --if-match 7",
         "rule test --remote 192.0.2.7:1 --local 10.0.0.1:2 --direction outbound --uid 1 --cgroup /a rules.toml",
+        "events",
+        "events --follow --since 0 --type closed,expiring --type opened --conid 7 --rule a --local ::1 --remote 10.0.0.0/8",
+        "events --local-port 1 --remote-port 1-2 --uid 0 --netns 1 --cgroup /a -o json",
         "--socket /s status",
         "detach --pins /p",
     ] {
@@ -72,7 +79,7 @@ fn what_is_no_command_line() {
         ("open 17", "unrecognized subcommand 'open'"),
         ("state", "<ID>"),
         ("state 17 18", "unexpected argument '18'"),
-        ("state 17 -o yaml", "[possible values: table, json, ndjson]"),
+        ("state 17 -o yaml", "[possible values: table, wide, json, ndjson]"),
         ("conn list --state open", "[possible values: unknown, established, syn-sent"),
         ("conn list --local 10.0.0.1/8", "10.0.0.1/8 has bits set beyond /8; expected 10.0.0.0/8"),
         ("conn list --remote-port 0", "expected a port from 1 to 65535"),
@@ -80,8 +87,14 @@ fn what_is_no_command_line() {
         ("conn list --limit 0", "0 is not in 1.."),
         ("agent --max-connections 0", "0 is not in 1..=16777216"),
         ("agent --max-connections 16777217", "16777217 is not in 1..=16777216"),
+        ("agent --hook-type open", "[possible values: opened, adopted"),
         ("agent --netns none", "[possible values: all, host]"),
         ("lifetime set 17", "<--idle <DUR>|--max-age <DUR>|--deadline <TIME>>"),
+        ("close", "<ID|--match <KEY=VALUE>>"),
+        ("close 17 --match uid=0", "cannot be used with"),
+        ("close 17 --yes", "cannot be used with"),
+        ("keepalive disable --match uid=x", "uid: expected a uid, a whole number, found \"x\""),
+        ("events --type open", "[possible values: opened, adopted, transition"),
         ("rule apply", "<FILE>"),
         ("rule apply f --if-match \"7\"", "invalid digit"),
     ] {
@@ -102,8 +115,7 @@ fn the_agent_has_defaults_and_the_global_socket() {
     let cli = parse("agent --socket /s").unwrap();
     assert_eq!(cli.global.socket(), std::path::Path::new("/s"));
     let Verb::Agent(args) = cli.verb else { panic!("not the agent") };
-    assert_eq!((args.max_connections, args.netns), (1_048_576, NetnsScope::All));
-    assert_eq!((args.ebpf_log, args.log_format), (EbpfLog::Off, LogFormat::Text));
+    assert_eq!((args.max_connections, args.netns, args.ebpf_log, args.log_format), (None, None, None, None));
     assert!(args.rules.is_none() && args.cgroup.is_none() && args.pins.is_none());
 }
 
@@ -165,13 +177,16 @@ async fn requests_carry_what_the_options_say() {
     );
 
     let (out, _, requests) = run(
-        "lifetime set 17 --max-age 1h --deadline 2026-12-24T19:00:00+01:00",
-        [Reply::json(r#"{"conid":17,"max_age_seconds":3600.0,"deadline":"2026-12-24T18:00:00Z"}"#)],
+        "lifetime set 17 --max-age 1h --deadline 2026-12-24T19:00:00+01:00 --jitter 5%",
+        [Reply::json(r#"{"conid":17,"max_age_seconds":3600.0,"deadline":"2026-12-24T18:00:00Z","jitter_percent":5}"#)],
     )
     .await;
-    assert_eq!(out, "CONID  LIFETIME\n17     max 1h, until 2026-12-24T18:00:00Z\n");
+    assert_eq!(out, "CONID  LIFETIME\n17     max 1h, jitter 5%, until 2026-12-24T18:00:00Z\n");
     assert!(requests[0].starts_with("PUT /v1/connections/17/lifetime HTTP/1.1\n"));
-    assert!(requests[0].ends_with("\n{\"max_age_seconds\":3600.0,\"deadline\":\"2026-12-24T18:00:00Z\"}"));
+    assert!(
+        requests[0]
+            .ends_with("\n{\"max_age_seconds\":3600.0,\"deadline\":\"2026-12-24T18:00:00Z\",\"jitter_percent\":5}")
+    );
 
     for (line, reply, start) in [
         ("keepalive disable 17", keepalive, "DELETE /v1/connections/17/keepalive "),
@@ -183,6 +198,64 @@ async fn requests_carry_what_the_options_say() {
         assert_eq!(exit, Exit::Done, "{line}");
         assert!(requests[0].starts_with(start), "{line}: {requests:?}");
     }
+}
+
+#[tokio::test]
+async fn one_change_to_all_that_match_is_one_request() {
+    let answer = |done: usize, failed: usize| {
+        let result = json!({ "id": "7", "conid": 7, "local": "10.0.0.1:1", "remote": "192.0.2.7:2" });
+        Reply::json(&json!({ "done": done, "failed": failed, "listeners": 1, "results": [result] }).to_string())
+    };
+    for (line, sent) in [
+        (
+            "keepalive enable --match remote=10.0.0.0/8 --match local_port=5060 --idle 60s --count 5 --interval 5s",
+            json!({
+                "match": { "remote": "10.0.0.0/8", "local_port": 5060 }, "action": "keepalive_enable",
+                "keepalive": { "idle_seconds": 60, "count": 5, "interval_seconds": 5 },
+            }),
+        ),
+        ("keepalive disable --match uid=7", json!({ "match": { "uid": 7 }, "action": "keepalive_disable" })),
+        (
+            "lifetime set --match state=established --idle 5m",
+            json!({
+                "match": { "state": "established" }, "action": "lifetime_set", "lifetime": { "idle_seconds": 300.0 },
+            }),
+        ),
+        ("lifetime clear --match rule=a", json!({ "match": { "rule": "a" }, "action": "lifetime_clear" })),
+        ("close --match rule=a --yes", json!({ "match": { "rule": "a" }, "action": "close" })),
+    ] {
+        for (reply, exit) in [(answer(1, 0), Exit::Done), (answer(1, 1), Exit::Partial), (answer(0, 1), Exit::Failed)] {
+            let (out, code, requests) = run(line, [reply]).await;
+            assert_eq!((conids(&out), code), (vec![7], exit), "{line}: {out}");
+            assert!(requests[0].starts_with("POST /v1/policies:batch HTTP/1.1\n"), "{requests:?}");
+            let body: Value = serde_json::from_str(requests[0].rsplit('\n').next().unwrap()).unwrap();
+            assert_eq!(body, sent, "{line}");
+        }
+    }
+    let (out, _, _) = run("close --match rule=a --yes -o ndjson", [answer(1, 0)]).await;
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["conid"], 7);
+    let (out, _, _) = run("close --match rule=a --yes -o json", [answer(1, 0)]).await;
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["done"], 1);
+    let (out, exit, _) = run("close --match rule=a --yes", [problem(Code::TooMany)]).await;
+    assert_eq!((out.as_str(), exit), ("", Exit::Failed));
+}
+
+#[tokio::test]
+async fn without_yes_what_would_be_closed_is_only_shown() {
+    let listener = {
+        let mut listener = connection(3);
+        listener.direction = "listen".to_owned();
+        serde_json::to_string(&listener).unwrap() + "\n"
+    };
+    let reply = || Reply::Whole(Reply::lines(&[&line(9), &listener, &line(1)], "0\r\n\r\n"));
+    let (out, exit, requests) = run("close --match rule=a", [reply()]).await;
+    assert_eq!((conids(&out), exit), (vec![1, 9], Exit::Usage));
+    assert_eq!(requests.len(), 1);
+    assert!(requests[0].starts_with("GET /v1/connections?rule=a HTTP/1.1\n"), "{requests:?}");
+    let (out, exit, _) = run("close --match rule=a -o ndjson", [reply()]).await;
+    assert_eq!((out, exit), ([line(1), line(9)].concat(), Exit::Usage));
+    let nothing = Reply::Whole(Reply::lines(&[&listener], "0\r\n\r\n"));
+    assert_eq!(run("close --match rule=a", [nothing]).await.1, Exit::Done);
 }
 
 fn line(conid: u64) -> String {
@@ -264,4 +337,45 @@ async fn rules_are_listed_and_tested() {
         (out.as_str(), exit),
         ("rule  -  none matches: the connection stays as its program has it\n", Exit::Done)
     );
+}
+
+const EVENTS: [&str; 3] = [
+    "{\"seq\":4,\"time\":\"2026-11-23T03:07:21Z\",\"type\":\"heartbeat\"}\n",
+    "{\"seq\":5,\"time\":\"2026-11-23T03:07:21Z\",\"type\":\"resynchronised\",\"tracked\":1}\n",
+    "{\"seq\":6,\"time\":\"2026-11-23T03:07:21Z\",\"type\":\"lost\",\"reason\":\"agent_restarted\"}\n",
+];
+
+#[tokio::test]
+async fn events_are_lines_for_people_and_handed_on_to_programs() {
+    let reply = || Reply::Whole(Reply::lines(&EVENTS, "0\r\n\r\n"));
+    let (table, exit, requests) = run("events --type closed,opened --remote ::/0 --since 4", [reply()]).await;
+    let time = "2026-11-23T03:07:21.000Z";
+    assert_eq!(
+        table,
+        format!("{time}  resynchronised  1 connections\n{time}  lost        some events: agent_restarted\n")
+    );
+    assert_eq!(exit, Exit::Done);
+    let target = requests[0].split(' ').nth(1).unwrap();
+    let mut fields: Vec<_> = target.strip_prefix("/v1/events?").unwrap().split('&').collect();
+    fields.sort_unstable();
+    assert_eq!(fields, ["follow=false", "remote=%3A%3A%2F0", "since=4", "type=closed%2Copened"]);
+
+    // What was followed has no end but the agent's.
+    let (ndjson, exit, _) = run("events --follow -o ndjson", [reply()]).await;
+    assert_eq!((ndjson, exit), (EVENTS[1..].concat(), Exit::Unreachable));
+
+    let (json, exit, _) = run("events -o json", [Reply::Whole(Reply::lines(&EVENTS[1..], "0\r\n\r\n"))]).await;
+    let document: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((document["events"].as_array().unwrap().len(), exit), (2, Exit::Done));
+    let (json, _, _) = run("events -o json", [Reply::Whole(Reply::lines(&[], "0\r\n\r\n"))]).await;
+    assert_eq!(json, "{\n  \"events\": []\n}\n");
+}
+
+#[tokio::test]
+async fn a_document_without_an_end_is_refused() {
+    let cli = parse("events --follow -o json").unwrap();
+    let Verb::Ask(question) = cli.verb else { panic!("it asks") };
+    let mut context = Context { socket: "/nowhere".into(), out: Capture::default().output(cli.global.output) };
+    let failure = ask(question, &mut context).await.unwrap_err();
+    assert_eq!((failure.exit(), failure.message().lines().count()), (Exit::Usage, 1));
 }

@@ -5,10 +5,13 @@ use hyper::header::IF_MATCH;
 
 use super::target::{connection, with_query};
 use super::{Client, ClientError, Lines};
-use crate::api::connections::{Closed, ConnectionDetail, ConnectionList, ConnectionState, ListQuery};
+use crate::api::batch::{BatchRequest, BatchResponse};
+use crate::api::connections::{CloseQuery, Closed, ConnectionDetail, ConnectionList, ConnectionState, ListQuery};
 use crate::api::detach::Detached;
+use crate::api::events::EventsQuery;
 use crate::api::keepalive::{KeepaliveRequest, KeepaliveResult};
 use crate::api::lifetime::{LifetimeRequest, LifetimeResult};
+use crate::api::probe::{ProbeRequest, ProbeResult};
 use crate::api::rules::RuleDocument;
 use crate::api::rules_result::RulesResult;
 use crate::api::status::Status;
@@ -30,6 +33,11 @@ impl Client {
     /// Everything known of a connection.
     pub async fn connection(&mut self, id: &str) -> Result<ConnectionDetail, ClientError> {
         self.request(Method::GET, &connection(id, None)).await
+    }
+
+    /// Whether the peer of a connection answers.
+    pub async fn probe(&mut self, id: &str, request: &ProbeRequest) -> Result<ProbeResult, ClientError> {
+        self.submit(Method::POST, &connection(id, Some("probe")), request, None).await
     }
 
     /// The state of a connection; the code of one that is not known is -1.
@@ -62,8 +70,13 @@ impl Client {
     }
 
     /// Closes a connection.
-    pub async fn close(&mut self, id: &str) -> Result<Closed, ClientError> {
-        self.request(Method::DELETE, &connection(id, None)).await
+    pub async fn close(&mut self, id: &str, query: &CloseQuery) -> Result<Closed, ClientError> {
+        self.request(Method::DELETE, &with_query(&connection(id, None), query)?).await
+    }
+
+    /// Makes many changes, or one change to many connections.
+    pub async fn batch(&mut self, request: &BatchRequest) -> Result<BatchResponse, ClientError> {
+        self.submit(Method::POST, "/v1/policies:batch", request, None).await
     }
 
     /// The rules in force.
@@ -82,6 +95,11 @@ impl Client {
         let target = if dry_run { "/v1/rules?dry_run=true" } else { RULES };
         let if_match = if_match.map(|generation| (IF_MATCH, format!("\"{generation}\"")));
         self.submit(Method::PUT, target, rules, if_match).await
+    }
+
+    /// What happened, and with `follow` what happens, one event in each line.
+    pub async fn events(self, query: &EventsQuery) -> Result<Lines, ClientError> {
+        self.lines(&with_query("/v1/events", query)?).await
     }
 
     /// How the agent fares.

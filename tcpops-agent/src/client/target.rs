@@ -93,8 +93,8 @@ mod tests {
         let target = |query: &ListQuery| with_query("/v1/connections", query).unwrap();
         assert_eq!(target(&ListQuery::default()), "/v1/connections");
         let query = ListQuery {
-            remote: Some("2001:db8::/32".to_owned()),
-            rule: Some("a + b&c".to_owned()),
+            remote: Some("2001:db8::/32".parse().unwrap()),
+            rule: Some("a + b&c".parse().unwrap()),
             uid: Some(0),
             cursor: Some(u64::MAX),
             ..ListQuery::default()

@@ -1,5 +1,6 @@
 //! Between the protocol and the model.
 
 pub mod connections;
+pub mod events;
 pub mod query;
 pub mod rules;

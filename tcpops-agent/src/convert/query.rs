@@ -1,12 +1,10 @@
-//! From the query of a list to the model's filter.
+//! From the filters of a request to the model's.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
-use std::ops::RangeInclusive;
 
-use ipnet::IpNet;
 use tcpops_common::state::TcpState;
 
+use super::rules::{from_direction, from_family, from_origin};
 use crate::api::connections::ListQuery;
 use crate::model::filter::Filter;
 
@@ -22,24 +20,27 @@ pub fn filter(
 ) -> Result<Filter, String> {
     Ok(Filter {
         state: query.state.as_deref().map(state).transpose()?,
-        local: query.local.as_deref().map(|text| network("local", text)).transpose()?,
-        remote: query.remote.as_deref().map(|text| network("remote", text)).transpose()?,
-        local_port: query.local_port.as_deref().map(|text| ports("local_port", text)).transpose()?,
-        remote_port: query.remote_port.as_deref().map(|text| ports("remote_port", text)).transpose()?,
-        cgroups: match query.cgroup.as_deref() {
+        direction: query.direction.map(from_direction),
+        family: query.family.map(from_family),
+        origin: query.origin.map(from_origin),
+        local: query.local.map(|network| network.net()),
+        remote: query.remote.map(|network| network.net()),
+        local_port: query.local_port.map(|ports| ports.range()),
+        remote_port: query.remote_port.map(|ports| ports.range()),
+        cgroups: match &query.cgroup {
             None => None,
             Some(path) => {
-                let ids = cgroup_ids(path).map_err(|error| format!("cgroup: {error}"))?;
+                let ids = cgroup_ids(path.as_str()).map_err(|error| format!("cgroup: {error}"))?;
                 Some(ids.into_iter().collect::<HashSet<u64>>())
             }
         },
         uid: query.uid,
         netns_cookie: query.netns,
-        rule: match query.rule.as_deref() {
+        rule: match &query.rule {
             None => None,
-            Some(name) => {
-                Some(rule_id(name).ok_or_else(|| format!("rule: expected a rule in force, found \"{name}\""))?)
-            }
+            Some(name) => Some(
+                rule_id(name.as_str()).ok_or_else(|| format!("rule: expected a rule in force, found \"{name}\""))?,
+            ),
         },
         visible_to_uid: None,
         after_conid: query.cursor.unwrap_or(0),
@@ -53,66 +54,58 @@ fn state(text: &str) -> Result<TcpState, String> {
     })
 }
 
-fn network(parameter: &str, text: &str) -> Result<IpNet, String> {
-    let address = text.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
-    address.or_else(|_not_an_address| text.parse()).map_err(|_neither: ipnet::AddrParseError| {
-        format!("{parameter}: expected an address or a network such as 10.0.0.0/8, found \"{text}\"")
-    })
-}
-
-fn ports(parameter: &str, text: &str) -> Result<RangeInclusive<u16>, String> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    match (first.parse::<u16>(), last.parse::<u16>()) {
-        (Ok(first), Ok(last)) if first <= last => Ok(first..=last),
-        _ => Err(format!("{parameter}: expected a port or a range such as 5060-5070, found \"{text}\"")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::model::testing::connection;
 
-    fn parse(query: ListQuery) -> Result<Filter, String> {
+    fn parse(query: &Value) -> Result<Filter, String> {
+        let query: ListQuery = serde_json::from_value(query.clone()).map_err(|error| error.to_string())?;
         filter(&query, |_| Ok(vec![1]), |name| (name == "known").then_some(3))
     }
 
     #[test]
     fn filters_by_what_is_given() {
-        let some = |text: &str| Some(text.to_owned());
         let connection = connection();
-        let query = ListQuery {
-            state: some("established"),
-            local: some("10.0.0.0/8"),
-            remote: some("192.0.2.7"),
-            remote_port: some("5060-5070"),
-            cgroup: some("/"),
-            uid: Some(1000),
-            ..ListQuery::default()
-        };
-        assert!(parse(query.clone()).unwrap().matches(1, &connection));
-        for other in [
-            ListQuery { state: some("listen"), ..query.clone() },
-            ListQuery { remote: some("192.0.2.8"), ..query.clone() },
-            ListQuery { remote_port: some("5061"), ..query.clone() },
-            ListQuery { uid: Some(0), ..query.clone() },
-            ListQuery { rule: some("known"), ..query.clone() },
-            ListQuery { cursor: Some(1), ..query.clone() },
+        let query = json!({
+            "state": "established", "direction": "outbound", "family": "ipv4", "origin": "handshake",
+            "local": "10.0.0.0/8", "remote": "192.0.2.7", "remote_port": "5060-5070", "local_port": 40_000,
+            "cgroup": "/", "uid": 1000, "netns": 1,
+        });
+        assert!(parse(&query).unwrap().matches(1, &connection));
+        for (field, other) in [
+            ("state", json!("listen")),
+            ("direction", json!("inbound")),
+            ("family", json!("ipv6")),
+            ("origin", json!("adopted")),
+            ("local", json!("10.0.0.2")),
+            ("remote", json!("192.0.2.8")),
+            ("local_port", json!(40_001)),
+            ("remote_port", json!(5061)),
+            ("uid", json!(0)),
+            ("netns", json!(2)),
+            ("rule", json!("known")),
+            ("cursor", json!(1)),
         ] {
-            assert!(!parse(other.clone()).unwrap().matches(1, &connection), "{other:?}");
+            let mut query = query.clone();
+            query[field] = other;
+            assert!(!parse(&query).unwrap().matches(1, &connection), "{query}");
         }
     }
 
     #[test]
     fn says_what_was_expected() {
-        let some = |text: &str| Some(text.to_owned());
         for (query, part) in [
-            (ListQuery { state: some("open"), ..ListQuery::default() }, "state: expected one of established"),
-            (ListQuery { local: some("10.0.0.0/33"), ..ListQuery::default() }, "local: expected an address"),
-            (ListQuery { local_port: some("9-1"), ..ListQuery::default() }, "local_port: expected a port"),
-            (ListQuery { rule: some("other"), ..ListQuery::default() }, "rule: expected a rule in force"),
+            (json!({ "state": "open" }), "state: expected one of established"),
+            (json!({ "local": "10.0.0.0/33" }), "expected an address or a network"),
+            (json!({ "local": "10.0.0.1/8" }), "10.0.0.1/8 has bits set beyond /8; expected 10.0.0.0/8"),
+            (json!({ "local_port": "9-1" }), "expected the lower port first"),
+            (json!({ "rule": "other" }), "rule: expected a rule in force"),
+            (json!({ "family": "unix" }), "expected \"ipv4\" or \"ipv6\""),
         ] {
-            let error = parse(query).unwrap_err();
+            let error = parse(&query).unwrap_err();
             assert!(error.contains(part), "{error}");
         }
     }

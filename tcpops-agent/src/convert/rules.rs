@@ -6,16 +6,24 @@ use ipnet::IpNet;
 use tcpops_common::conn;
 use tcpops_common::policy::{self, Options, Policy, Setting};
 
-use crate::api::rules::{Rule, RuleDocument, RuleFault, RuleKeepalive, RuleLifetime, RuleMatch};
-use crate::api::values::{Cidr, Direction, Family, OneOrMany, Origin, Ports, Switch, Uid, ValueError};
+use super::connections::Clocks;
+use crate::api::rules::{Rule, RuleDocument, RuleFault, RuleGuard, RuleKeepalive, RuleLifetime, RuleMatch};
+use crate::api::values::{
+    Cidr, Direction, Family, Jitter, LifetimeDuration, Manner, Mode, OneOrMany, Origin, Ports, Switch, Uid, ValueError,
+};
+use crate::model::closing::{self, Closing, Guard};
 use crate::model::rules as model;
 
-/// The rules of a document, with the id 0 each; `resolve_cgroup` finds the cgroup of a path.
+/// The rules of a document, with the id 0 each; `clocks` turn its dates into times since boot, and `resolve_cgroup`
+/// finds the cgroup of a path.
+///
+/// A deadline may be past: what is under it is then closed at once, see [`RuleDocument::check_deadlines`].
 ///
 /// # Errors
 /// Those of [`RuleDocument::check`], and those of `resolve_cgroup`; each names the rule and the field.
 pub fn to_model<E: fmt::Display>(
     document: &RuleDocument,
+    clocks: Clocks,
     mut resolve_cgroup: impl FnMut(&str) -> Result<model::Cgroup, E>,
 ) -> Result<model::RuleSet, RuleFault> {
     document.check()?;
@@ -24,22 +32,39 @@ pub fn to_model<E: fmt::Display>(
         rules.push(model::Rule {
             name: rule.name.as_str().to_owned(),
             id: 0,
-            policy: policy(rule).map_err(|error| rule.fault(index, "user_timeout", error))?,
+            policy: policy(rule, clocks).map_err(|error| rule.fault(index, "user_timeout", error))?,
+            closing: closing(rule),
             matcher: matcher(&rule.matching, &mut resolve_cgroup)
                 .map_err(|error| rule.fault(index, "match.cgroup", error))?,
         });
     }
-    Ok(model::RuleSet { rules })
+    Ok(model::RuleSet { rules, guard: document.guard.as_ref().map_or_else(Guard::default, guard) })
+}
+
+/// What keeps the rules from closing too much.
+fn guard(guard: &RuleGuard) -> Guard {
+    let RuleGuard { closes_per_second, percent_per_minute, protect_ports } = guard;
+    let ports = |ports: &Vec<Ports>| ports.iter().flat_map(|ports| ports.range()).collect();
+    Guard {
+        closes_per_second: closes_per_second.map(|rate| rate.get()),
+        percent_per_minute: percent_per_minute.map(|share| share.percent()),
+        protected_ports: protect_ports.as_ref().map_or_else(|| Guard::default().protected_ports, ports),
+    }
 }
 
 /// What the rule wants of its connections.
-fn policy(rule: &Rule) -> Result<Policy, ValueError> {
+fn policy(rule: &Rule, clocks: Clocks) -> Result<Policy, ValueError> {
+    let wanted = match rule.mode {
+        Mode::Force => Setting::Set,
+        Mode::Default => Setting::Default,
+        Mode::Floor => Setting::Floor,
+    };
     let mut options = Options::default();
     match rule.keepalive {
         None => {}
         Some(Switch::Off) => options.keepalive = Setting::Clear,
         Some(Switch::On(RuleKeepalive { idle, count, interval })) => {
-            options.keepalive = Setting::Set;
+            options.keepalive = wanted;
             options.keepidle_s = idle.seconds();
             options.keepcnt = count.get();
             options.keepintvl_s = interval.seconds();
@@ -49,7 +74,7 @@ fn policy(rule: &Rule) -> Result<Policy, ValueError> {
         None => {}
         Some(0) => options.user_timeout = Setting::Clear,
         Some(ms) => {
-            options.user_timeout = Setting::Set;
+            options.user_timeout = wanted;
             options.user_timeout_ms = ms;
         }
     }
@@ -57,16 +82,39 @@ fn policy(rule: &Rule) -> Result<Policy, ValueError> {
     match rule.lifetime {
         None => {}
         Some(Switch::Off) => policy.lifetime_setting = Setting::Clear,
-        Some(Switch::On(RuleLifetime { idle, max_age })) => {
+        Some(Switch::On(RuleLifetime { idle, max_age, deadline, jitter, .. })) => {
+            // Also where all limits are those of `closing`: the events of the connection then say that it has some.
             policy.lifetime_setting = Setting::Set;
+            policy.jitter_percent = jitter.map_or(0, Jitter::percent);
             policy.lifetime = policy::Lifetime {
-                idle_ns: idle.map_or(0, |idle| idle.as_nanos()),
-                max_age_ns: max_age.map_or(0, |max_age| max_age.as_nanos()),
-                deadline_boot_ns: 0,
+                idle_ns: nanoseconds(idle),
+                max_age_ns: nanoseconds(max_age),
+                deadline_boot_ns: deadline.map_or(0, |deadline| clocks.boot_ns(deadline.timestamp())),
             };
         }
     }
     Ok(policy)
+}
+
+/// What the rule says about closing.
+fn closing(rule: &Rule) -> Closing {
+    let lifetime = rule.lifetime.as_ref().and_then(Switch::on).copied().unwrap_or_default();
+    Closing {
+        first_byte_ns: nanoseconds(lifetime.first_byte),
+        half_closed_ns: nanoseconds(lifetime.half_closed),
+        connect_ns: nanoseconds(lifetime.connect),
+        manner: match rule.close {
+            Manner::Reset => closing::Manner::Reset,
+            Manner::Fin => closing::Manner::Fin { grace_ns: rule.grace_ms() * 1_000_000 },
+        },
+        enforce: rule.enforce,
+        protect: rule.protect,
+    }
+}
+
+/// A limit of the model, where zero is none.
+fn nanoseconds(limit: Option<LifetimeDuration>) -> u64 {
+    limit.map_or(0, LifetimeDuration::as_nanos)
 }
 
 /// Which connections it is for. Without a direction that is all of them, but no listener: what a rule wants of
@@ -143,10 +191,12 @@ mod tests {
         }
     }
 
+    const CLOCKS: Clocks = Clocks { wall_ns: 1_700_000_000_000_000_000, boot_ns: 10_000_000_000 };
+
     fn convert(fields: &str) -> Result<model::Rule, String> {
         let text = format!("[[rule]]\nname = \"sip\"\n{fields}");
         let document = RuleDocument::from_toml(&text, "f").map_err(|error| error.to_string())?;
-        to_model(&document, resolve).map(|mut set| set.rules.remove(0)).map_err(|fault| fault.to_string())
+        to_model(&document, CLOCKS, resolve).map(|mut set| set.rules.remove(0)).map_err(|fault| fault.to_string())
     }
 
     #[test]
@@ -188,6 +238,69 @@ mod tests {
     }
 
     #[test]
+    fn the_mode_decides_what_is_wanted_of_either_option() {
+        let keepalive = "keepalive = { idle = \"60s\", count = 5, interval = \"5s\" }\n";
+        for (mode, setting) in [("force", Setting::Set), ("default", Setting::Default), ("floor", Setting::Floor)] {
+            let both = format!("mode = \"{mode}\"\nuser_timeout = \"30s\"\n{keepalive}");
+            let options = convert(&both).unwrap().policy.options;
+            assert_eq!([options.keepalive, options.user_timeout], [setting; 2]);
+            assert_eq!((options.keepidle_s, options.user_timeout_ms), (60, 30_000));
+            let one = convert(&format!("mode = \"{mode}\"\n{keepalive}")).unwrap().policy.options;
+            assert_eq!([one.keepalive, one.user_timeout], [setting, Setting::Leave]);
+        }
+    }
+
+    #[test]
+    fn all_that_a_lifetime_limits() {
+        // The clocks say 22:13:20.
+        let rule = convert(
+            "lifetime = { idle = \"10m\", deadline = 2023-11-14T22:13:21Z, jitter = \"10%\", first_byte = \"10s\", \
+             half_closed = \"1m\", connect = \"5s\" }\n",
+        );
+        let rule = rule.unwrap();
+        assert_eq!((rule.policy.lifetime_setting, rule.policy.jitter_percent), (Setting::Set, 10));
+        assert_eq!(rule.policy.lifetime.deadline_boot_ns, 11_000_000_000);
+        let Closing { first_byte_ns, half_closed_ns, connect_ns, .. } = rule.closing;
+        assert_eq!([first_byte_ns, half_closed_ns, connect_ns], [10_000_000_000, 60_000_000_000, 5_000_000_000]);
+
+        // A limit that is not in the policy: its events are told all the same.
+        for limit in ["first_byte", "half_closed", "connect"] {
+            let policy = convert(&format!("lifetime = {{ {limit} = \"1m\" }}")).unwrap().policy;
+            assert_eq!((policy.lifetime_setting, policy.lifetime.is_none()), (Setting::Set, true), "{limit}");
+        }
+        // A deadline that passed while no agent ran: over, and not forgotten.
+        let past = convert("lifetime = { deadline = 2001-01-01T00:00:00Z }").unwrap().policy.lifetime;
+        assert!((1..CLOCKS.boot_ns).contains(&past.deadline_boot_ns), "{past:?}");
+    }
+
+    #[test]
+    fn how_connections_are_closed() {
+        let closing = |fields: &str| convert(fields).unwrap().closing;
+        assert_eq!(closing(""), Closing::DEFAULT);
+        assert_eq!(closing("close = \"reset\"\nenforce = true\nprotect = false\n"), Closing::DEFAULT);
+        let fin = |grace_ns| Closing { manner: closing::Manner::Fin { grace_ns }, ..Closing::DEFAULT };
+        assert_eq!(closing("close = \"fin\""), fin(10_000_000_000));
+        assert_eq!(closing("close = \"fin\"\ngrace = \"1500ms\""), fin(1_500_000_000));
+        assert_eq!(closing("enforce = false"), Closing { enforce: false, ..Closing::DEFAULT });
+        assert_eq!(closing("protect = true"), Closing { protect: true, ..Closing::DEFAULT });
+    }
+
+    #[test]
+    fn the_guard_of_a_document() {
+        let guard = |text: &str| {
+            let document = RuleDocument::from_toml(text, "f").unwrap();
+            to_model(&document, CLOCKS, resolve).unwrap().guard
+        };
+        assert_eq!(guard(""), Guard::default());
+        assert_eq!(guard("[guard]"), Guard::default());
+        let all = "[guard]\ncloses_per_second = 100\npercent_per_minute = 20\nprotect_ports = [22, \"80-82\"]\n";
+        let expected =
+            Guard { closes_per_second: Some(100), percent_per_minute: Some(20), protected_ports: vec![22, 80, 81, 82] };
+        assert_eq!(guard(all), expected);
+        assert_eq!(guard("[guard]\nprotect_ports = []\n").protected_ports, Vec::<u16>::new());
+    }
+
+    #[test]
     fn everything_that_a_rule_may_ask() {
         let rule = convert(
             "[rule.match]\ndirection = [\"listen\", \"inbound\"]\nfamily = \"ipv6\"\norigin = \"adopted\"\n\
@@ -216,20 +329,19 @@ mod tests {
         );
         let text = "[[rule]]\nname = \"a\"\nmatch = { cgroup = \"/x\" }\n";
         let document = RuleDocument::from_toml(text, "f").unwrap();
-        let fault = to_model(&document, resolve).unwrap_err();
+        let fault = to_model(&document, CLOCKS, resolve).unwrap_err();
         let place = "f:3:20: rule \"a\": match.cgroup: no cgroup \"/x\" below /sys/fs/cgroup";
         assert_eq!(fault.in_toml(text, "f").to_string(), place);
 
-        let twice = RuleDocument { rules: vec![document.rules[0].clone(), document.rules[0].clone()] };
-        assert!(
-            to_model(&twice, |_| resolve("/a/b")).unwrap_err().to_string().contains("a name that no other rule has")
-        );
+        let rules = vec![document.rules[0].clone(), document.rules[0].clone()];
+        let twice = to_model(&RuleDocument { rules, guard: None }, CLOCKS, |_| resolve("/a/b")).unwrap_err();
+        assert!(twice.to_string().contains("a name that no other rule has"), "{twice}");
     }
 
     #[test]
     fn the_example_does_what_it_says() {
         let document = RuleDocument::from_toml(include_str!("../../../examples/rules.toml"), "f").unwrap();
-        let set = to_model(&document, resolve).unwrap();
+        let set = to_model(&document, CLOCKS, resolve).unwrap();
         let compiled = compile(&set, 0).unwrap();
         let matched = |direction, local: &str, remote: &str| {
             let (local, remote) = (local.parse().unwrap(), remote.parse().unwrap());
@@ -247,5 +359,9 @@ mod tests {
         assert_eq!(matched(Listen, "0.0.0.0:5060", "[::]:0"), None);
         assert_eq!(matched(Outbound, "10.0.0.1:40000", "10.0.0.2:5432"), Some("database"));
         assert!(set.rules[0].policy == Policy::default());
+        assert_eq!(matched(Inbound, "203.0.113.1:5061", "203.0.113.65:40000"), Some("sip-strangers"));
+        assert_eq!(matched(Inbound, "203.0.113.1:80", "203.0.113.65:40000"), Some("operators"));
+        assert_eq!(set.rules[3].policy.options.keepalive, Setting::Floor);
+        assert!(set.rules[4].closing.protect);
     }
 }

@@ -7,36 +7,34 @@ use tcpops_common::counters::Counter;
 
 use super::refusal;
 use super::shared::Shared;
+use crate::kernel::netns::Unreachable;
 use crate::kernel::{KernelError, Result};
 
-/// How often each namespace is walked: below Linux 6.17 a walk can miss a socket while others come and go.
-const WALKS: u32 = 2;
-
-/// Walks over every namespace and takes in the sockets that have no entry. Blocks. Returns what could not be done, in
-/// words for `status`.
-pub(super) fn adopt(shared: &Shared) -> Result<Vec<String>> {
+/// Walks over every namespace and takes in the sockets that have no entry; returns how many. What could not be done,
+/// `status` says until the next time. Blocks.
+pub(super) fn adopt(shared: &Shared) -> Result<u64> {
     let before = shared.switches.counter(Counter::Adopted)?;
     let failed = shared.switches.counter(Counter::AdoptFailed)?;
-    let unsupported = shared.switches.counter(Counter::AdoptUnsupported)?;
-    let (namespaces, mut limitations) = shared.namespaces.all();
+    let refused = shared.switches.counter(Counter::CallbackFailed)?;
+    let mut limitations = Vec::new();
+    let namespaces = shared.namespaces.all();
+    for Unreachable { whereabouts, why } in shared.namespaces.unreachable() {
+        tracing::warn!(?whereabouts, why, "cannot enter a network namespace; what is open there is not tracked");
+    }
     shared.switches.set_adopting(Some(scope(shared)?))?;
     for namespace in &namespaces {
-        for _ in 0..WALKS {
-            if let Err(error) = shared.walker.walk(namespace) {
-                limitations.push(format!(
-                    "connections that were open in the network namespace with cookie {} are not tracked: {}",
-                    namespace.cookie,
-                    refusal::chain(&error)
-                ));
-                break;
-            }
+        if let Err(error) = shared.walker.walk_all(namespace) {
+            limitations.push(format!(
+                "connections that were open in the network namespace with cookie {} are not tracked: {}",
+                namespace.cookie,
+                refusal::chain(&error)
+            ));
         }
     }
     shared.switches.set_adopting(None)?;
-    if shared.switches.counter(Counter::AdoptUnsupported)? != unsupported {
+    if shared.switches.counter(Counter::CallbackFailed)? != refused {
         limitations.push(
-            "connections that were open before are not tracked: this kernel cannot turn on their state callbacks \
-             (Linux 6.12 and later can)"
+            "some connections that were open before are not tracked: their state callbacks could not be turned on"
                 .to_owned(),
         );
     }
@@ -49,7 +47,13 @@ pub(super) fn adopt(shared: &Shared) -> Result<Vec<String>> {
     }
     let adopted = shared.switches.counter(Counter::Adopted)? - before;
     tracing::info!(adopted, namespaces = namespaces.len(), "took in what was open");
-    Ok(limitations)
+    shared.set_left_out(limitations);
+    Ok(adopted)
+}
+
+/// How many connections have found no room so far, at their handshake or in a walk.
+pub(super) fn left_out(shared: &Shared) -> Result<u64> {
+    Ok(shared.switches.counter(Counter::Untracked)? + shared.switches.counter(Counter::AdoptFailed)?)
 }
 
 /// The id of the cgroup that the program is attached to; zero at the root, where every socket is in scope.

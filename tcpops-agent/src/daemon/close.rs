@@ -1,25 +1,41 @@
-//! Looking at connections and closing them, off the loop.
+//! Closing connections, off the loop: by a FIN on the program's behalf, or by a reset.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::PoisonError;
+use std::time::Duration;
 
-use tcpops_common::conn::{ConnKey, Connection};
+use tcpops_common::conn::{ConnKey, Connection, Direction};
 use tcpops_common::state::TcpState;
 
+use super::diags::{Diags, socket_name};
+use super::refusal;
 use super::shared::Shared;
-use crate::kernel::diag::{Destroyed, Diag, SocketInfo, SocketName};
+use super::tally::Count;
+use crate::kernel::clock::now_boot_ns;
+use crate::kernel::destroy::{MAX_TARGETS, Met};
+use crate::kernel::diag::{Destroyed, SocketInfo};
+use crate::kernel::owner::{Place, places};
 use crate::kernel::{KernelError, Result};
-use crate::model::connections::CloseReason;
-use crate::model::lifetimes::Subject;
+use crate::model::closing::Step;
+use crate::model::enforcer::Closure;
 
-/// The most connections that are looked at or closed in one go.
-pub(super) const BATCH: usize = 256;
+/// The most connections that are closed in one go.
+pub(super) const BATCH: usize = MAX_TARGETS as usize;
+
+/// How often a namespace is walked for a connection that is there and that no walk meets: below Linux 6.17 one can miss
+/// a socket while others come and go.
+const ATTEMPTS: u32 = 4;
 
 /// What came of trying to close a connection.
 #[derive(Debug)]
 pub(crate) enum Closing {
-    /// It is closed.
-    Done,
+    /// It was reset; where a FIN was wanted, with the reason why that could not be.
+    Reset(Option<&'static str>),
+    /// It was sent a FIN, and is to be reset at this time.
+    Fin {
+        /// `CLOCK_BOOTTIME`.
+        reset_at_boot_ns: u64,
+    },
     /// It was over already.
     Absent,
     /// It is not one that can be closed, for this reason.
@@ -28,124 +44,231 @@ pub(crate) enum Closing {
     Failed(KernelError),
 }
 
-/// A connection whose entry was read.
+/// A close that was tried.
 #[derive(Debug)]
-pub(super) struct Inspected {
-    pub(super) key: ConnKey,
-    pub(super) subject: Option<Subject>,
-    pub(super) idle_ns: Option<u64>,
+pub(super) struct Tried {
+    pub(super) closure: Closure,
+    pub(super) closing: Closing,
+    /// The entry as it was just before, where there was one.
+    pub(super) connection: Option<Connection>,
+    /// How long after it was due, where it was.
+    pub(super) late: Option<Duration>,
 }
 
-/// sock_diag in each namespace that a batch needs, opened once. They are closed with the batch, since an open one keeps
-/// its namespace alive.
-struct Diags<'a> {
-    shared: &'a Shared,
-    by_netns: HashMap<u64, Diag>,
-}
-
-impl<'a> Diags<'a> {
-    fn new(shared: &'a Shared) -> Self {
-        Self { shared, by_netns: HashMap::new() }
+impl Tried {
+    fn new(closure: Closure, closing: Closing, connection: Option<Connection>) -> Self {
+        let late = closure.due_boot_ns.map(|due| Duration::from_nanos(now_boot_ns().saturating_sub(due)));
+        Self { closure, closing, connection, late }
     }
+}
 
-    fn of(&mut self, netns_cookie: u64) -> Result<&Diag> {
-        if !self.by_netns.contains_key(&netns_cookie) {
-            let diag = Diag::open(&self.shared.namespaces.find(netns_cookie)?)?;
-            self.by_netns.insert(netns_cookie, diag);
+/// Takes the step of each.
+pub(super) fn close(shared: &Shared, closures: Vec<Closure>) -> Vec<Tried> {
+    let mut closer = Closer { shared, diags: Diags::new(shared) };
+    let mut tried = Vec::with_capacity(closures.len());
+    let (mut resets, mut fins) = (BTreeMap::<u64, Vec<Checked>>::new(), Vec::new());
+    for closure in closures {
+        match closer.check(closure.key) {
+            Ok(Check::Closable(connection, info)) => {
+                let may_return = connection.direction == Direction::Outbound && shared.walker.destroyer().is_some();
+                let checked = Checked { closure, connection, info };
+                match closure.step {
+                    Step::Fin { .. } => fins.push(checked),
+                    _ if may_return => resets.entry(checked.connection.netns_cookie).or_default().push(checked),
+                    _ => tried.push(closer.reset_one(checked)),
+                }
+            }
+            Ok(Check::Not(closing, connection)) => {
+                tried.push(Tried::new(closure, closing, connection.map(|connection| *connection)));
+            }
+            Err(error) => tried.push(Tried::new(closure, Closing::Failed(error), None)),
         }
-        Ok(&self.by_netns[&netns_cookie])
     }
-}
-
-/// What sock_diag calls the connection's socket.
-fn socket_name(key: ConnKey, connection: &Connection) -> SocketName {
-    SocketName {
-        local: connection.local(),
-        remote: connection.remote(),
-        cookie: key.cookie,
-        bound_dev_if: connection.bound_dev_if,
+    closer.fins(fins, &mut tried);
+    for (netns_cookie, checked) in resets {
+        closer.reset_under_lock(netns_cookie, checked, &mut tried);
     }
+    tried
 }
 
-/// What the kernel says of one connection; `None` if it is gone.
-pub(super) fn look(shared: &Shared, key: ConnKey, connection: &Connection) -> Result<Option<SocketInfo>> {
-    Diags::new(shared).of(connection.netns_cookie)?.info(&socket_name(key, connection))
+/// A connection that can be closed, and is to be.
+struct Checked {
+    closure: Closure,
+    connection: Box<Connection>,
+    info: SocketInfo,
 }
 
-/// How long ago the last byte was sent or received, nanoseconds.
-pub(super) fn idle_ns(info: &SocketInfo) -> u64 {
-    u64::from(info.last_data_sent_ms.min(info.last_data_recv_ms)) * 1_000_000
+/// Whether a connection can be closed.
+enum Check {
+    Closable(Box<Connection>, SocketInfo),
+    Not(Closing, Option<Box<Connection>>),
 }
 
-/// Reads the entries of connections, and of those marked how long they have been idle.
-pub(super) fn inspect(shared: &Arc<Shared>, keys: &[(ConnKey, bool)]) -> Vec<Inspected> {
-    let mut diags = Diags::new(shared);
-    keys.iter()
-        .map(|(key, look)| {
-            let entry = shared.connections.get(*key).unwrap_or_else(|error| {
-                tracing::error!(conid = key.conid, %error, "cannot read an entry");
+struct Closer<'a> {
+    shared: &'a Shared,
+    diags: Diags<'a>,
+}
+
+impl Closer<'_> {
+    fn check(&mut self, key: ConnKey) -> Result<Check> {
+        let Some(connection) = self.shared.connections.get(key)?.map(Box::new) else {
+            return Ok(Check::Not(Closing::Absent, None));
+        };
+        let not = |why, connection| Ok(Check::Not(Closing::NotClosable(why), Some(connection)));
+        if connection.state == TcpState::Listen {
+            return not("it is a listener", connection);
+        }
+        // A request without a cookie would hit whatever has the endpoints.
+        if key.cookie == 0 {
+            return not("its socket has no cookie", connection);
+        }
+        let info = match self.diags.info(key, &connection)? {
+            None => return Ok(Check::Not(Closing::Absent, Some(connection))),
+            Some(info) if matches!(info.state, TcpState::TimeWait | TcpState::Close | TcpState::Listen) => {
+                return Ok(Check::Not(Closing::Absent, Some(connection)));
+            }
+            Some(info) => info,
+        };
+        if info.mptcp {
+            return not("it is a subflow of an MPTCP connection, which would live on", connection);
+        }
+        if info.orphan && !self.shared.facts.can_destroy_orphans {
+            let why = "its program has closed it already; the kernel ends it, and before Linux 6.11 would not free it";
+            return not(why, connection);
+        }
+        Ok(Check::Closable(connection, info))
+    }
+
+    /// Resets connections of a program's own making, whose descriptors can connect again: each under the lock of its
+    /// socket, if it still carries its conid there. Where that cannot be, one by one.
+    fn reset_under_lock(&mut self, netns_cookie: u64, mut checked: Vec<Checked>, tried: &mut Vec<Tried>) {
+        for _ in 0..ATTEMPTS {
+            if checked.is_empty() {
+                return;
+            }
+            let met = self.walk(netns_cookie, &checked).unwrap_or_else(|error| {
+                let error = refusal::chain(&error);
+                tracing::warn!(netns_cookie, error, "cannot walk over the sockets; closing connections one by one");
                 None
             });
-            let subject = entry.as_ref().and_then(|connection| Subject::of(*key, connection));
-            let idle_ns = match entry {
-                Some(connection) if *look && subject.is_some() => idle_of(&mut diags, *key, &connection),
-                _ => None,
-            };
-            Inspected { key: *key, subject, idle_ns }
-        })
-        .collect()
-}
-
-/// Zero where it cannot be read, so that the connection is looked at again after its idle time and not closed unseen.
-fn idle_of(diags: &mut Diags<'_>, key: ConnKey, connection: &Connection) -> Option<u64> {
-    let info = diags.of(connection.netns_cookie).and_then(|diag| diag.info(&socket_name(key, connection)));
-    match info {
-        Ok(Some(info)) => Some(idle_ns(&info)),
-        Ok(None) => Some(0),
-        Err(error) => {
-            tracing::warn!(conid = key.conid, %error, "cannot tell how long the connection has been idle");
-            Some(0)
+            let Some(met) = met else { break };
+            let mut missed = Vec::new();
+            for one in checked {
+                let closing = match met.get(&one.closure.key.conid) {
+                    None | Some(Met::Not) => {
+                        missed.push(one);
+                        continue;
+                    }
+                    Some(Met::Destroyed) => {
+                        self.shared.tally.add(Count::UnderLock);
+                        Closing::Reset(None)
+                    }
+                    Some(Met::Over) => Closing::Absent,
+                    Some(Met::Refused(errno)) => Closing::Failed(KernelError::refused("bpf_sock_destroy", *errno)),
+                };
+                tried.push(Tried::new(one.closure, closing, Some(*one.connection)));
+            }
+            // Most of those that were not met have ended meanwhile.
+            let is_there = |one: &Checked| self.shared.connections.contains(one.closure.key).unwrap_or(true);
+            let (there, gone): (Vec<_>, Vec<_>) = missed.into_iter().partition(is_there);
+            tried.extend(gone.into_iter().map(|one| Tried::new(one.closure, Closing::Absent, Some(*one.connection))));
+            checked = there;
+        }
+        for one in checked {
+            let one = self.reset_one(one);
+            tried.push(one);
         }
     }
-}
 
-/// Closes connections.
-pub(super) fn close(
-    shared: &Arc<Shared>,
-    targets: Vec<(ConnKey, CloseReason)>,
-) -> Vec<(ConnKey, CloseReason, Closing)> {
-    let mut diags = Diags::new(shared);
-    targets
-        .into_iter()
-        .map(|(key, reason)| {
-            let closing = close_one(&mut diags, key).unwrap_or_else(Closing::Failed);
-            (key, reason, closing)
+    /// Nothing where the namespace is not to be walked.
+    fn walk(&self, netns_cookie: u64, checked: &[Checked]) -> Result<Option<HashMap<u64, Met>>> {
+        let pace = || self.shared.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait = pace().wait(netns_cookie, now_boot_ns(), checked.len());
+        let (Some(wait), Some(destroyer)) = (wait, self.shared.walker.destroyer()) else { return Ok(None) };
+        let namespace = self.shared.namespaces.find(netns_cookie)?;
+        std::thread::sleep(wait);
+        let conids: Vec<u64> = checked.iter().map(|checked| checked.closure.key.conid).collect();
+        let (met, took) = destroyer.destroy(&namespace, &conids)?;
+        pace().walked(netns_cookie, now_boot_ns(), took, conids.len());
+        tracing::debug!(netns_cookie, connections = conids.len(), ?wait, ?took, "walked to close");
+        Ok(Some(met))
+    }
+
+    fn reset_one(&mut self, Checked { closure, connection, .. }: Checked) -> Tried {
+        let closing = self.reset(closure.key, &connection, None).unwrap_or_else(Closing::Failed);
+        Tried::new(closure, closing, Some(*connection))
+    }
+
+    /// Resets it by a request. Right before, the entry is looked for once more: a descriptor that connected again meanwhile
+    /// has the same cookie, perhaps the same endpoints, and another conid; the entry with this one is then gone.
+    fn reset(&mut self, key: ConnKey, connection: &Connection, no_fin: Option<&'static str>) -> Result<Closing> {
+        let Self { shared, diags } = self;
+        let mut looked_boot_ns = 0;
+        let last_look = || {
+            looked_boot_ns = now_boot_ns();
+            shared.connections.contains(key)
+        };
+        let destroyed = diags.of(connection.netns_cookie)?.destroy(&socket_name(key, connection), last_look)?;
+        Ok(match destroyed {
+            Destroyed::Done => {
+                shared.tally.window(Duration::from_nanos(now_boot_ns().saturating_sub(looked_boot_ns)));
+                Closing::Reset(no_fin)
+            }
+            Destroyed::Absent => Closing::Absent,
         })
-        .collect()
-}
+    }
 
-fn close_one(diags: &mut Diags<'_>, key: ConnKey) -> Result<Closing> {
-    let shared = diags.shared;
-    let Some(connection) = shared.connections.get(key)? else { return Ok(Closing::Absent) };
-    if connection.state == TcpState::Listen {
-        return Ok(Closing::NotClosable("it is a listener"));
+    fn fins(&mut self, checked: Vec<Checked>, tried: &mut Vec<Tried>) {
+        if checked.is_empty() {
+            return;
+        }
+        let inodes: HashSet<u64> =
+            checked.iter().map(|checked| checked.info.inode.into()).filter(|inode| *inode != 0).collect();
+        let places = places(&inodes);
+        for Checked { closure, connection, info } in checked {
+            let found = places.get(&info.inode.into()).map_or(&[][..], Vec::as_slice);
+            let closing = self.fin(&closure, &connection, info.state, found).unwrap_or_else(Closing::Failed);
+            tried.push(Tried::new(closure, closing, Some(*connection)));
+        }
     }
-    let name = socket_name(key, &connection);
-    let diag = diags.of(connection.netns_cookie)?;
-    let Some(info) = diag.info(&name)? else { return Ok(Closing::Absent) };
-    if info.mptcp {
-        return Ok(Closing::NotClosable("it is a subflow of an MPTCP connection, which would live on"));
+
+    /// Sends a FIN through a copy of the program's descriptor; where none can be had, resets.
+    ///
+    /// Only this direction is shut: what the peer still sends reaches the program, and the program reads the end of the
+    /// stream when the peer closes in turn, as in any close. Were the other direction shut too, the kernel would answer
+    /// the peer's next byte with a reset (RFC 9293, 3.6.1; `tcp_rcv_state_process` of net/ipv4/tcp_input.c), and what a
+    /// FIN is to spare them would happen.
+    fn fin(
+        &mut self,
+        closure: &Closure,
+        connection: &Connection,
+        state: TcpState,
+        places: &[Place],
+    ) -> Result<Closing> {
+        let key = closure.key;
+        let Step::Fin { grace_ns } = closure.step else { return self.reset(key, connection, None) };
+        match state {
+            TcpState::Established | TcpState::CloseWait => {}
+            // It was sent already; the grace is what the caller asked for.
+            TcpState::FinWait1 | TcpState::FinWait2 | TcpState::Closing | TcpState::LastAck => {
+                return Ok(Closing::Fin { reset_at_boot_ns: now_boot_ns().saturating_add(grace_ns) });
+            }
+            _ => return self.reset(key, connection, Some("its handshake is not over")),
+        }
+        let fetched = places.iter().filter_map(|place| place.fetch().ok());
+        let Some(descriptor) = fetched.into_iter().find(|descriptor| descriptor.cookie() == Some(key.cookie)) else {
+            self.shared.tally.add(Count::FinImpossible);
+            let why = if places.is_empty() {
+                "no process that can be seen has it open"
+            } else {
+                "its descriptor could not be fetched"
+            };
+            return self.reset(key, connection, Some(why));
+        };
+        // As for a reset: the last look is right before.
+        if self.shared.connections.tag(descriptor.as_fd())? != Some(key.conid) || !descriptor.end_writing()? {
+            return Ok(Closing::Absent);
+        }
+        Ok(Closing::Fin { reset_at_boot_ns: now_boot_ns().saturating_add(grace_ns) })
     }
-    if info.orphan {
-        return Ok(Closing::NotClosable("its program has closed it already; the kernel ends it"));
-    }
-    // The last look before the close: a descriptor that connected again meanwhile has the same cookie, perhaps the same
-    // endpoints, and another conid; the entry with this one is then gone.
-    if shared.connections.get(key)?.is_none() {
-        return Ok(Closing::Absent);
-    }
-    Ok(match diag.destroy(&name)? {
-        Destroyed::Done => Closing::Done,
-        Destroyed::Absent => Closing::Absent,
-    })
 }

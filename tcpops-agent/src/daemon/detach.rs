@@ -33,7 +33,14 @@ pub fn detach_offline(base: Option<&Path>, object: Option<&Path>) -> Result<Opti
         pins.remove()?;
         return Ok(None);
     }
-    let options = LoadOptions { object, max_connections: pins.max_connections()?, log_level: LogLevel::Off };
+    let options = LoadOptions {
+        object,
+        max_connections: pins.max_connections()?,
+        events_bytes: None,
+        log_level: LogLevel::Off,
+        adopt: false,
+        follow: None,
+    };
     let walker = load(&pins, &options)?.into_walker();
     let namespaces = Namespaces::new(Reach::All)?;
     take_back(&Connections::open(&pins)?, &Switches::open(&pins)?, &namespaces, &walker, &pins).map(Some)

@@ -1,35 +1,45 @@
 //! What requests can do: the server's view of the daemon.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tcpops_common::conn::{ConnKey, Connection};
 use tcpops_common::counters::Counter;
-use tcpops_common::state::{StateCode, TcpState};
+use tcpops_common::state::StateCode;
 use tokio::sync::{mpsc, oneshot};
 
-use super::close::{Closing, idle_ns, look};
+use super::close::Closing;
+use super::inspect::{self, idle_ns};
 use super::origin::Origin;
+use super::presence::Presence;
 use super::push::{Answer, Push};
 use super::refusal;
 use super::resolve::Resolved;
-use super::shared::{Shared, blocking, clocks};
+use super::shared::{Shared, blocking};
+use super::tally::Count;
+use super::unreachable;
+use super::view::{Prospects, View};
 use crate::api::connections::{
     Connection as ApiConnection, ConnectionDetail, ConnectionList, ConnectionState, ListQuery, TcpInfo,
 };
 use crate::api::detach::Detached;
+use crate::api::events::EventsQuery;
 use crate::api::problem::{Code, Problem};
 use crate::api::rules::RuleDocument;
 use crate::api::rules_result::RulesResult;
-use crate::api::status::{RulesStatus, Status};
+use crate::api::status::{self, GuardStatus, RulesStatus, Status};
 use crate::convert;
+use crate::convert::events::Wanted;
+use crate::events::{Reader, Start};
 use crate::kernel::diag::SocketInfo;
+use crate::kernel::follow::Follow;
 use crate::kernel::{KernelError, cgroup};
+use crate::model::closing::{Guard, Step};
 use crate::model::filter::Filter;
-use crate::model::policies::Change;
+use crate::model::record::Kinds;
 
 /// Commands that wait for the loop; a caller waits where there are more.
 pub(super) const QUEUE: usize = 1024;
-
 /// What requests ask of the loop.
 pub(super) enum Command {
     /// Which conid has the socket with this cookie?
@@ -37,20 +47,30 @@ pub(super) enum Command {
     /// Change policies of connections.
     Push(Vec<(Push, Answer)>),
     /// Close a connection.
-    Close { key: ConnKey, by_uid: u32, answer: oneshot::Sender<Closing> },
+    Close { key: ConnKey, by_uid: u32, step: Step, answer: oneshot::Sender<Closing> },
+    /// What is known of the ends of these connections?
+    Prospects { keys: Vec<ConnKey>, answer: oneshot::Sender<Prospects> },
     /// The rules in force, and their generation.
     Rules { answer: oneshot::Sender<(RuleDocument, u64)> },
     /// Put other rules in force.
-    ReplaceRules {
-        body: Vec<u8>,
-        if_generation: Option<u64>,
-        dry_run: bool,
-        answer: oneshot::Sender<Result<RulesResult, Problem>>,
-    },
-    /// How many connections are tracked, and how many have a lifetime that is watched.
-    Count { answer: oneshot::Sender<(usize, usize)> },
+    ReplaceRules { body: Vec<u8>, if_generation: Option<u64>, answer: oneshot::Sender<Result<RulesResult, Problem>> },
+    /// How many connections there are.
+    Numbers { answer: oneshot::Sender<Numbers> },
+    /// There is an entry whose socket is gone: look for all of that kind.
+    Sweep,
     /// Give back all options, take all pins away, and end.
     Detach { answer: oneshot::Sender<Result<Detached, Problem>> },
+}
+
+/// How many connections there are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Numbers {
+    /// With an entry, listeners too.
+    pub(super) tracked: usize,
+    /// With a limit that is watched.
+    pub(super) watched: usize,
+    /// Waiting for the guard to let them be closed.
+    pub(super) waiting: usize,
 }
 
 /// Does what requests ask, within what their caller may.
@@ -58,15 +78,6 @@ pub(super) enum Command {
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     pub(super) shared: Arc<Shared>,
-}
-
-/// What is to be done with a connection.
-#[derive(Clone, Copy, Debug)]
-pub enum Action {
-    /// Change its policy.
-    Change(Change),
-    /// Close it.
-    Close,
 }
 
 impl Handle {
@@ -79,11 +90,13 @@ impl Handle {
         let (conid, code, state) = match self.resolve(id, origin).await? {
             Resolved::Absent => (None, StateCode::None, None),
             Resolved::Mptcp => (None, StateCode::Bad, None),
-            Resolved::Found(key, connection) => {
-                let info = self.look(key, *connection).await;
-                let code = code(&connection, info.as_ref());
-                (Some(key.conid), code, (code != StateCode::None).then(|| connection.state.name().to_owned()))
-            }
+            Resolved::Found(key, mut connection) => match self.presence(key, &mut connection).await {
+                Presence::Gone => (Some(key.conid), StateCode::None, None),
+                Presence::Here(info) => {
+                    let code = code(&connection, info.as_ref());
+                    (Some(key.conid), code, (code != StateCode::None).then(|| connection.state.name().to_owned()))
+                }
+            },
         };
         Ok(ConnectionState {
             conid,
@@ -96,18 +109,27 @@ impl Handle {
 
     /// Everything known of a connection.
     pub async fn connection(&self, id: &str, origin: &Origin) -> Result<ConnectionDetail, Problem> {
-        let (key, connection) = self.find(id, origin).await?;
-        let info = self.look(key, connection).await;
+        let (key, mut connection) = self.find(id, origin).await?;
+        let Presence::Here(info) = self.presence(key, &mut connection).await else {
+            return Err(refusal::no_such_connection(key.conid));
+        };
         let code = code(&connection, info.as_ref());
-        let mount = self.shared.facts.cgroup_mount.clone();
-        let path = blocking(move || Ok(cgroup::path(&mount, connection.cgroup_id))).await.ok().flatten();
-        Ok(ConnectionDetail {
-            connection: self.show()(key, &connection),
-            code: code.code(),
-            code_name: code.name().to_owned(),
-            cgroup: path,
-            tcp_info: info.as_ref().map(tcp_info),
+        let why = self.why(key, &connection).await?;
+        let prospects = self.prospects(&[(key, connection)]).await?;
+        let shared = Arc::clone(&self.shared);
+        blocking(move || {
+            let look = info.as_ref().map(inspect::look);
+            Ok(ConnectionDetail {
+                connection: View::new(&shared).show(key, &connection, &prospects, look),
+                code: code.code(),
+                code_name: code.name().to_owned(),
+                cgroup: cgroup::path(&shared.facts.cgroup_mount, connection.cgroup_id),
+                why,
+                tcp_info: info.as_ref().map(tcp_info),
+            })
         })
+        .await
+        .map_err(|error| refusal::internal(&error))
     }
 
     /// A page of the list.
@@ -116,87 +138,72 @@ impl Handle {
         let mut found = scanned.map_err(|error| refusal::internal(&error))?;
         let next = (found.len() > limit).then(|| found[limit - 1].0.conid);
         found.truncate(limit);
-        let show = self.show();
-        let connections = found.iter().map(|(key, connection)| show(*key, connection)).collect();
-        Ok(ConnectionList { connections, next })
+        let prospects = self.prospects(&found).await?;
+        let shared = Arc::clone(&self.shared);
+        blocking(move || Ok(ConnectionList { connections: show(&shared, &found, &prospects), next }))
+            .await
+            .map_err(|error| refusal::internal(&error))
     }
 
     /// Every connection that the filter takes, as they come out of the map: `send` gets them in batches, and answers
     /// false to stop. Blocks.
     pub fn stream(&self, filter: &Filter, mut send: impl FnMut(Vec<ApiConnection>) -> bool) -> Result<(), Problem> {
-        let show = self.show();
+        let runtime = tokio::runtime::Handle::current();
+        let mut stopped = None;
         self.shared
             .connections
             .for_each_batch(|batch| {
                 let wanted = batch.iter().filter(|(key, connection)| filter.matches(key.conid, connection));
-                let shown: Vec<_> = wanted.map(|(key, connection)| show(*key, connection)).collect();
-                shown.is_empty() || send(shown)
+                let wanted: Vec<_> = wanted.copied().collect();
+                if wanted.is_empty() {
+                    return true;
+                }
+                match runtime.block_on(self.prospects(&wanted)) {
+                    Ok(prospects) => send(show(&self.shared, &wanted, &prospects)),
+                    Err(problem) => {
+                        stopped = Some(problem);
+                        false
+                    }
+                }
             })
-            .map_err(|error| refusal::internal(&error))
+            .map_err(|error| refusal::internal(&error))?;
+        stopped.map_or(Ok(()), Err)
+    }
+
+    /// What the loop knows of the ends of those connections that have limits.
+    async fn prospects(&self, connections: &[(ConnKey, Connection)]) -> Result<Prospects, Problem> {
+        let keys = View::new(&self.shared).limited(connections);
+        if keys.is_empty() {
+            return Ok(Prospects::new());
+        }
+        self.ask(|answer| Command::Prospects { keys, answer }).await
     }
 
     /// The filter that a query asks for, within what the caller may see.
     pub fn filter(&self, query: &ListQuery, origin: &Origin) -> Result<Filter, Problem> {
         let mount = &self.shared.facts.cgroup_mount;
-        let names = self.shared.rule_names();
+        let in_force = self.shared.in_force();
         let mut filter = convert::query::filter(
             query,
             |path| cgroup::subtree(mount, path),
-            |name| names.iter().find(|(_, known)| *known == name).map(|(id, _)| *id),
+            |name| in_force.names().iter().find(|(_, known)| *known == name).map(|(id, _)| *id),
         )
         .map_err(|detail| Problem::new(Code::InvalidRequest, detail))?;
         filter.visible_to_uid = origin.caller.narrowed_to();
         Ok(filter)
     }
 
-    /// Changes the policy of one connection; answers with its conid and its entry then.
-    pub async fn push(&self, id: &str, change: Change, origin: &Origin) -> Result<(u64, Connection), Problem> {
-        match self.act_on_one(id, Action::Change(change), origin).await? {
-            (conid, Some(connection)) => Ok((conid, connection)),
-            (_, None) => Err(stopping()),
-        }
+    /// Which events a query asks for, within what the caller may see.
+    pub fn events_wanted(&self, query: &EventsQuery, origin: &Origin) -> Result<Wanted, Problem> {
+        let filter = self.filter(&convert::events::list_query(query), origin)?;
+        let kinds = query.types.as_deref().map_or(Ok(Kinds::ALL), convert::events::kinds);
+        let kinds = kinds.map_err(|detail| Problem::new(Code::InvalidRequest, detail))?;
+        Ok(Wanted { kinds, filter, conid: query.conid })
     }
 
-    /// Closes a connection; answers with its conid.
-    pub async fn close(&self, id: &str, origin: &Origin) -> Result<u64, Problem> {
-        self.act_on_one(id, Action::Close, origin).await.map(|(conid, _)| conid)
-    }
-
-    async fn act_on_one(&self, id: &str, action: Action, origin: &Origin) -> Result<Acted, Problem> {
-        let mut results = self.act(&[(id, action)], origin).await;
-        results.pop().unwrap_or_else(|| Err(stopping()))
-    }
-
-    /// Acts on many connections: the names are looked up together, and all changes share one walk. Answers for each with
-    /// its conid, and after a change with its entry then.
-    pub async fn act(&self, actions: &[(&str, Action)], origin: &Origin) -> Vec<Result<Acted, Problem>> {
-        let ids: Vec<&str> = actions.iter().map(|(id, _)| *id).collect();
-        let found = self.find_all(&ids, origin).await;
-        let by_uid = origin.caller.uid;
-        let mut waiting = Vec::with_capacity(actions.len());
-        let mut pushes = Vec::new();
-        for ((_, action), found) in actions.iter().zip(found) {
-            waiting.push(match (found, action) {
-                (Err(problem), _) => Waiting::Refused(problem),
-                (Ok((key, _)), Action::Change(change)) => {
-                    let (answer, answered) = oneshot::channel();
-                    pushes.push((Push { key, change: *change, by_uid }, answer));
-                    Waiting::Pushed(key.conid, answered)
-                }
-                (Ok((key, _)), Action::Close) => {
-                    let (answer, answered) = oneshot::channel();
-                    // Where the loop has ended, the answer below says so; likewise for the pushes.
-                    let _ended = self.commands.send(Command::Close { key, by_uid, answer }).await;
-                    Waiting::Closing(key.conid, answered)
-                }
-            });
-        }
-        let _ended = self.commands.send(Command::Push(pushes)).await;
-        let mut results = Vec::with_capacity(waiting.len());
-        for item in waiting {
-            results.push(item.result().await);
-        }
-        results
+    /// A reader of events.
+    pub fn events(&self, start: Start) -> Reader {
+        self.shared.fanout.read_from(start)
     }
 
     /// The rules in force, and their generation.
@@ -205,24 +212,22 @@ impl Handle {
     }
 
     /// Puts the rules of a request's body in force, if the generation is the one given.
-    pub async fn replace_rules(
-        &self,
-        body: Vec<u8>,
-        if_generation: Option<u64>,
-        dry_run: bool,
-    ) -> Result<RulesResult, Problem> {
-        self.ask(|answer| Command::ReplaceRules { body, if_generation, dry_run, answer }).await?
+    pub async fn replace_rules(&self, body: Vec<u8>, if_generation: Option<u64>) -> Result<RulesResult, Problem> {
+        self.ask(|answer| Command::ReplaceRules { body, if_generation, answer }).await?
     }
 
     /// How the agent fares.
     pub async fn status(&self) -> Result<Status, Problem> {
-        let (tracked, watched) = self.ask(|answer| Command::Count { answer }).await?;
+        let Numbers { tracked, watched, waiting } = self.ask(|answer| Command::Numbers { answer }).await?;
         let (document, generation) = self.rules().await?;
         let facts = &self.shared.facts;
         let counters: Result<_, KernelError> = Counter::ALL
             .into_iter()
             .map(|counter| Ok((counter.name().to_owned(), self.shared.switches.counter(counter)?)))
             .collect();
+        let unreachable = unreachable::unreachable(&self.shared).await.map_err(|error| refusal::internal(&error))?;
+        let mut limitations = self.shared.limitations();
+        limitations.extend(unreachable::sentence(&unreachable));
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -231,6 +236,10 @@ impl Handle {
             cgroup: facts.cgroup.display().to_string(),
             pins: facts.pins.display().to_string(),
             resumed: facts.resumed,
+            follow: match facts.follow {
+                Follow::Callbacks => status::Follow::Callbacks,
+                Follow::Tracepoint => status::Follow::Tracepoint,
+            },
             tracked: tracked as u64,
             max_connections: facts.max_connections,
             lifetimes: watched as u64,
@@ -240,7 +249,10 @@ impl Handle {
                 file: facts.rules_file.as_ref().map(|path| path.display().to_string()),
             },
             counters: counters.map_err(|error| refusal::internal(&error))?,
-            limitations: self.shared.limitations(),
+            guard: self.guard(waiting),
+            agent_counters: self.agent_counters(),
+            unreachable,
+            limitations,
         })
     }
 
@@ -249,59 +261,43 @@ impl Handle {
         self.ask(|answer| Command::Detach { answer }).await?
     }
 
-    /// What the kernel says of the socket now; nothing for a listener, or where it cannot be asked.
-    async fn look(&self, key: ConnKey, connection: Connection) -> Option<SocketInfo> {
-        if connection.state == TcpState::Listen {
-            return None;
+    fn guard(&self, waiting: usize) -> GuardStatus {
+        let (in_force, tally) = (self.shared.in_force(), &self.shared.tally);
+        let Guard { closes_per_second, percent_per_minute, protected_ports } = in_force.guard();
+        GuardStatus {
+            closes_per_second: *closes_per_second,
+            percent_per_minute: *percent_per_minute,
+            protect_ports: protected_ports.clone(),
+            waiting: waiting as u64,
+            held_by_budget: tally.get(Count::HeldByBudget),
+            held_by_cap: tally.get(Count::HeldByCap),
+            protected: tally.get(Count::Protected),
+            not_enforced: tally.get(Count::NotEnforced),
         }
-        let shared = Arc::clone(&self.shared);
-        blocking(move || look(&shared, key, &connection)).await.unwrap_or_else(|error| {
-            tracing::warn!(conid = key.conid, error = refusal::chain(&error), "cannot ask the kernel for tcp_info");
-            None
-        })
     }
 
-    /// How connections are shown at this moment.
-    fn show(&self) -> impl Fn(ConnKey, &Connection) -> ApiConnection {
-        let (names, clocks) = (self.shared.rule_names(), clocks());
-        move |key, connection| convert::connections::connection(key, connection, &names, clocks)
+    fn agent_counters(&self) -> BTreeMap<String, u64> {
+        let tally = &self.shared.tally;
+        let longest_us = u64::try_from(tally.longest_window().as_micros()).unwrap_or(u64::MAX);
+        let counts = Count::ALL.into_iter().map(|count| (count.name().to_owned(), tally.get(count)));
+        counts.chain([("close_window_longest_us".to_owned(), longest_us)]).collect()
+    }
+
+    /// Tells the loop something.
+    pub(super) async fn send(&self, command: Command) -> Result<(), Problem> {
+        self.commands.send(command).await.map_err(|_ended| stopping())
     }
 
     pub(super) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Problem> {
         let (answer, answered) = oneshot::channel();
-        self.commands.send(command(answer)).await.map_err(|_ended| stopping())?;
+        self.send(command(answer)).await?;
         answered.await.map_err(|_ended| stopping())
     }
 }
 
-/// The conid of a connection that was acted on, and its entry where that is still there.
-pub type Acted = (u64, Option<Connection>);
-
-/// An action that is under way.
-enum Waiting {
-    Refused(Problem),
-    Pushed(u64, oneshot::Receiver<Result<Connection, Problem>>),
-    Closing(u64, oneshot::Receiver<Closing>),
-}
-
-impl Waiting {
-    async fn result(self) -> Result<Acted, Problem> {
-        match self {
-            Self::Refused(problem) => Err(problem),
-            Self::Pushed(conid, answered) => {
-                let connection = answered.await.map_err(|_ended| stopping())??;
-                Ok((conid, Some(connection)))
-            }
-            Self::Closing(conid, answered) => match answered.await.map_err(|_ended| stopping())? {
-                Closing::Done => Ok((conid, None)),
-                Closing::Absent => Err(refusal::no_such_connection(conid)),
-                Closing::NotClosable(why) => {
-                    Err(Problem::new(Code::NotClosable, format!("connection {conid} cannot be closed: {why}")))
-                }
-                Closing::Failed(error) => Err(refusal::of(&error)),
-            },
-        }
-    }
+fn show(shared: &Shared, connections: &[(ConnKey, Connection)], prospects: &Prospects) -> Vec<ApiConnection> {
+    let mut view = View::new(shared);
+    connections.iter().map(|(key, connection)| view.show(*key, connection, prospects, None)).collect()
 }
 
 pub(super) fn stopping() -> Problem {

@@ -3,37 +3,45 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tcpops_common::conn::ConnKey;
+use tcpops_common::conn::{ConnKey, Direction};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::close::{self, BATCH, Closing, Inspected};
+use super::adopt::adopt;
+use super::close::{self, Tried};
+use super::inspect;
 use super::push::{self, Pending, Walked};
 use super::reevaluate::reevaluate;
 use super::shared::Shared;
+use super::sweep::sweep;
 use crate::api::problem::Problem;
 use crate::api::rules_result::RulesResult;
 use crate::kernel::Result;
-use crate::model::connections::CloseReason;
-use crate::model::lifetimes::Subject;
-
-/// All connections, with what matters of those that have a lifetime.
-pub(super) type Everything = Vec<(ConnKey, Option<Subject>)>;
+use crate::kernel::clock::now_boot_ns;
+use crate::model::connections::Known;
+use crate::model::enforcer::{Closure, Seen};
+use crate::model::lifetimes::{Subject, judge};
 
 /// The jobs that run, and those that wait. The queues are bounded by the number of tracked connections: each is in a
 /// queue once for each reason to look at it.
 #[derive(Default)]
 pub(super) struct Jobs {
-    to_inspect: VecDeque<(ConnKey, bool)>,
-    to_close: VecDeque<(ConnKey, CloseReason)>,
+    to_inspect: VecDeque<ConnKey>,
+    to_close: VecDeque<Closure>,
     to_walk: Option<Vec<Pending>>,
     to_resync: bool,
     to_reevaluate: Vec<RulesAnswer>,
-    inspecting: Job<Vec<Inspected>>,
-    closing: Job<Vec<(ConnKey, CloseReason, Closing)>>,
+    to_adopt: bool,
+    to_sweep: bool,
+    to_judge: bool,
+    inspecting: Job<Vec<(ConnKey, Option<Seen>)>>,
+    closing: Job<Vec<Tried>>,
     walking: Job<(Walked, Vec<Pending>)>,
-    resyncing: Job<Result<Everything>>,
+    resyncing: Job<Result<Vec<Known>>>,
     reevaluating: Job<(Result<u64>, Vec<RulesAnswer>)>,
+    adopting: Job<Result<u64>>,
+    sweeping: Job<Result<usize>>,
+    judging: Job<Result<Vec<Known>>>,
 }
 
 /// Who waits for other rules to be in force on every connection, and what the answer is so far; nobody after SIGHUP.
@@ -41,12 +49,18 @@ pub(super) type RulesAnswer = (RulesResult, Option<oneshot::Sender<Result<RulesR
 
 /// A job that ended.
 pub(super) enum Done {
-    Inspected(Vec<Inspected>),
-    Closed(Vec<(ConnKey, CloseReason, Closing)>),
+    Inspected(Vec<(ConnKey, Option<Seen>)>),
+    Closed(Vec<Tried>),
     Walked(Walked, Vec<Pending>),
-    Resynced(Result<Everything>),
+    Resynced(Result<Vec<Known>>),
     /// How many connections changed, and who waits for it.
     Reevaluated(Result<u64>, Vec<RulesAnswer>),
+    /// How many connections were taken in.
+    Adopted(Result<u64>),
+    /// How many entries were removed.
+    Swept(Result<usize>),
+    /// What is known of every connection by the rules in force.
+    Judged(Result<Vec<Known>>),
 }
 
 struct Job<T>(Option<JoinHandle<T>>);
@@ -79,12 +93,12 @@ impl<T: Send + 'static> Job<T> {
 }
 
 impl Jobs {
-    pub(super) fn inspect(&mut self, key: ConnKey, look: bool) {
-        self.to_inspect.push_back((key, look));
+    pub(super) fn inspect(&mut self, key: ConnKey) {
+        self.to_inspect.push_back(key);
     }
 
-    pub(super) fn close(&mut self, key: ConnKey, reason: CloseReason) {
-        self.to_close.push_back((key, reason));
+    pub(super) fn close(&mut self, closure: Closure) {
+        self.to_close.push_back(closure);
     }
 
     pub(super) fn walk(&mut self, pending: Vec<Pending>) {
@@ -104,21 +118,42 @@ impl Jobs {
         self.to_reevaluate.push(answer);
     }
 
+    /// Takes in what has no entry.
+    pub(super) fn adopt(&mut self) {
+        self.to_adopt = true;
+    }
+
+    /// Removes entries that no socket has any more.
+    pub(super) fn sweep(&mut self) {
+        self.to_sweep = true;
+    }
+
     pub(super) fn resyncing(&self) -> bool {
         self.to_resync || self.resyncing.runs()
+    }
+
+    /// Looks at the limits of every connection by what the rules in force say about closing, which is not in the entries.
+    pub(super) fn judge(&mut self) {
+        self.to_judge = true;
+    }
+
+    /// Whether that was done since every connection has its policy by the rules in force.
+    pub(super) fn settled(&self) -> bool {
+        let reevaluated = self.to_reevaluate.is_empty() && !self.reevaluating.runs();
+        reevaluated && !self.to_judge && !self.judging.runs()
     }
 
     /// Starts what waits, where nothing of its kind runs.
     pub(super) fn start(&mut self, shared: &Arc<Shared>) {
         if !self.inspecting.runs() && !self.to_inspect.is_empty() {
-            let keys: Vec<_> = self.to_inspect.drain(..BATCH.min(self.to_inspect.len())).collect();
+            let keys: Vec<_> = self.to_inspect.drain(..inspect::BATCH.min(self.to_inspect.len())).collect();
             let shared = Arc::clone(shared);
-            self.inspecting.start(move || close::inspect(&shared, &keys));
+            self.inspecting.start(move || inspect::inspect(&shared, &keys));
         }
         if !self.closing.runs() && !self.to_close.is_empty() {
-            let targets: Vec<_> = self.to_close.drain(..BATCH.min(self.to_close.len())).collect();
+            let closures: Vec<_> = self.to_close.drain(..close::BATCH.min(self.to_close.len())).collect();
             let shared = Arc::clone(shared);
-            self.closing.start(move || close::close(&shared, targets));
+            self.closing.start(move || close::close(&shared, closures));
         }
         if let Some(pending) = self.to_walk.take() {
             let shared = Arc::clone(shared);
@@ -128,6 +163,21 @@ impl Jobs {
             let answers = std::mem::take(&mut self.to_reevaluate);
             let shared = Arc::clone(shared);
             self.reevaluating.start(move || (reevaluate(&shared), answers));
+        }
+        if self.to_adopt && !self.adopting.runs() {
+            self.to_adopt = false;
+            let shared = Arc::clone(shared);
+            self.adopting.start(move || adopt(&shared));
+        }
+        if self.to_sweep && !self.sweeping.runs() {
+            self.to_sweep = false;
+            let shared = Arc::clone(shared);
+            self.sweeping.start(move || sweep(&shared));
+        }
+        if self.to_judge && !self.judging.runs() {
+            self.to_judge = false;
+            let shared = Arc::clone(shared);
+            self.judging.start(move || everything(&shared).map(|(all, _)| all));
         }
         if self.to_resync && !self.resyncing.runs() {
             self.to_resync = false;
@@ -144,17 +194,27 @@ impl Jobs {
             (walked, pending) = self.walking.ended() => Done::Walked(walked, pending),
             all = self.resyncing.ended() => Done::Resynced(all),
             (changed, answers) = self.reevaluating.ended() => Done::Reevaluated(changed, answers),
+            adopted = self.adopting.ended() => Done::Adopted(adopted),
+            swept = self.sweeping.ended() => Done::Swept(swept),
+            all = self.judging.ended() => Done::Judged(all),
         }
     }
 }
 
 /// Reads all connections, and the highest number of a push that was applied to one. Blocks.
-pub(super) fn everything(shared: &Shared) -> Result<(Everything, u32)> {
+pub(super) fn everything(shared: &Shared) -> Result<(Vec<Known>, u32)> {
+    let in_force = shared.in_force();
     let mut all = Vec::new();
     let mut serial = 0;
     shared.connections.for_each_batch(|batch| {
+        let now_boot_ns = now_boot_ns();
         for (key, connection) in batch {
-            all.push((*key, Subject::of(*key, connection)));
+            let subject = Subject::of(*key, connection, in_force.closing(connection.rule));
+            all.push(Known {
+                key: *key,
+                listens: connection.direction == Direction::Listen,
+                verdict: subject.map(|subject| judge(&subject, None, now_boot_ns)),
+            });
             serial = serial.max(connection.policy.serial);
         }
         true

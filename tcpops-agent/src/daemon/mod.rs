@@ -3,20 +3,40 @@
 //! Every input comes in here, the model says what follows, and here it is done. What blocks (a walk, sock_diag, reading
 //! the whole map) runs off the loop, one job of each kind at a time; what comes meanwhile waits for the next.
 
+mod act;
 mod adopt;
+mod audit;
 mod close;
 mod detach;
+mod diags;
 mod handle;
+mod hook;
+mod inspect;
 mod jobs;
+mod metrics;
 mod origin;
+mod outcome;
+mod pace;
+mod presence;
+mod preview;
+mod probe;
+mod protect;
 mod push;
 mod reevaluate;
 mod refusal;
 mod resolve;
 mod rules;
+mod select;
 mod shared;
 mod start;
+mod sweep;
+mod tally;
+mod teller;
+mod unreachable;
+mod view;
+mod why;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tcpops_common::conn::ConnKey;
@@ -25,26 +45,32 @@ use tcpops_common::event::Event;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
+pub use act::{Acted, Action, Done};
 pub use detach::detach_offline;
-pub use handle::{Acted, Action, Handle};
+pub use handle::Handle;
+pub use metrics::CONTENT_TYPE as METRICS_CONTENT_TYPE;
 pub use origin::{Origin, group_id};
+pub use select::ActedOnAll;
 pub use shared::clocks;
 pub use start::run;
 
 use self::close::Closing;
-use self::handle::Command;
+use self::handle::{Command, Numbers};
 use self::jobs::Jobs;
 use self::push::Pushes;
 use self::rules::RuleBook;
 use self::shared::Shared;
-use crate::api::problem::{Code, Problem};
+use self::teller::Teller;
 use crate::api::rules_result::RulesResult;
 use crate::kernel::cgroup_watch::CgroupWatch;
 use crate::kernel::clock::{Timer, now_boot_ns};
-use crate::kernel::events::Events;
+use crate::kernel::events::{BATCH, CAPACITY, Events};
 use crate::kernel::pins::Pins;
 use crate::kernel::{KernelError, Result};
 use crate::model::connections::{CloseReason, Connections, Effect, Input};
+use crate::model::enforcer::Closure;
+use crate::model::readoption::{Attempt, Readoption};
+use crate::model::record::Loss;
 
 /// The agent while it runs.
 pub(crate) struct Daemon {
@@ -54,21 +80,34 @@ pub(crate) struct Daemon {
     rules: RuleBook,
     pushes: Pushes,
     events: Events,
+    teller: Teller,
     timer: Timer,
     cgroups: CgroupWatch,
     jobs: Jobs,
     commands: mpsc::Receiver<Command>,
     effects: Vec<Effect>,
     /// Who waits for a connection to be closed.
-    closing: Vec<(ConnKey, oneshot::Sender<Closing>)>,
+    closing: HashMap<ConnKey, Vec<oneshot::Sender<Closing>>>,
     /// Events that came while everything is read anew; they are taken in afterwards.
     held: Vec<Event>,
     events_lost: u64,
+    /// Events were lost, and so many were read since. Those that the ring held then are older than the loss.
+    read_since_loss: Option<usize>,
+    /// All connections were read anew, and the ring may still hold events from before that.
+    resynced: bool,
+    /// When to walk again for what found no room; not at all where nothing is to be adopted.
+    readoption: Option<Readoption>,
+    swept_boot_ns: u64,
 }
+
+/// The least time between two sweeps: callers can cause them.
+const SWEEP_INTERVAL_NS: u64 = 10_000_000_000;
 
 /// What the loop waits for.
 enum Woken {
     Events,
+    /// The ring is to be read to its end, without waiting for more.
+    Behind,
     Command(Option<Box<Command>>),
     Due,
     Job(jobs::Done),
@@ -108,6 +147,10 @@ impl Daemon {
             let woken = self.wait(&mut signals, &mut events).await?;
             match woken {
                 Woken::Events => self.take_events(&mut events)?,
+                Woken::Behind => {
+                    self.events.read(&mut events)?;
+                    self.take_events(&mut events)?;
+                }
                 Woken::Command(Some(command)) => {
                     if self.command(*command).await? {
                         return Ok(());
@@ -137,6 +180,7 @@ impl Daemon {
             done = self.jobs.next() => Ok(Woken::Job(done)),
             command = self.commands.recv() => Ok(Woken::Command(command.map(Box::new))),
             read = self.events.next(&self.shared.switches, events) => read.map(|()| Woken::Events),
+            () = std::future::ready(()), if self.is_behind() => Ok(Woken::Behind),
         }
     }
 
@@ -145,17 +189,48 @@ impl Daemon {
     }
 
     fn take_events(&mut self, events: &mut Vec<Event>) -> Result<()> {
-        let lost = self.shared.switches.counter(Counter::EventsLost)?;
-        if lost != self.events_lost {
-            tracing::warn!(lost = lost - self.events_lost, "events were lost; reading all connections anew");
-            self.events_lost = lost;
-            self.jobs.resync();
+        self.look_for_loss(events.len())?;
+        if let Some(readoption) = &mut self.readoption {
+            readoption.note(adopt::left_out(&self.shared)?);
         }
         if self.jobs.resyncing() {
             self.held.append(events);
+            return Ok(());
         }
+        let was_emptied = events.len() < BATCH;
         for event in events.drain(..) {
             self.input(Input::Event(event));
+        }
+        if self.resynced && was_emptied {
+            self.resynced = false;
+            self.input(Input::Resynced);
+        }
+        Ok(())
+    }
+
+    /// Whether the ring is to be read to its end.
+    fn is_behind(&self) -> bool {
+        self.read_since_loss.is_some() || self.resynced && !self.jobs.resyncing()
+    }
+
+    /// Where events were lost, reads all connections anew as soon as the ring has been read that far: what is missing then
+    /// lies between the record that says so and the one that says that all is complete again.
+    fn look_for_loss(&mut self, read: usize) -> Result<()> {
+        let all = self.shared.switches.counter(Counter::EventsLost)?;
+        let lost = all.saturating_sub(self.events_lost);
+        if lost > 0 {
+            tracing::warn!(lost, "events were lost; reading all connections anew");
+            self.events_lost = all;
+            self.teller.lost(Some(lost), Loss::RingOverflow);
+            self.read_since_loss.get_or_insert(0);
+        }
+        if let Some(since_loss) = &mut self.read_since_loss {
+            *since_loss += read;
+            let was_emptied = read < BATCH && lost == 0;
+            if was_emptied || *since_loss >= CAPACITY {
+                self.read_since_loss = None;
+                self.jobs.resync();
+            }
         }
         Ok(())
     }
@@ -169,31 +244,41 @@ impl Daemon {
                     self.pushes.begin(&self.shared, push, answer);
                 }
             }
-            Command::Close { key, by_uid, answer } => {
+            Command::Close { key, by_uid, step, answer } => {
                 let reason = CloseReason::Request(by_uid);
-                self.input(Input::Closing(key, reason));
-                self.jobs.close(key, reason);
-                self.closing.push((key, answer));
+                let closure = Closure { key, reason, step, is_first: true, rule: 0, due_boot_ns: None };
+                self.input(Input::Closing(closure));
+                self.jobs.close(closure);
+                self.closing.entry(key).or_default().push(answer);
+            }
+            Command::Prospects { keys, answer } => {
+                let prospect = |key: ConnKey| (key, self.connections.prospect(key));
+                give(answer, keys.into_iter().map(prospect).collect());
             }
             Command::Rules { answer } => give(answer, (self.rules.document().clone(), self.rules.generation())),
-            Command::ReplaceRules { body, if_generation, dry_run, answer } => {
-                let current = self.rules.generation();
-                let result = match if_generation {
-                    Some(expected) if expected != current => Err(Problem::new(
-                        Code::PreconditionFailed,
-                        format!("the rules are of generation {current}; If-Match expected {expected}"),
-                    )),
-                    _ => self.rules.replace(&self.shared, &body, dry_run),
-                };
+            Command::ReplaceRules { body, if_generation, answer } => {
+                let result = rules::check_generation(if_generation, self.rules.generation())
+                    .and_then(|()| self.rules.replace(&self.shared, &body));
                 match result {
-                    Ok(result) if result.applied => {
-                        self.jobs.reevaluate((result, Some(answer)));
+                    Ok(result) => {
+                        self.rules_changed((result, Some(answer)));
                         self.watch_cgroups()?;
                     }
-                    result => give(answer, result),
+                    Err(problem) => give(answer, Err(problem)),
                 }
             }
-            Command::Count { answer } => give(answer, (self.connections.tracked(), self.connections.watched())),
+            Command::Numbers { answer } => {
+                let connections = &self.connections;
+                let (tracked, watched, waiting) = (connections.tracked(), connections.watched(), connections.waiting());
+                give(answer, Numbers { tracked, watched, waiting });
+            }
+            Command::Sweep => {
+                let now_boot_ns = now_boot_ns();
+                if now_boot_ns.saturating_sub(self.swept_boot_ns) >= SWEEP_INTERVAL_NS {
+                    self.swept_boot_ns = now_boot_ns;
+                    self.jobs.sweep();
+                }
+            }
             Command::Detach { answer } => {
                 let result = detach::detach(&self.shared, &self.pins).await;
                 let ended = result.is_ok();
@@ -207,19 +292,15 @@ impl Daemon {
     fn done(&mut self, done: jobs::Done) -> Result<()> {
         match done {
             jobs::Done::Inspected(inspected) => {
-                for close::Inspected { key, subject, idle_ns } in inspected {
-                    self.input(Input::Inspected { key, subject, idle_ns });
+                for (key, seen) in inspected {
+                    self.input(Input::Inspected(key, seen));
                 }
             }
-            jobs::Done::Closed(closed) => {
-                for (key, reason, closing) in closed {
-                    self.closed(key, reason, closing);
-                }
-            }
+            jobs::Done::Closed(tried) => tried.into_iter().for_each(|tried| self.closed(tried)),
             jobs::Done::Walked(walked, pending) => {
                 // A lifetime may have changed: what is watched follows at once.
                 for key in self.pushes.finish(&self.shared, &walked, pending) {
-                    self.jobs.inspect(key, false);
+                    self.jobs.inspect(key);
                 }
             }
             jobs::Done::Reevaluated(changed, answers) => {
@@ -230,46 +311,51 @@ impl Daemon {
                         give(answer, Ok(RulesResult { changed, ..result }));
                     }
                 }
+                self.jobs.judge();
+            }
+            jobs::Done::Adopted(adopted) => {
+                let adopted = adopted?;
+                if let Some(readoption) = &mut self.readoption {
+                    readoption.note(adopt::left_out(&self.shared)?);
+                    readoption.end(now_boot_ns(), adopted);
+                }
+            }
+            jobs::Done::Swept(removed) => {
+                let removed = removed?;
+                if removed > 0 {
+                    // The events of their ends are missing.
+                    self.teller.lost(None, Loss::Detached);
+                    self.jobs.resync();
+                }
+            }
+            jobs::Done::Judged(connections) => {
+                if self.jobs.settled() {
+                    self.input(Input::Settled);
+                }
+                self.input(Input::Judged(connections?));
             }
             jobs::Done::Resynced(connections) => {
                 self.input(Input::Resync(connections?));
+                self.teller.resynchronised(self.connections.tracked());
                 for event in std::mem::take(&mut self.held) {
                     self.input(Input::Event(event));
                 }
+                self.resynced = true;
             }
         }
         Ok(())
     }
 
-    fn closed(&mut self, key: ConnKey, reason: CloseReason, closing: Closing) {
-        let conid = key.conid;
-        match &closing {
-            Closing::Done => tracing::info!(target: "tcpops::audit", conid, ?reason, "closed"),
-            Closing::Absent => self.connections.forget_closing(key),
-            Closing::NotClosable(why) => {
-                tracing::warn!(target: "tcpops::audit", conid, ?reason, why, "not closable");
-                self.connections.forget_closing(key);
-            }
-            Closing::Failed(error) => {
-                let error = refusal::chain(error);
-                tracing::error!(target: "tcpops::audit", conid, ?reason, error, "cannot close");
-                if matches!(reason, CloseReason::Expired(_)) {
-                    self.input(Input::CloseFailed(key));
-                }
-            }
-        }
-        if let Some(position) = self.closing.iter().position(|(waiting, _)| *waiting == key)
-            && matches!(reason, CloseReason::Request(_))
-        {
-            let (_, answer) = self.closing.swap_remove(position);
-            give(answer, closing);
-        }
+    /// Judges every connection by the rules that are now in force.
+    fn rules_changed(&mut self, answer: jobs::RulesAnswer) {
+        self.input(Input::RulesChanged(self.shared.in_force().guard().clone()));
+        self.jobs.reevaluate(answer);
     }
 
     fn reload(&mut self) -> Result<()> {
         match self.rules.reload(&self.shared) {
             Ok(result) => {
-                self.jobs.reevaluate((result, None));
+                self.rules_changed((result, None));
                 self.watch_cgroups()?;
             }
             Err(problem) => tracing::error!(error = problem.detail, "the rules stay as they were"),
@@ -281,7 +367,7 @@ impl Daemon {
     fn follow_cgroups(&mut self) -> Result<()> {
         self.watch_cgroups()?;
         match self.rules.follow_cgroups(&self.shared) {
-            Ok(Some(result)) => self.jobs.reevaluate((result, None)),
+            Ok(Some(result)) => self.rules_changed((result, None)),
             Ok(None) => {}
             Err(problem) => tracing::error!(error = problem.detail, "the rules stay as they were"),
         }
@@ -296,28 +382,41 @@ impl Daemon {
     fn act(&mut self) -> Result<()> {
         for effect in std::mem::take(&mut self.effects) {
             match effect {
-                Effect::Inspect { key, look } => self.jobs.inspect(key, look),
-                Effect::Expire(key, expiry) => {
-                    let reason = CloseReason::Expired(expiry);
-                    self.input(Input::Closing(key, reason));
-                    self.jobs.close(key, reason);
+                Effect::Inspect(key) => self.jobs.inspect(key),
+                Effect::Close(closure) => {
+                    if let (true, CloseReason::Expired(expiry)) = (closure.is_first, closure.reason) {
+                        self.teller.expiring(&self.shared, closure.key, expiry, closure.rule);
+                    }
+                    self.jobs.close(closure);
                 }
-                Effect::Ended(key, reason, event) => {
-                    tracing::debug!(
-                        conid = key.conid,
-                        ?reason,
-                        state = event.old_state.name(),
-                        errno = event.errno,
-                        "ended"
-                    );
-                }
+                Effect::Spared(sparing) => outcome::spared(&self.shared, &sparing),
+                Effect::Held(holding) => outcome::held(&self.shared, &holding, self.connections.waiting()),
+                Effect::Happened(event) => self.teller.happened(&event),
+                Effect::Ended(undertaking, event) => self.teller.ended(&event, undertaking),
             }
         }
+        self.teller.announce();
         if let Some(pending) = if self.jobs.walking() { None } else { self.pushes.take() } {
             self.jobs.walk(pending);
         }
+        let again = self.readopt();
         self.jobs.start(&self.shared);
-        self.timer.set(self.connections.next_due())
+        self.timer.set(self.connections.next_due().into_iter().chain(again).min())
+    }
+
+    /// Has what found no room taken in, where there is room now; or says when that may be.
+    fn readopt(&mut self) -> Option<u64> {
+        let has_room = self.connections.tracked() < self.shared.facts.max_connections as usize;
+        let readoption = self.readoption.as_mut()?;
+        match readoption.attempt(now_boot_ns(), has_room) {
+            Attempt::None => None,
+            Attempt::At(at_boot_ns) => Some(at_boot_ns),
+            Attempt::Now => {
+                readoption.begin();
+                self.jobs.adopt();
+                None
+            }
+        }
     }
 }
 

@@ -6,14 +6,18 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tcpops_common::conn::{ConnKey, Connection, Direction};
-use tcpops_common::policy::{Outcome, Policy};
+use tcpops_common::policy::{Outcome, Policy, TcpOption};
 use tokio::sync::oneshot;
 
+use super::audit;
 use super::refusal;
 use super::shared::Shared;
 use crate::api::problem::{Code, Problem};
+use crate::kernel::clock::now_boot_ns;
 use crate::kernel::{KernelError, Result};
+use crate::model::cause::Author;
 use crate::model::policies::Change;
+use crate::model::record::{Application, Happened, Party, Refusal, What};
 
 /// How often a socket is walked for that a walk did not come by: below Linux 6.17 one can miss a socket under churn.
 const ATTEMPTS: u32 = 4;
@@ -62,7 +66,11 @@ impl Pushes {
             Ok((netns_cookie, before)) => {
                 self.pending.push(Pending { push, netns_cookie, serial: self.last_serial, before, attempts: 0, answer })
             }
-            Err(problem) => reply(answer, Err(problem)),
+            Err(problem) => {
+                let result = Err(problem);
+                audit::pushed(shared, &push, &result);
+                reply(answer, result);
+            }
         }
     }
 
@@ -93,11 +101,12 @@ impl Pushes {
             let Push { key, .. } = item.push;
             match outcome(shared, walked, &item) {
                 Some(result) => {
+                    publish(shared, &item.push, &result);
                     match &result {
                         Ok(_) => changed.push(key),
                         Err(_) => take_back(shared, &item),
                     }
-                    audit(&item.push, &result);
+                    audit::pushed(shared, &item.push, &result);
                     reply(item.answer, result);
                 }
                 None if item.attempts + 1 < ATTEMPTS => {
@@ -107,7 +116,9 @@ impl Pushes {
                 None => {
                     take_back(shared, &item);
                     let detail = format!("{ATTEMPTS} walks over the sockets did not come by connection {}", key.conid);
-                    reply(item.answer, Err(Problem::new(Code::Internal, detail)));
+                    let result = Err(Problem::new(Code::Internal, detail));
+                    audit::pushed(shared, &item.push, &result);
+                    reply(item.answer, result);
                 }
             }
         }
@@ -165,15 +176,23 @@ fn take_back(shared: &Shared, item: &Pending) {
     }
 }
 
-fn audit(push: &Push, result: &Result<Connection, Problem>) {
-    let Push { key, change, by_uid } = push;
-    match result {
-        Ok(_) => tracing::info!(target: "tcpops::audit", conid = key.conid, by_uid, ?change, "policy applied"),
+/// Tells what came of it; of a connection that is over, its end says more.
+fn publish(shared: &Shared, push: &Push, result: &Result<Connection, Problem>) {
+    let Push { key, by_uid, .. } = *push;
+    let author = Some(Author::Override(by_uid));
+    let (connection, happened) = match result {
+        Ok(connection) => (*connection, Happened::Applied(Application::of(connection, author))),
         Err(problem) => {
-            let why = &problem.detail;
-            tracing::info!(target: "tcpops::audit", conid = key.conid, by_uid, ?change, why, "policy refused");
+            // A failure to read it is told to whoever asked.
+            let Ok(Some(connection)) = shared.connections.get(key) else { return };
+            let happened = match problem.code {
+                Code::Refused => Happened::of_policy(&connection, author),
+                _ => Happened::Refused(Refusal { author, option: TcpOption::None, errno: 0 }),
+            };
+            (connection, happened)
         }
-    }
+    };
+    shared.fanout.publish(now_boot_ns(), What::Of(Party::of(key, &connection), happened));
 }
 
 /// A caller that has gone does not wait for its answer.

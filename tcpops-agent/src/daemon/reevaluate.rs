@@ -8,9 +8,6 @@ use super::refusal;
 use super::shared::Shared;
 use crate::kernel::Result;
 
-/// How often each namespace is walked: below Linux 6.17 a walk can miss a socket while others come and go.
-const WALKS: u32 = 2;
-
 /// Walks over every namespace with a connection. Blocks. Returns how many connections changed.
 ///
 /// # Errors
@@ -24,10 +21,7 @@ pub(super) fn reevaluate(shared: &Shared) -> Result<u64> {
     })?;
     shared.switches.set_reevaluating(true)?;
     for cookie in namespaces {
-        let walked = shared
-            .namespaces
-            .find(cookie)
-            .and_then(|namespace| (0..WALKS).try_for_each(|_| shared.walker.walk(&namespace)));
+        let walked = shared.namespaces.find(cookie).and_then(|namespace| shared.walker.walk_all(&namespace));
         if let Err(error) = walked {
             let error = refusal::chain(&error);
             tracing::warn!(netns_cookie = cookie, error, "connections there keep the policy that they had");

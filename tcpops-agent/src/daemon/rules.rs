@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use super::refusal;
-use super::shared::{RuleNames, Shared};
+use super::shared::{Shared, clocks};
 use crate::api::problem::{Code, Fault, Problem};
 use crate::api::rules::{RuleDocument, RuleFault};
 use crate::api::rules_result::RulesResult;
@@ -16,6 +17,7 @@ use crate::kernel::cgroup;
 use crate::kernel::rules::{MAX_SOURCE, RuleTables, Rules};
 use crate::kernel::{KernelError, Result};
 use crate::model::classifier::compile;
+use crate::model::in_force::InForce;
 use crate::model::rules::{Cgroup, RuleSet};
 
 /// The rules in force, and the way to replace them.
@@ -46,7 +48,8 @@ impl RuleBook {
         let generation = maps.index().map_err(internal)?.generation;
         let taken_in = maps.set().map_err(internal)?.file_hash;
         let mut book = Self { maps, document, generation, file, cgroups: Lineages::new() };
-        book.publish_names(shared).map_err(internal)?;
+        let rules = unresolved(&book.document).map_err(|fault| invalid(&fault.in_json(source.as_slice())))?;
+        shared.set_in_force(InForce::of(&rules));
         if let Some(path) = book.file.clone() {
             let text = read(&path)?;
             if hash(&text) != taken_in {
@@ -66,7 +69,8 @@ impl RuleBook {
         self.generation
     }
 
-    /// Whether the file could be put in force, before anything is touched.
+    /// Whether the file could be put in force, before anything is touched. Its deadlines may have passed: whether they
+    /// are in force already is not known yet.
     pub(super) fn check(file: &Path, cgroup_mount: &Path) -> Result<(), Problem> {
         let text = read(file)?;
         let rules = from_file(file, &text, cgroup_mount)?.1;
@@ -85,15 +89,16 @@ impl RuleBook {
 
     fn load(&mut self, shared: &Shared, path: &Path, text: &str) -> Result<RulesResult, Problem> {
         let (document, rules) = from_file(path, text, &shared.facts.cgroup_mount)?;
-        self.put_in_force(shared, document, rules, Some(hash(text)), false)
+        document
+            .check_deadlines(&self.document, Timestamp::now())
+            .map_err(|fault| invalid(&fault.in_toml(text, &path.display().to_string())))?;
+        self.put_in_force(shared, document, rules, Some(hash(text)))
     }
 
-    /// Puts the rules of a request's body in force, or says whether they could be.
-    pub(super) fn replace(&mut self, shared: &Shared, body: &[u8], dry_run: bool) -> Result<RulesResult, Problem> {
-        let document = RuleDocument::from_json(body).map_err(|error| invalid(&error))?;
-        let rules = found(&document, &shared.facts.cgroup_mount, &Lineages::new())
-            .map_err(|fault| at_fault(invalid(&fault.in_json(body)), &fault))?;
-        self.put_in_force(shared, document, rules, None, dry_run)
+    /// Puts the rules of a request's body in force.
+    pub(super) fn replace(&mut self, shared: &Shared, body: &[u8]) -> Result<RulesResult, Problem> {
+        let (document, rules) = from_request(body, &self.document, &shared.facts.cgroup_mount)?;
+        self.put_in_force(shared, document, rules, None)
     }
 
     fn put_in_force(
@@ -102,22 +107,12 @@ impl RuleBook {
         document: RuleDocument,
         mut rules: Found,
         file_hash: Option<[u8; 32]>,
-        dry_run: bool,
     ) -> Result<RulesResult, Problem> {
         let internal = |error: KernelError| refusal::internal(&error);
         rules.set.assign_ids();
         let compiled =
             compile(&rules.set, self.maps.free_slot().map_err(internal)?).map_err(|error| invalid(&error))?;
-        let count = document.rules.len();
-        let source = document.to_json().into_bytes();
-        if source.len() > MAX_SOURCE {
-            let found = source.len();
-            let detail = format!("expected rules of at most {MAX_SOURCE} bytes as JSON, found {found}");
-            return Err(Problem::new(Code::InvalidRules, detail));
-        }
-        if dry_run {
-            return Ok(RulesResult { count, generation: self.generation, applied: false, changed: 0 });
-        }
+        let source = source(&document)?;
         let file_hash = match file_hash {
             Some(hash) => hash,
             None => self.maps.set().map_err(internal)?.file_hash,
@@ -135,9 +130,11 @@ impl RuleBook {
         self.document = document;
         self.cgroups = rules.cgroups;
         self.generation = index.generation;
-        self.publish_names(shared).map_err(internal)?;
-        tracing::info!(target: "tcpops::audit", rules = count, generation = self.generation, "rules replaced");
-        Ok(RulesResult { count, generation: self.generation, applied: true, changed: 0 })
+        // Only now: what has limits of a rule that is not known here is left alone until it is judged anew.
+        shared.set_in_force(InForce::of(&rules.set));
+        let (count, generation) = (self.document.rules.len(), self.generation);
+        tracing::info!(target: "tcpops::audit", rules = count, generation, "rules");
+        Ok(result(&self.document, self.generation, true))
     }
 
     /// The cgroups that rules name.
@@ -151,9 +148,7 @@ impl RuleBook {
         let document = self.document.clone();
         let rules = found(&document, &shared.facts.cgroup_mount, &self.cgroups);
         match rules {
-            Ok(rules) if rules.cgroups != self.cgroups => {
-                self.put_in_force(shared, document, rules, None, false).map(Some)
-            }
+            Ok(rules) if rules.cgroups != self.cgroups => self.put_in_force(shared, document, rules, None).map(Some),
             Ok(_) => Ok(None),
             Err(fault) => {
                 // Only at the start, and only where the directory went while no agent ran.
@@ -163,12 +158,48 @@ impl RuleBook {
             }
         }
     }
+}
 
-    fn publish_names(&self, shared: &Shared) -> Result<()> {
-        let names: RuleNames = self.maps.names()?.into_iter().map(|(name, id)| (id, name)).collect();
-        shared.set_rule_names(names);
-        Ok(())
+/// The rules of a request's body with their ids, if they could be put in force instead of the `current` ones.
+pub(super) fn examine(
+    body: &[u8],
+    current: &RuleDocument,
+    cgroup_mount: &Path,
+) -> Result<(RuleDocument, RuleSet), Problem> {
+    let (document, Found { mut set, .. }) = from_request(body, current, cgroup_mount)?;
+    set.assign_ids();
+    // The slot is a matter of where it is written.
+    compile(&set, 0).map_err(|error| invalid(&error))?;
+    source(&document)?;
+    Ok((document, set))
+}
+
+/// Whether the rules in force are of the generation that the caller wants to replace.
+pub(super) fn check_generation(expected: Option<u64>, current: u64) -> Result<(), Problem> {
+    match expected {
+        Some(expected) if expected != current => Err(Problem::new(
+            Code::PreconditionFailed,
+            format!("the rules are of generation {current}; If-Match expected {expected}"),
+        )),
+        _ => Ok(()),
     }
+}
+
+/// What is known of a change before any connection has been looked at.
+pub(super) fn result(document: &RuleDocument, generation: u64, applied: bool) -> RulesResult {
+    let count = document.rules.len();
+    RulesResult { count, generation, applied, changed: 0, changes: Vec::new(), unreachable: 0, unsure: 0 }
+}
+
+/// The text that is kept for the next agent.
+fn source(document: &RuleDocument) -> Result<Vec<u8>, Problem> {
+    let source = document.to_json().into_bytes();
+    if source.len() > MAX_SOURCE {
+        let found = source.len();
+        let detail = format!("expected rules of at most {MAX_SOURCE} bytes as JSON, found {found}");
+        return Err(Problem::new(Code::InvalidRules, detail));
+    }
+    Ok(source)
 }
 
 /// Rules with what their cgroups were found to be.
@@ -180,7 +211,7 @@ struct Found {
 /// The model of a document's rules; a cgroup that does not exist is taken as it was `known` before, if it was.
 fn found(document: &RuleDocument, cgroup_mount: &Path, known: &Lineages) -> Result<Found, RuleFault> {
     let mut cgroups = Lineages::new();
-    let set = to_model(document, |path| {
+    let set = to_model(document, clocks(), |path| {
         let ids = cgroup::lineage(cgroup_mount, path).or_else(|error| known.get(path).cloned().ok_or(error))?;
         let (id, ancestors) = ids.split_first().ok_or_else(|| format!("no cgroup \"{path}\""))?;
         let cgroup = Cgroup { id: *id, ancestors: ancestors.to_vec() };
@@ -190,10 +221,27 @@ fn found(document: &RuleDocument, cgroup_mount: &Path, known: &Lineages) -> Resu
     Ok(Found { set, cgroups })
 }
 
+/// The model of a document's rules, with no cgroup found: good for everything but matching.
+fn unresolved(document: &RuleDocument) -> Result<RuleSet, RuleFault> {
+    let nowhere = |_: &str| Ok::<_, String>(Cgroup { id: u64::MAX, ancestors: Vec::new() });
+    let mut set = to_model(document, clocks(), nowhere)?;
+    set.assign_ids();
+    Ok(set)
+}
+
 /// The cgroups of a document, none of them found.
 fn waiting(document: &RuleDocument) -> Lineages {
     let paths = document.rules.iter().flat_map(|rule| rule.matching.cgroup.iter());
     paths.flat_map(|paths| paths.as_slice()).map(|path| (path.as_str().to_owned(), Vec::new())).collect()
+}
+
+fn from_request(body: &[u8], current: &RuleDocument, cgroup_mount: &Path) -> Result<(RuleDocument, Found), Problem> {
+    let document = RuleDocument::from_json(body).map_err(|error| invalid(&error))?;
+    let rules = document
+        .check_deadlines(current, Timestamp::now())
+        .and_then(|()| found(&document, cgroup_mount, &Lineages::new()))
+        .map_err(|fault| at_fault(invalid(&fault.in_json(body)), &fault))?;
+    Ok((document, rules))
 }
 
 fn from_file(path: &Path, text: &str, cgroup_mount: &Path) -> Result<(RuleDocument, Found), Problem> {

@@ -1,39 +1,49 @@
 //! What the loop and the requests both use: the kernel's side of things, for reading and for writing one entry.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use tcpops_common::conn::{ConnKey, Connection};
 use tokio::sync::Semaphore;
 
+use super::pace::Pace;
+use super::tally::Tally;
 use crate::convert::connections::Clocks;
+use crate::events::Fanout;
+use crate::kernel::cgroup::Lineages;
 use crate::kernel::clock::now_wall_and_boot_ns;
 use crate::kernel::connections::Connections;
+use crate::kernel::follow::Follow;
 use crate::kernel::netns::Namespaces;
 use crate::kernel::overrides::Overrides;
+use crate::kernel::probes::Probes;
 use crate::kernel::switches::Switches;
 use crate::kernel::walk::Walker;
 use crate::kernel::{KernelError, Result};
+use crate::model::in_force::InForce;
 
 /// How many requests read the whole map at a time; others wait.
 const SCANS: usize = 2;
-
-/// The names of rules by id.
-pub(crate) type RuleNames = HashMap<u32, String>;
 
 /// Shared between the loop, its jobs and the requests.
 pub(crate) struct Shared {
     pub(crate) connections: Connections,
     pub(crate) overrides: Overrides,
+    pub(crate) probes: Probes,
     pub(crate) switches: Switches,
     pub(crate) namespaces: Namespaces,
     pub(crate) walker: Walker,
     pub(crate) facts: Facts,
-    rule_names: RwLock<Arc<RuleNames>>,
+    pub(crate) fanout: Arc<Fanout>,
+    pub(crate) lineages: Lineages,
+    pub(crate) tally: Tally,
+    pub(crate) pace: Mutex<Pace>,
+    in_force: RwLock<Arc<InForce>>,
     /// What this kernel lacks or cannot do, and what that means.
     limitations: RwLock<Vec<String>>,
+    /// What the last adoption left out, and why.
+    left_out: RwLock<Vec<String>>,
     /// Bounds how much of the CPU callers can spend on reading the whole map.
     scans: Arc<Semaphore>,
 }
@@ -49,68 +59,104 @@ pub(crate) struct Facts {
     pub(crate) cgroup: PathBuf,
     pub(crate) pins: PathBuf,
     pub(crate) resumed: bool,
+    /// How connections are followed that were open before the agent.
+    pub(crate) follow: Follow,
     pub(crate) max_connections: u32,
     pub(crate) rules_file: Option<PathBuf>,
+    /// Whether the kernel frees a socket that is destroyed when no program has it any more.
+    pub(crate) can_destroy_orphans: bool,
 }
 
 impl Shared {
     pub(crate) fn new(
         connections: Connections,
         overrides: Overrides,
+        probes: Probes,
         switches: Switches,
         namespaces: Namespaces,
         walker: Walker,
         facts: Facts,
     ) -> Self {
+        // Before 1970 there was no tcpops.
+        let started_s = u64::try_from(facts.started.as_second()).unwrap_or(0);
         Self {
+            lineages: Lineages::new(facts.cgroup_mount.clone()),
+            tally: Tally::default(),
+            pace: Mutex::default(),
+            fanout: Arc::new(Fanout::new(started_s)),
             connections,
             overrides,
+            probes,
             switches,
             namespaces,
             walker,
             facts,
             limitations: RwLock::default(),
-            rule_names: RwLock::default(),
+            in_force: RwLock::default(),
+            left_out: RwLock::default(),
             scans: Arc::new(Semaphore::new(SCANS)),
         }
     }
 
     /// What this kernel lacks or cannot do.
     pub(crate) fn limitations(&self) -> Vec<String> {
-        self.limitations.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut all = self.limitations.read().unwrap_or_else(PoisonError::into_inner).clone();
+        all.extend_from_slice(&self.left_out.read().unwrap_or_else(PoisonError::into_inner));
+        all
     }
 
     pub(crate) fn add_limitations(&self, found: Vec<String>) {
         self.limitations.write().unwrap_or_else(PoisonError::into_inner).extend(found);
     }
 
-    /// The names of the rules in force.
-    pub(crate) fn rule_names(&self) -> Arc<RuleNames> {
-        Arc::clone(&self.rule_names.read().unwrap_or_else(PoisonError::into_inner))
+    /// What an adoption left out, in place of what the one before did.
+    pub(crate) fn set_left_out(&self, found: Vec<String>) {
+        *self.left_out.write().unwrap_or_else(PoisonError::into_inner) = found;
     }
 
-    pub(crate) fn set_rule_names(&self, names: RuleNames) {
-        *self.rule_names.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(names);
+    /// What the rules in force say about names and closing.
+    pub(crate) fn in_force(&self) -> Arc<InForce> {
+        Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The connections that `wanted` picks, by rising conid. Half a microsecond an entry, off the loop; a few at a time.
+    pub(crate) fn set_in_force(&self, in_force: InForce) {
+        self.fanout.learn_names(in_force.names());
+        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(in_force);
+    }
+
+    /// The connections that `wanted` picks, by rising conid.
     pub(crate) async fn scan(
         shared: &Arc<Self>,
         wanted: impl Fn(ConnKey, &Connection) -> bool + Send + 'static,
     ) -> Result<Vec<(ConnKey, Connection)>> {
+        let mut found = Self::fold(shared, Vec::new(), move |found, key, connection| {
+            if wanted(key, connection) {
+                found.push((key, *connection));
+            }
+            true
+        })
+        .await?;
+        // A connection that the map moved meanwhile may have been visited twice.
+        found.sort_unstable_by_key(|(key, _)| key.conid);
+        found.dedup_by_key(|(key, _)| key.conid);
+        Ok(found)
+    }
+
+    /// Hands every connection to `visit`, until that answers false, together with `state`, which comes back. A connection
+    /// that the map moves meanwhile may be visited twice. Half a microsecond an entry, off the loop; a few at a time.
+    pub(crate) async fn fold<T: Send + 'static>(
+        shared: &Arc<Self>,
+        mut state: T,
+        mut visit: impl FnMut(&mut T, ConnKey, &Connection) -> bool + Send + 'static,
+    ) -> Result<T> {
         let scanning = Arc::clone(&shared.scans).acquire_owned().await;
         let shared = Arc::clone(shared);
         blocking(move || {
             let _until_done = scanning;
-            let mut found = Vec::new();
-            shared.connections.for_each_batch(|batch| {
-                found.extend(batch.iter().filter(|(key, connection)| wanted(*key, connection)));
-                true
-            })?;
-            // A connection that the map moved meanwhile may have been visited twice.
-            found.sort_unstable_by_key(|(key, _)| key.conid);
-            found.dedup_by_key(|(key, _)| key.conid);
-            Ok(found)
+            shared
+                .connections
+                .for_each_batch(|batch| batch.iter().all(|(key, connection)| visit(&mut state, *key, connection)))?;
+            Ok(state)
         })
         .await
     }

@@ -1,5 +1,5 @@
-//! The calls of bpf(2) that aya does not have, or keeps to itself: batch look-ups, and the replacing of the program behind
-//! a pinned link.
+//! The calls of bpf(2) that aya does not have, or keeps to itself: batch look-ups, links to cgroups that can be pinned,
+//! whatever the program, and programs that aya cannot express.
 
 #![expect(unsafe_code, reason = "bpf(2) is called by hand where aya does not")]
 
@@ -7,7 +7,7 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info};
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_prog_type};
 
 /// Zeroes in every field; the kernel refuses fields that a command does not know and that are not zero.
 fn attr() -> bpf_attr {
@@ -29,6 +29,79 @@ pub(super) fn object_get(path: &CStr) -> io::Result<OwnedFd> {
     let object = unsafe { &mut attr.__bindgen_anon_4 };
     object.pathname = path.as_ptr() as u64;
     let fd = bpf(bpf_cmd::BPF_OBJ_GET, &mut attr)?;
+    // SAFETY: the kernel made this descriptor for the call, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Pins an object at `path`.
+pub(super) fn object_pin(object: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
+    let mut attr = attr();
+    // SAFETY: this is the part of the union that the command uses; writing integers to it is always sound.
+    let pin = unsafe { &mut attr.__bindgen_anon_4 };
+    pin.pathname = path.as_ptr() as u64;
+    pin.bpf_fd = object.as_raw_fd().cast_unsigned();
+    bpf(bpf_cmd::BPF_OBJ_PIN, &mut attr).map(drop)
+}
+
+/// Attaches a program to a cgroup, beside those of others: for links that is the rule.
+///
+/// # Errors
+/// `E2BIG` where 64 programs are attached already, `EPERM` where one above is attached exclusively.
+pub(super) fn link_create(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    hook: bpf_attach_type,
+) -> io::Result<OwnedFd> {
+    let mut attr = attr();
+    // SAFETY: `link_create` is the part of the union that this command uses; writing integers to it is always sound.
+    let create = unsafe { &mut attr.link_create };
+    create.__bindgen_anon_1.prog_fd = program.as_raw_fd().cast_unsigned();
+    create.__bindgen_anon_2.target_fd = cgroup.as_raw_fd().cast_unsigned();
+    create.attach_type = hook as u32;
+    let fd = bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)?;
+    // SAFETY: the kernel made this descriptor for the call, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Loads an iterator program, one instruction a number, for the iterator whose function has this id in the kernel's BTF.
+pub(super) fn prog_load_iter(name: &CStr, code: &[u64], iterator: u32) -> io::Result<OwnedFd> {
+    let license = c"Dual MIT/GPL";
+    let mut attr = attr();
+    // SAFETY: this is the part of the union that the command uses; writing integers to it is always sound.
+    let load = unsafe { &mut attr.__bindgen_anon_3 };
+    load.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACING as u32;
+    load.expected_attach_type = bpf_attach_type::BPF_TRACE_ITER as u32;
+    load.attach_btf_id = iterator;
+    load.insns = code.as_ptr() as u64;
+    load.insn_cnt = code.len() as u32;
+    load.license = license.as_ptr() as u64;
+    for (to, from) in load.prog_name.iter_mut().zip(name.to_bytes()) {
+        *to = from.cast_signed();
+    }
+    let fd = bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)?;
+    // SAFETY: the kernel made this descriptor for the call, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A link from which iterations of an iterator program are made.
+pub(super) fn link_create_iter(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut attr = attr();
+    // SAFETY: `link_create` is the part of the union that this command uses; writing integers to it is always sound.
+    let create = unsafe { &mut attr.link_create };
+    create.__bindgen_anon_1.prog_fd = program.as_raw_fd().cast_unsigned();
+    create.attach_type = bpf_attach_type::BPF_TRACE_ITER as u32;
+    let fd = bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)?;
+    // SAFETY: the kernel made this descriptor for the call, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A descriptor that runs the iterator of a link, in the namespace of the calling thread, as it is read.
+pub(super) fn iter_create(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut attr = attr();
+    // SAFETY: `iter_create` is the part of the union that this command uses; writing integers to it is always sound.
+    let create = unsafe { &mut attr.iter_create };
+    create.link_fd = link.as_raw_fd().cast_unsigned();
+    let fd = bpf(bpf_cmd::BPF_ITER_CREATE, &mut attr)?;
     // SAFETY: the kernel made this descriptor for the call, and nobody else knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

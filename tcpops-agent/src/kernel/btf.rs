@@ -1,15 +1,16 @@
-//! Offsets of kernel fields, from the running kernel's BTF: rustc emits no CO-RE relocations.
+//! What the running kernel's BTF tells: the offsets of fields, since rustc emits no CO-RE relocations; and which constants
+//! the kernel knows.
 
 use std::fs;
 
-use btfparse::{Offset, Readable, TypeInformation};
+use btfparse::{Offset, Readable, TypeInformation, TypeVariant};
 
 use super::{KernelError, Result};
 
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 /// The constants of the kernel programs and the fields that they stand for.
-const FIELDS: [(&str, &str, &str); 18] = [
+const FIELDS: [(&str, &str, &str); 27] = [
     ("SK_UID", "sock", "sk_uid"),
     ("SK_ERR", "sock", "sk_err"),
     ("SK_BOUND_DEV_IF", "sock", "__sk_common.skc_bound_dev_if"),
@@ -25,6 +26,15 @@ const FIELDS: [(&str, &str, &str); 18] = [
     ("SK_NET", "sock", "__sk_common.skc_net.net"),
     ("NET_COOKIE", "net", "net_cookie"),
     ("TP_CB_FLAGS", "tcp_sock", "bpf_sock_ops_cb_flags"),
+    ("TP_BYTES_RECEIVED", "tcp_sock", "bytes_received"),
+    ("TP_BYTES_SENT", "tcp_sock", "bytes_sent"),
+    ("TP_BYTES_RETRANS", "tcp_sock", "bytes_retrans"),
+    ("TP_TOTAL_RETRANS", "tcp_sock", "total_retrans"),
+    ("TP_LSNDTIME", "tcp_sock", "lsndtime"),
+    ("ICSK_LRCVTIME", "inet_connection_sock", "icsk_ack.lrcvtime"),
+    ("ICSK_RETRANSMITS", "inet_connection_sock", "icsk_retransmits"),
+    ("ICSK_USER_TIMEOUT", "inet_connection_sock", "icsk_user_timeout"),
+    ("ICSK_PROBES_OUT", "inet_connection_sock", "icsk_probes_out"),
     ("CGROUP_PARENT", "cgroup", "self.parent"),
     ("CGROUP_KN", "cgroup", "kn"),
     ("KN_ID", "kernfs_node", "id"),
@@ -55,24 +65,40 @@ impl Readable for Bytes {
     }
 }
 
-/// Reads the offsets of every field that the kernel programs use.
-pub(super) fn field_offsets() -> Result<Vec<FieldOffset>> {
-    let bytes = fs::read(VMLINUX).map_err(|error| {
-        KernelError::Missing(format!(
-            "cannot read {VMLINUX} ({error}); a kernel built with CONFIG_DEBUG_INFO_BTF is needed, and /sys mounted"
-        ))
-    })?;
-    let types = TypeInformation::new(&Bytes(bytes))
-        .map_err(|error| KernelError::Load(format!("{VMLINUX}: {error:?}").into()))?;
-    Ok(FIELDS
-        .into_iter()
-        .map(|(constant, structure, path)| {
-            let offset = types.id_of(structure).and_then(|id| types.offset_of(id, path).ok());
+/// The types of the running kernel.
+pub(super) struct KernelTypes(TypeInformation);
+
+impl KernelTypes {
+    /// Reads them.
+    pub(super) fn read() -> Result<Self> {
+        let bytes = fs::read(VMLINUX).map_err(|error| {
+            KernelError::Missing(format!(
+                "cannot read {VMLINUX} ({error}); a kernel built with CONFIG_DEBUG_INFO_BTF is needed, and /sys mounted"
+            ))
+        })?;
+        TypeInformation::new(&Bytes(bytes))
+            .map(Self)
+            .map_err(|error| KernelError::Load(format!("{VMLINUX}: {error:?}").into()))
+    }
+
+    /// The offsets of every field that the kernel programs use.
+    pub(super) fn field_offsets(&self) -> Vec<FieldOffset> {
+        let find = |(constant, structure, path): (&'static str, &str, &str)| {
+            let offset = self.0.id_of(structure).and_then(|id| self.0.offset_of(id, path).ok());
             let bytes = match offset {
                 Some((_, Offset::ByteOffset(bytes))) => Some(bytes),
                 _ => None,
             };
             FieldOffset { constant, field: format!("{structure}.{path}"), bytes }
+        };
+        FIELDS.into_iter().map(find).collect()
+    }
+
+    /// Whether an enum of the kernel has a constant of this name.
+    pub(super) fn has_constant(&self, name: &str) -> bool {
+        self.0.get().values().any(|kind| match kind {
+            TypeVariant::Enum(numbers) => numbers.named_value_list().iter().any(|number| number.name == name),
+            _ => false,
         })
-        .collect())
+    }
 }

@@ -1,8 +1,13 @@
 //! Directories of the cgroup2 hierarchy and their ids, which are inode numbers.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// How many lineages are kept before they are looked for anew.
+const KNOWN: usize = 10_000;
 
 /// The id of the directory `path` (from the root of the hierarchy, such as `/system.slice`) below `mount`, then of each
 /// directory above it, the root's last.
@@ -64,4 +69,51 @@ pub fn subtree(mount: &Path, path: &str) -> Result<Vec<u64>, String> {
         }
     }
     Ok(ids)
+}
+
+/// The lineages of cgroups by id, each looked for once: ids are not used again.
+#[derive(Debug)]
+pub struct Lineages {
+    mount: PathBuf,
+    known: Mutex<HashMap<u64, Option<Vec<u64>>>>,
+}
+
+impl Lineages {
+    /// Of the hierarchy at `mount`.
+    pub fn new(mount: PathBuf) -> Self {
+        Self { mount, known: Mutex::default() }
+    }
+
+    /// The id of a cgroup and of each above it; `None` if it is gone, or not known. Blocks: it may look at every directory.
+    pub fn of(&self, id: u64) -> Option<Vec<u64>> {
+        if id == 0 {
+            return None;
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.contains_key(&id) {
+            if known.len() >= KNOWN {
+                known.clear();
+            }
+            known.extend(lineages(&self.mount).into_iter().map(|(id, lineage)| (id, Some(lineage))));
+            // One that is gone is not looked for again.
+            known.entry(id).or_insert(None);
+        }
+        known.get(&id).cloned().flatten()
+    }
+}
+
+/// The lineage of every directory of the hierarchy, by its id: the id itself, then that of each directory above it.
+pub fn lineages(mount: &Path) -> HashMap<u64, Vec<u64>> {
+    let mut found = HashMap::new();
+    let mut pending = vec![(mount.to_path_buf(), Vec::new())];
+    while let Some((directory, above)) = pending.pop() {
+        // One that was removed meanwhile is not there.
+        let Ok(metadata) = fs::metadata(&directory) else { continue };
+        let lineage: Vec<u64> = std::iter::once(metadata.ino()).chain(above).collect();
+        let entries = fs::read_dir(&directory).into_iter().flatten().filter_map(Result::ok);
+        let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        pending.extend(below.map(|entry| (entry.path(), lineage.clone())));
+        found.insert(metadata.ino(), lineage);
+    }
+    found
 }

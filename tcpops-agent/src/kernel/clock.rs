@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use rustix::time::{
-    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_create,
-    timerfd_settime,
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_getres, clock_gettime,
+    timerfd_create, timerfd_settime,
 };
 use tokio::io::unix::AsyncFd;
 
@@ -17,10 +17,21 @@ pub fn now_boot_ns() -> u64 {
     nanoseconds(clock_gettime(ClockId::Boottime))
 }
 
+/// The time that the calling thread has spent on a CPU.
+pub(super) fn thread_cpu_time() -> Duration {
+    Duration::from_nanos(nanoseconds(clock_gettime(ClockId::ThreadCPUTime)))
+}
+
 /// Nanoseconds since 1970 by the wall clock, and nanoseconds since boot, read together.
 pub fn now_wall_and_boot_ns() -> (i128, u64) {
     let wall = clock_gettime(ClockId::Realtime);
     (i128::from(wall.tv_sec) * 1_000_000_000 + i128::from(wall.tv_nsec), now_boot_ns())
+}
+
+/// What one jiffy takes, microseconds: the resolution of the coarse clocks, which the kernel reckons from it
+/// (`KTIME_LOW_RES` of include/linux/hrtimer_defs.h).
+pub fn tick_us() -> u32 {
+    u32::try_from(nanoseconds(clock_getres(ClockId::MonotonicCoarse)) / 1000).unwrap_or(0)
 }
 
 fn nanoseconds(time: Timespec) -> u64 {

@@ -1,6 +1,7 @@
-//! Reading `CONNECTIONS`, `CONIDS` and `CONN_TAGS`: who is connected, as the kernel programs see it.
+//! `CONNECTIONS`, `CONIDS` and `CONN_TAGS`: who is connected, as the kernel programs see it.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::{Mutex, PoisonError};
 
 use aya::maps::{HashMap, MapData, MapError, SkStorage};
 use bytemuck::checked::try_pod_read_unaligned;
@@ -10,7 +11,7 @@ use tcpops_common::state::TcpState;
 
 use super::bpf::{Batch, lookup_batch};
 use super::pins::Pins;
-use super::{KernelError, Result};
+use super::{KernelError, Result, removed};
 
 const KEY: usize = size_of::<ConnKey>();
 const VALUE: usize = size_of::<Connection>();
@@ -18,14 +19,19 @@ const VALUE: usize = size_of::<Connection>();
 /// Entries read at a time: 192 KiB of keys and values.
 const BATCH: u32 = 1024;
 
-/// The connections, for reading.
+type Entries = HashMap<MapData, [u8; KEY], [u8; VALUE]>;
+type Conids = HashMap<MapData, u64, u64>;
+
+/// The connections.
 #[derive(Debug)]
 pub struct Connections {
-    entries: HashMap<MapData, [u8; KEY], [u8; VALUE]>,
+    entries: Entries,
     /// The map of `entries` once more, since aya gives no descriptor for batch calls.
     batches: MapData,
-    conids: HashMap<MapData, u64, u64>,
+    conids: Conids,
     tags: SkStorage<MapData, u64>,
+    /// The same maps as `entries` and `conids`, for removing.
+    removable: Mutex<(Entries, Conids)>,
 }
 
 impl Connections {
@@ -36,6 +42,7 @@ impl Connections {
             batches: pins.map_data(CONNECTIONS)?,
             conids: pins.map(CONIDS)?,
             tags: pins.map(CONN_TAGS)?,
+            removable: Mutex::new((pins.map(CONNECTIONS)?, pins.map(CONIDS)?)),
         })
     }
 
@@ -53,9 +60,22 @@ impl Connections {
         }
     }
 
+    /// Whether there is a connection.
+    pub fn contains(&self, key: ConnKey) -> Result<bool> {
+        Ok(absent(self.entries.get(&bytemuck::must_cast(key), 0), CONNECTIONS)?.is_some())
+    }
+
     /// The conid that the socket behind a descriptor of this process carries.
     pub fn tag(&self, socket: BorrowedFd<'_>) -> Result<Option<u64>> {
         absent(self.tags.get(&socket, 0), CONN_TAGS)
+    }
+
+    /// Removes the entry of a socket that is no more, and whose end the kernel program did not see: it writes to the entry
+    /// of no other.
+    pub fn remove(&self, key: ConnKey) -> Result<()> {
+        let (entries, conids) = &mut *self.removable.lock().unwrap_or_else(PoisonError::into_inner);
+        removed(CONNECTIONS, entries.remove(&bytemuck::must_cast::<_, [u8; KEY]>(key)))?;
+        removed(CONIDS, conids.remove(&key.conid))
     }
 
     /// Every entry, handed to `visit` in batches; it answers false to stop. A connection that is there throughout is

@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
+use rustix::net::Shutdown;
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
 use super::{KernelError, Result};
@@ -60,6 +61,24 @@ pub enum DescriptorKind {
 }
 
 impl Descriptor {
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+
+    /// `SO_COOKIE` of a TCP socket.
+    pub fn cookie(&self) -> Option<u64> {
+        tcp_cookie(self.0.as_raw_fd())
+    }
+
+    /// Sends a FIN, as the program that owns it does with `shutdown(SHUT_WR)`; false where it is not connected any more.
+    pub fn end_writing(&self) -> Result<bool> {
+        match rustix::net::shutdown(&self.0, Shutdown::Write) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::NOTCONN) => Ok(false),
+            Err(error) => Err(KernelError::syscall("shutdown", "the socket", error)),
+        }
+    }
+
     /// For look-ups by socket.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -74,6 +93,16 @@ impl Descriptor {
             _ => DescriptorKind::Other,
         }
     }
+}
+
+/// `SO_COOKIE` of what a number of this process leads to, if that is a TCP socket.
+pub(super) fn tcp_cookie(number: RawFd) -> Option<u64> {
+    let mut protocol: i32 = 0;
+    get(number, libc::SOL_SOCKET, libc::SO_PROTOCOL, &mut protocol).ok()?;
+    if protocol != libc::IPPROTO_TCP {
+        return None;
+    }
+    get_u64(number, libc::SOL_SOCKET, libc::SO_COOKIE).ok()
 }
 
 /// The supplementary groups of the process at the other end of a unix socket, as of its connect(2) (`SO_PEERGROUPS`,

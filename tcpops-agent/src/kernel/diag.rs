@@ -2,6 +2,10 @@
 //!
 //! Every request names the socket by its endpoints and its cookie, so that an endpoint used anew is never hit.
 
+mod dump;
+
+pub use dump::Kind;
+
 use std::net::{IpAddr, SocketAddr};
 
 use netlink_packet_core::{
@@ -44,10 +48,14 @@ pub struct SocketInfo {
     pub mptcp: bool,
     /// Whether its program has closed it: no descriptor leads to it any more.
     pub orphan: bool,
+    /// The inode by which descriptors lead to it; zero for none, or none yet.
+    pub inode: u32,
     /// Milliseconds since data was last sent.
     pub last_data_sent_ms: u32,
     /// Milliseconds since data last came in.
     pub last_data_recv_ms: u32,
+    /// Milliseconds since an acknowledgement last came in.
+    pub last_ack_recv_ms: u32,
     /// Smoothed round trip, microseconds.
     pub rtt_us: u32,
     /// Its variation, microseconds.
@@ -83,7 +91,6 @@ pub struct Diag(Socket);
 impl Diag {
     /// Opens one. It keeps the namespace alive for as long as it is open.
     pub fn open(namespace: &Namespace) -> Result<Self> {
-        let failed = |call| move |error| KernelError::syscall(call, "NETLINK_SOCK_DIAG", error);
         namespace.run(|| {
             let mut socket = Socket::new(NETLINK_SOCK_DIAG).map_err(failed("socket"))?;
             socket.bind_auto().map_err(failed("bind"))?;
@@ -95,42 +102,45 @@ impl Diag {
     /// What the kernel says of the socket; `None` if it is gone.
     pub fn info(&self, name: &SocketName) -> Result<Option<SocketInfo>> {
         let request = SockDiagMessage::InetRequest(request(name, ExtensionFlags::INFO));
-        match self.ask(request, 0)? {
+        self.send(&message(request, 0))?;
+        match self.answer::<SockDiagMessage>()? {
             NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => Ok(Some(info(&response))),
             NetlinkPayload::Error(error) => match -error.raw_code() {
                 libc::ENOENT | libc::ESTALE => Ok(None),
-                errno => Err(errno_error("SOCK_DIAG_BY_FAMILY", errno)),
+                errno => Err(KernelError::refused("SOCK_DIAG_BY_FAMILY", errno)),
             },
             other => Err(KernelError::Diag(format!("expected a socket or an error, found {other:?}"))),
         }
     }
 
-    /// Closes the socket: its owner gets ECONNABORTED, its peer a reset.
+    /// Closes the socket: its owner gets ECONNABORTED, its peer a reset. Once the request is made, so that nothing but its
+    /// sending comes between, `last_look` is asked whether it still is the socket that is meant.
     ///
     /// # Errors
-    /// `EOPNOTSUPP` in a kernel without CONFIG_INET_DIAG_DESTROY, `EPERM` without CAP_NET_ADMIN in the namespace.
-    pub fn destroy(&self, name: &SocketName) -> Result<Destroyed> {
+    /// `EOPNOTSUPP` in a kernel without CONFIG_INET_DIAG_DESTROY, `EPERM` without CAP_NET_ADMIN in the namespace; those
+    /// of `last_look`.
+    pub fn destroy(&self, name: &SocketName, last_look: impl FnOnce() -> Result<bool>) -> Result<Destroyed> {
         let request = request(name, ExtensionFlags::empty());
-        let request = SockDiagDestroy::new(SockDiagMessage::InetRequest(request));
-        match self.ask(request, NLM_F_ACK)? {
+        let request = message(SockDiagDestroy::new(SockDiagMessage::InetRequest(request)), NLM_F_ACK);
+        if !last_look()? {
+            return Ok(Destroyed::Absent);
+        }
+        self.send(&request)?;
+        match self.answer::<SockDiagDestroy>()? {
             NetlinkPayload::Error(error) => match -error.raw_code() {
                 0 => Ok(Destroyed::Done),
                 libc::ENOENT | libc::ESTALE => Ok(Destroyed::Absent),
-                errno => Err(errno_error("SOCK_DESTROY", errno)),
+                errno => Err(KernelError::refused("SOCK_DESTROY", errno)),
             },
             other => Err(KernelError::Diag(format!("expected an acknowledgement, found {other:?}"))),
         }
     }
 
-    fn ask<M: NetlinkSerializable + NetlinkDeserializable>(&self, request: M, flags: u16) -> Result<NetlinkPayload<M>> {
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | flags;
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        let failed = |call| move |error| KernelError::syscall(call, "NETLINK_SOCK_DIAG", error);
-        self.0.send(&bytes, 0).map_err(failed("send"))?;
+    fn send(&self, request: &[u8]) -> Result<()> {
+        self.0.send(request, 0).map(drop).map_err(failed("send"))
+    }
+
+    fn answer<M: NetlinkDeserializable>(&self) -> Result<NetlinkPayload<M>> {
         let (answer, _sender) = self.0.recv_from_full().map_err(failed("recv"))?;
         NetlinkMessage::<M>::deserialize(&answer)
             .map(|message| message.payload)
@@ -138,8 +148,18 @@ impl Diag {
     }
 }
 
-fn errno_error(call: &'static str, errno: i32) -> KernelError {
-    KernelError::syscall(call, "the socket", std::io::Error::from_raw_os_error(errno))
+fn failed(call: &'static str) -> impl Fn(std::io::Error) -> KernelError {
+    move |error| KernelError::syscall(call, "NETLINK_SOCK_DIAG", error)
+}
+
+fn message<M: NetlinkSerializable>(request: M, flags: u16) -> Vec<u8> {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | flags;
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
 }
 
 fn request(name: &SocketName, extensions: ExtensionFlags) -> InetRequest {
@@ -174,8 +194,10 @@ fn info(response: &InetResponse) -> SocketInfo {
         mptcp: false,
         // A connection that its program has yet to accept has no inode either, but never sent a FIN.
         orphan: response.header.inode == 0 && closing,
+        inode: response.header.inode,
         last_data_sent_ms: 0,
         last_data_recv_ms: 0,
+        last_ack_recv_ms: 0,
         rtt_us: 0,
         rtt_var_us: 0,
         bytes_acked: 0,
@@ -191,6 +213,7 @@ fn info(response: &InetResponse) -> SocketInfo {
             Nla::TcpInfo(tcp) => {
                 info.last_data_sent_ms = tcp.last_data_sent;
                 info.last_data_recv_ms = tcp.last_data_recv;
+                info.last_ack_recv_ms = tcp.last_ack_recv;
                 info.rtt_us = tcp.rtt;
                 info.rtt_var_us = tcp.rttvar;
                 info.bytes_acked = tcp.bytes_acked;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aya::maps::{MapData, RingBuf};
 use bytemuck::checked::try_pod_read_unaligned;
 use tcpops_common::event::Event;
-use tcpops_common::maps::EVENTS;
+use tcpops_common::maps::{EVENTS, EVENTS_BYTES};
 use tcpops_common::settings::POLL_INTERVAL_MS;
 use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
@@ -17,7 +17,9 @@ use super::switches::Switches;
 use super::{KernelError, Result};
 
 /// Events handed out at a time, so that nothing else waits long.
-const BATCH: usize = 1024;
+pub const BATCH: usize = 1024;
+/// How many events the ring holds: each has a header of eight bytes.
+pub const CAPACITY: usize = EVENTS_BYTES as usize / (size_of::<Event>() + 8);
 
 /// How many times the ring is found empty before the agent sleeps: 40 ms of quiet.
 const EMPTY_POLLS: u32 = 20;
@@ -71,7 +73,8 @@ impl Events {
         }
     }
 
-    fn read(&mut self, events: &mut Vec<Event>) -> Result<()> {
+    /// Reads what is there, up to a batch, to the end of `events`.
+    pub fn read(&mut self, events: &mut Vec<Event>) -> Result<()> {
         while events.len() < BATCH {
             let Some(record) = self.ring.get_mut().next() else { break };
             events.push(try_pod_read_unaligned(&record).map_err(|_invalid| KernelError::Value { name: EVENTS })?);

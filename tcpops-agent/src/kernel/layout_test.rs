@@ -5,8 +5,9 @@ use std::mem::offset_of;
 use btfparse::{Offset, TypeInformation};
 use object::{Object as _, ObjectSection as _};
 use tcpops_common::conn::{ConnKey, Connection};
-use tcpops_common::event::Event;
+use tcpops_common::event::{Event, Summary};
 use tcpops_common::policy::{Lifetime, Options, Policy, SocketOptions};
+use tcpops_common::probe::Probe;
 use tcpops_common::rule::{AddrKey, PortBlock, Rule, RuleIndex, RuleKey, RuleMask, RuleSet};
 use tcpops_common::settings::Settings;
 
@@ -47,13 +48,16 @@ fn the_object_has_the_layout_of_this_program() {
         Connection {
             local_addr, remote_addr, local_port, remote_port, uid, netns_cookie, cgroup_id, opened_boot_ns,
             established_boot_ns, state_since_boot_ns, state, direction, origin, family, rule, policy, original, in_force,
-            applied_boot_ns, touched, options_source, lifetime_source, outcome, errno, refused, pad, bound_dev_if, pad2,
+            applied_boot_ns, touched, keepalive_source, lifetime_source, outcome, errno, refused, own, bound_dev_if, fin_by,
+            user_timeout_source, pad,
         }
-        Policy { options, lifetime_setting, options_pushed, pad, serial, by_uid, lifetime }
+        Policy { options, lifetime_setting, options_pushed, jitter_percent, pad, serial, by_uid, lifetime }
         Options { keepalive, user_timeout, keepcnt, pad, keepidle_s, keepintvl_s, user_timeout_ms }
         SocketOptions { keepalive, keepcnt, keepidle_s, keepintvl_s, pad, user_timeout_ms }
         Lifetime { idle_ns, max_age_ns, deadline_boot_ns }
-        Event { at_boot_ns, key, kind, old_state, new_state, flags, errno }
+        Event { at_boot_ns, key, kind, old_state, new_state, flags, errno, connection, summary }
+        Summary { bytes_received, bytes_sent, total_retrans, idle_ms, retransmits, probes, pad, user_timeout_ms }
+        Probe { phase, pad, saved, asked_boot_ns }
         Rule { policy, id, pad, name }
         RuleIndex { generation }
         RuleSet { rules, words, dimensions, other_uid, other_cgroup, source_len, kind_classes, file_hash }
@@ -61,6 +65,6 @@ fn the_object_has_the_layout_of_this_program() {
         PortBlock { classes }
         AddrKey { slot, side, pad, address }
         RuleKey { slot, kind, value }
-        Settings { reader_awake, restoring, adopting, reevaluating, cgroup_id }
+        Settings { reader_awake, restoring, adopting, reevaluating, probing, pad, cgroup_id }
     }
 }

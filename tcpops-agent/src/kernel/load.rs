@@ -2,22 +2,25 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 
-use aya::programs::links::FdLink;
-use aya::programs::{CgroupAttachMode, Iter, SockOps};
+use aya::maps::Map;
+use aya::programs::{CgroupSockopt, Iter, SockOps};
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use aya_obj::Object;
-use tcpops_common::maps::{PER_CONNECTION, PINNED};
+use aya_obj::generated::bpf_attach_type;
+use tcpops_common::maps::{CONN_TAGS, EVENTS, PER_CONNECTION, PINNED};
 
-use super::bpf::{link_cgroup_id, link_update, object_get};
-use super::btf::{FieldOffset, field_offsets};
-use super::pins::{LINK, Pins, Shape};
+use super::bpf::{link_cgroup_id, link_create, link_update, object_get, object_pin};
+use super::btf::{FieldOffset, KernelTypes};
+use super::clock;
+use super::destroy::Destroyer;
+use super::follow::{self, Follow};
+use super::pins::{Pins, SETSOCKOPT_LINK, SOCKOPS_LINK, Shape};
 use super::program_log::ProgramLog;
 use super::walk::Walker;
 use super::{KernelError, Result};
@@ -26,7 +29,10 @@ use super::{KernelError, Result};
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../tcpops-ebpf/object/tcpops.bpf.o");
 
 const SOCKOPS: &str = "tcpops_sockops";
+const SETSOCKOPT: &str = "tcpops_setsockopt";
 const ITER: &str = "tcpops_iter";
+const TICK_US: &str = "TICK_US";
+const FOLLOW_TRACEPOINT: &str = "FOLLOW_TRACEPOINT";
 const LOG_LEVEL: &str = aya_log::LEVEL;
 
 /// What to load.
@@ -36,8 +42,14 @@ pub struct LoadOptions<'a> {
     pub object: Option<&'a Path>,
     /// The capacity of the maps with an entry for each connection.
     pub max_connections: u32,
+    /// The bytes of the ring buffer, where they are not those of the object.
+    pub events_bytes: Option<u32>,
     /// How much the kernel programs log.
     pub log_level: LogLevel,
+    /// Whether the connections that are open already will be taken in.
+    pub adopt: bool,
+    /// How these are to be followed; the best way that the kernel offers if it is not said.
+    pub follow: Option<Follow>,
 }
 
 /// How much the kernel programs log.
@@ -61,6 +73,8 @@ pub enum LogLevel {
 /// The programs, loaded and not attached, with maps of their own or those that an agent before left pinned.
 pub struct Loaded {
     ebpf: Ebpf,
+    /// What destroys sockets under their locks, where the kernel can.
+    destroyer: Option<Destroyer>,
     /// Where the maps are pinned: a place aside, until the programs are attached.
     directory: PathBuf,
     /// The log of the kernel programs, if it is on.
@@ -69,6 +83,10 @@ pub struct Loaded {
     pub resumed: bool,
     /// What this kernel lacks.
     pub limitations: Vec<String>,
+    /// How connections are followed that were open before the agent.
+    pub follow: Follow,
+    /// Whether the programs at the tracepoint are loaded.
+    traces: bool,
 }
 
 /// Loads the programs. Nothing is in force yet, and what was stays.
@@ -82,7 +100,8 @@ pub fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
         }
         None => OBJECT,
     };
-    let offsets = field_offsets()?;
+    let types = KernelTypes::read()?;
+    let offsets = types.field_offsets();
     let resumed = pins.exist();
     let directory = if resumed {
         check(pins, object, options.max_connections)?;
@@ -90,32 +109,54 @@ pub fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
     } else {
         pins.staging()?
     };
+    // Connections that were followed at the tracepoint before are so until they end.
+    let pinned = follow::pinned(&directory);
+    let wanted = options.follow.unwrap_or_else(|| Follow::best(&types));
+    let follow = if pinned { Follow::Tracepoint } else { wanted };
+    let traces = pinned || (options.adopt && follow == Follow::Tracepoint);
     let btf = Btf::from_sys_fs().map_err(failed)?;
-    let mut ebpf = load_object(object, &btf, &offsets, &directory, options)?;
+    let mut ebpf = load_object(object, &btf, &offsets, &directory, follow, options)?;
     let log = match options.log_level {
         LogLevel::Off => None,
         _ => Some(ProgramLog(EbpfLogger::init(&mut ebpf).map_err(failed)?)),
     };
     program::<Iter>(&mut ebpf, ITER)?.load("tcp", &btf).map_err(failed)?;
+    program::<CgroupSockopt>(&mut ebpf, SETSOCKOPT)?.load().map_err(failed)?;
     program::<SockOps>(&mut ebpf, SOCKOPS)?.load().map_err(failed)?;
+    if traces {
+        follow::load(&mut ebpf, &btf)?;
+    }
+    let tags = ebpf.map(CONN_TAGS).ok_or_else(|| missing_map(CONN_TAGS))?;
+    let destroyer = match tags {
+        Map::SkStorage(tags) => Destroyer::load(&btf, tags.fd().as_fd())?,
+        _ => return Err(missing_map(CONN_TAGS)),
+    };
     let limitations = offsets.iter().filter(|offset| offset.bytes.is_none()).map(limitation).collect();
-    Ok(Loaded { ebpf, directory, log, resumed, limitations })
+    Ok(Loaded { ebpf, destroyer, directory, log, resumed, limitations, follow, traces })
 }
 
 impl Loaded {
     /// Puts the programs in force on a cgroup and everything below it; or, where an agent before left its pins, behind
     /// its link.
     pub fn attach(&mut self, pins: &Pins, cgroup: &Path) -> Result<()> {
-        if self.resumed {
-            return take_over(&mut self.ebpf, cgroup, &pins.link());
+        if self.traces {
+            follow::attach(&mut self.ebpf, &self.directory)?;
         }
-        attach(&mut self.ebpf, cgroup, &self.directory.join(LINK))?;
-        pins.commit(&self.directory)
+        for attachment in ATTACHMENTS {
+            let program = attachment.program(&mut self.ebpf)?;
+            let pin = self.directory.join(attachment.pin);
+            if self.resumed {
+                take_over(program, attachment.hook, cgroup, &pin)?;
+            } else {
+                attach(program, attachment.hook, cgroup, &pin)?;
+            }
+        }
+        if self.resumed { Ok(()) } else { pins.commit(&self.directory) }
     }
 
     /// What walks over sockets.
     pub fn into_walker(self) -> Walker {
-        Walker::new(Arc::new(Mutex::new(self.ebpf)))
+        Walker::new(self.ebpf, self.destroyer)
     }
 }
 
@@ -124,6 +165,7 @@ fn load_object(
     btf: &Btf,
     offsets: &[FieldOffset],
     directory: &Path,
+    follow: Follow,
     options: &LoadOptions<'_>,
 ) -> Result<Ebpf> {
     // Zero means that there is no such field, and some fields are at offset zero.
@@ -134,8 +176,15 @@ fn load_object(
     for (offset, bytes) in offsets.iter().zip(&bytes) {
         loader.override_global(offset.constant, bytes, true);
     }
+    let tick_us = clock::tick_us();
+    loader.override_global(TICK_US, &tick_us, true);
+    let by_tracepoint = u32::from(follow == Follow::Tracepoint);
+    loader.override_global(FOLLOW_TRACEPOINT, &by_tracepoint, true);
     for name in PER_CONNECTION {
         loader.map_max_entries(name, options.max_connections);
+    }
+    if let Some(bytes) = options.events_bytes {
+        loader.map_max_entries(EVENTS, bytes);
     }
     for name in PINNED {
         loader.map_pin_path(name, directory.join(name));
@@ -143,28 +192,50 @@ fn load_object(
     loader.load(object).map_err(failed)
 }
 
-/// Attaches to the cgroup, and pins the link so that it outlives the agent.
-fn attach(ebpf: &mut Ebpf, cgroup: &Path, pin: &Path) -> Result<()> {
+/// A program that is attached to the cgroup.
+#[derive(Clone, Copy)]
+struct Attachment {
+    /// Its name in the object.
+    name: &'static str,
+    /// What it is attached to.
+    hook: bpf_attach_type,
+    /// The name of the pinned link.
+    pin: &'static str,
+}
+
+/// In the order in which they are attached: what gives connections their entries, without which the others do nothing,
+/// comes last.
+const ATTACHMENTS: [Attachment; 2] = [
+    Attachment { name: SETSOCKOPT, hook: bpf_attach_type::BPF_CGROUP_SETSOCKOPT, pin: SETSOCKOPT_LINK },
+    Attachment { name: SOCKOPS, hook: bpf_attach_type::BPF_CGROUP_SOCK_OPS, pin: SOCKOPS_LINK },
+];
+
+impl Attachment {
+    fn program(self, ebpf: &mut Ebpf) -> Result<BorrowedFd<'_>> {
+        let program = ebpf.program_mut(self.name).ok_or_else(|| missing(self.name))?;
+        Ok(program.fd().map_err(failed)?.as_fd())
+    }
+}
+
+/// Attaches to the cgroup, beside others, and pins the link so that it outlives the agent.
+fn attach(program: BorrowedFd<'_>, hook: bpf_attach_type, cgroup: &Path, pin: &Path) -> Result<()> {
     let directory = File::open(cgroup)
         .map_err(|error| KernelError::syscall("open", format!("the cgroup {}", cgroup.display()), error))?;
-    let sockops = program::<SockOps>(ebpf, SOCKOPS)?;
-    // For links `Single` means what BPF_F_ALLOW_MULTI meant: others may attach to the same cgroup as well.
-    let id = sockops.attach(directory, CgroupAttachMode::Single).map_err(failed)?;
-    let link = sockops.take_link(id).map_err(failed)?;
-    FdLink::try_from(link).map_err(failed)?.pin(pin).map_err(failed)?;
-    Ok(())
+    let link = link_create(program, directory.as_fd(), hook)
+        .map_err(|error| KernelError::syscall("BPF_LINK_CREATE", cgroup.display().to_string(), error))?;
+    object_pin(link.as_fd(), &c_path(pin)?)
+        .map_err(|error| KernelError::syscall("BPF_OBJ_PIN", pin.display().to_string(), error))
 }
 
 /// Puts the program behind the link that is pinned at `pin`, so that no handshake goes without one. Where the cgroup of
 /// that link was removed, and the link with it, the program is attached anew.
-fn take_over(ebpf: &mut Ebpf, cgroup: &Path, pin: &Path) -> Result<()> {
+fn take_over(program: BorrowedFd<'_>, hook: bpf_attach_type, cgroup: &Path, pin: &Path) -> Result<()> {
     let failed_on = |call| move |error| KernelError::syscall(call, pin.display().to_string(), error);
-    let path = CString::new(pin.as_os_str().as_bytes()).map_err(failed)?;
-    let link = object_get(&path).map_err(failed_on("BPF_OBJ_GET"))?;
+    let link = object_get(&c_path(pin)?).map_err(failed_on("BPF_OBJ_GET"))?;
     let attached_to = link_cgroup_id(link.as_fd()).map_err(failed_on("BPF_OBJ_GET_INFO_BY_FD"))?;
     let Some(attached_to) = attached_to else {
         std::fs::remove_file(pin).map_err(failed_on("unlink"))?;
-        return attach(ebpf, cgroup, pin);
+        return attach(program, hook, cgroup, pin);
     };
     let wanted = std::fs::metadata(cgroup).map_err(failed_on("stat"))?.ino();
     if attached_to != wanted {
@@ -174,8 +245,11 @@ fn take_over(ebpf: &mut Ebpf, cgroup: &Path, pin: &Path) -> Result<()> {
             cgroup.display()
         )));
     }
-    let program = program::<SockOps>(ebpf, SOCKOPS)?.fd().map_err(failed)?;
-    link_update(link.as_fd(), program.as_fd()).map_err(failed_on("BPF_LINK_UPDATE"))
+    link_update(link.as_fd(), program).map_err(failed_on("BPF_LINK_UPDATE"))
+}
+
+fn c_path(path: &Path) -> Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(failed)
 }
 
 /// Compares the pinned maps with those that the object would make.
@@ -194,20 +268,25 @@ fn check(pins: &Pins, object: &[u8], max_connections: u32) -> Result<()> {
     })
 }
 
-fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P>
+pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
 {
-    let program = ebpf
-        .program_mut(name)
-        .ok_or_else(|| KernelError::Missing(format!("the object has no program {name}; it is not of this version")))?;
-    program.try_into().map_err(failed)
+    ebpf.program_mut(name).ok_or_else(|| missing(name))?.try_into().map_err(failed)
+}
+
+fn missing_map(name: &str) -> KernelError {
+    KernelError::Missing(format!("the object has no map {name}; it is not of this version"))
+}
+
+fn missing(name: &str) -> KernelError {
+    KernelError::Missing(format!("the object has no program {name}; it is not of this version"))
 }
 
 fn limitation(offset: &FieldOffset) -> String {
     format!("this kernel has no {}: rules by uid or cgroup, or the cause of a close, may be incomplete", offset.field)
 }
 
-fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> KernelError {
+pub(super) fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> KernelError {
     KernelError::Load(error.into())
 }

@@ -3,6 +3,7 @@
 pub mod load;
 pub mod pins;
 pub mod probe;
+pub mod probes;
 pub mod program_log;
 
 pub mod connections;
@@ -12,14 +13,18 @@ pub mod rules;
 pub mod switches;
 
 pub mod descriptor;
+pub mod destroy;
 pub mod diag;
 pub mod netns;
+pub mod owner;
 pub mod walk;
 
 pub mod cgroup;
 pub mod cgroup_watch;
 pub mod clock;
 pub mod mounts;
+
+pub mod follow;
 
 mod bpf;
 mod btf;
@@ -85,8 +90,22 @@ impl KernelError {
         Self::Syscall { call, what: what.into(), source: source.into() }
     }
 
+    /// The kernel answered a call about a socket with this errno.
+    pub fn refused(call: &'static str, errno: i32) -> Self {
+        Self::syscall(call, "the socket", io::Error::from_raw_os_error(errno))
+    }
+
     fn map(name: &'static str) -> impl FnOnce(aya::maps::MapError) -> Self {
         move |source| Self::Map { name, source }
+    }
+}
+
+/// The result of a removal, for which it is enough that the element is not there.
+fn removed(name: &'static str, result: std::result::Result<(), aya::maps::MapError>) -> Result<()> {
+    use aya::maps::MapError;
+    match result {
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        result => result.map_err(KernelError::map(name)),
     }
 }
 

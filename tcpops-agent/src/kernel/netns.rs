@@ -3,6 +3,10 @@
 //! `iter/tcp` and sock_diag see the namespace of the calling thread at the moment their descriptor is made. So a thread
 //! of its own enters the namespace, makes the descriptor and ends; no thread of the agent ever changes its namespace.
 
+mod unreachable;
+
+pub use unreachable::{Unreachable, Whereabouts};
+
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -14,6 +18,7 @@ use std::thread;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use self::unreachable::Failures;
 use super::descriptor::get_u64;
 use super::{KernelError, Result};
 
@@ -45,6 +50,8 @@ pub struct Namespaces {
     reach: Reach,
     /// Where a namespace was found last, by cookie; checked before it is used, since a process can end.
     places: Mutex<HashMap<u64, PathBuf>>,
+    /// What could not be entered.
+    failures: Failures,
 }
 
 impl Namespace {
@@ -65,7 +72,7 @@ impl Namespaces {
     pub fn new(reach: Reach) -> Result<Self> {
         let cookie = current_cookie()?;
         let own = Namespace { cookie, handle: None };
-        Ok(Self { own, reach, places: Mutex::default() })
+        Ok(Self { own, reach, places: Mutex::default(), failures: Failures::default() })
     }
 
     /// The agent's own namespace.
@@ -73,22 +80,21 @@ impl Namespaces {
         &self.own
     }
 
-    /// Every namespace that may be entered, and what kept the agent from others. Blocks: it looks at every process.
-    pub fn all(&self) -> (Vec<Namespace>, Vec<String>) {
+    /// Every namespace that may be entered; what cannot be is told by [`Namespaces::unreachable`]. Blocks: it looks at every
+    /// process.
+    pub fn all(&self) -> Vec<Namespace> {
         let mut found = vec![self.own.clone()];
-        let mut failures = Vec::new();
         if self.reach == Reach::All {
             for place in candidates() {
                 match open(&place) {
-                    Ok(namespace) if namespace.cookie == self.own.cookie => {}
                     Ok(namespace) => found.push(namespace),
                     // A process that ended meanwhile is no failure.
                     Err(_) if !place.exists() => {}
-                    Err(why) => failures.push(format!("cannot enter the network namespace {}: {why}", place.display())),
+                    Err(why) => self.failures.note(Whereabouts::Place(place), why),
                 }
             }
         }
-        (found, failures)
+        found
     }
 
     /// The namespace with this cookie. Blocks: it may look at every process.
@@ -96,12 +102,19 @@ impl Namespaces {
     /// # Errors
     /// `Namespace` where it is not to be entered, or neither a process nor a name leads to it.
     pub fn find(&self, cookie: u64) -> Result<Namespace> {
+        let found = self.look_for(cookie);
+        if let Err(why) = &found {
+            self.failures.note(Whereabouts::Cookie(cookie), why.clone());
+        }
+        found.map_err(|why| KernelError::Namespace { cookie, why })
+    }
+
+    fn look_for(&self, cookie: u64) -> std::result::Result<Namespace, String> {
         if cookie == self.own.cookie {
             return Ok(self.own.clone());
         }
-        let error = |why: &str| KernelError::Namespace { cookie, why: why.to_owned() };
         if self.reach == Reach::Own {
-            return Err(error("the agent was started with --netns host"));
+            return Err("the agent was started with --netns host".to_owned());
         }
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = places.get(&cookie)
@@ -118,20 +131,41 @@ impl Namespaces {
                 found = Some(namespace);
             }
         }
-        found.ok_or_else(|| error("no process and no name in /run/netns leads to it, or the agent may not enter it"))
+        let nowhere = || "no process and no name in /run/netns leads to it, or the agent may not enter it".to_owned();
+        found.ok_or_else(nowhere)
+    }
+
+    /// What could not be entered, and still cannot. Blocks where there is such a thing: it looks at every process.
+    pub fn unreachable(&self) -> Vec<Unreachable> {
+        self.failures.retry(|whereabouts| match whereabouts {
+            Whereabouts::Cookie(cookie) => self.look_for(*cookie).map(drop),
+            // What led there is gone, and with it what was to be entered.
+            Whereabouts::Place(place) if !place.exists() => Ok(()),
+            Whereabouts::Place(place) => open(place).map(drop),
+        })
+    }
+
+    /// Nobody asks for the namespace with this cookie any more.
+    pub fn forget(&self, cookie: u64) {
+        self.failures.forget(&Whereabouts::Cookie(cookie));
     }
 }
 
-/// One path for each namespace: of a process in it, or its name.
+/// One path for each namespace but the agent's own: of a process in it, or its name.
 fn candidates() -> Vec<PathBuf> {
+    let identity = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
     let processes =
         list("/proc").filter(|path| path.file_name().is_some_and(is_number)).map(|path| path.join("ns/net"));
     let named = list("/run/netns").chain(list("/run/docker/netns"));
     let mut by_inode: HashMap<(u64, u64), PathBuf> = HashMap::new();
     for path in named.chain(processes) {
-        if let Ok(metadata) = fs::metadata(&path) {
-            by_inode.entry((metadata.dev(), metadata.ino())).or_insert(path);
+        if let Ok(identity) = identity(&path) {
+            by_inode.entry(identity).or_insert(path);
         }
+    }
+    // It may be without the right to enter even this one.
+    if let Ok(own) = identity(Path::new("/proc/self/ns/net")) {
+        by_inode.remove(&own);
     }
     by_inode.into_values().collect()
 }
@@ -158,6 +192,10 @@ fn in_namespace<T: Send>(handle: &File, action: impl FnOnce() -> T + Send) -> st
         });
         match entered.join() {
             Ok(Ok(value)) => Ok(value),
+            // A name whose mount is not to be seen from here is a plain file.
+            Ok(Err(rustix::io::Errno::INVAL)) => {
+                Err("it is no network namespace in the agent's mount namespace".to_owned())
+            }
             Ok(Err(error)) => Err(format!("setns: {error}")),
             Err(_panic) => Err("the thread that entered it panicked".to_owned()),
         }

@@ -9,7 +9,7 @@ use tcpops_common::maps::OVERRIDES;
 use tcpops_common::policy::Policy;
 
 use super::pins::Pins;
-use super::{KernelError, Result};
+use super::{KernelError, Result, removed};
 
 const KEY: usize = size_of::<ConnKey>();
 const VALUE: usize = size_of::<Policy>();
@@ -51,10 +51,7 @@ impl Overrides {
     /// connection that ends, but not one that comes after.
     pub fn remove(&self, key: ConnKey) -> Result<()> {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match map.remove(&bytemuck::must_cast::<_, [u8; KEY]>(key)) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(error) => Err(KernelError::Map { name: OVERRIDES, source: error }),
-        }
+        removed(OVERRIDES, map.remove(&bytemuck::must_cast::<_, [u8; KEY]>(key)))
     }
 
     /// The highest number that a policy in the map has.

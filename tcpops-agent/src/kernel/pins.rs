@@ -1,4 +1,4 @@
-//! The directory of the pins: `<base>/v<ABI>`, with every map and the link of the sockops program.
+//! The directory of the pins: `<base>/v<ABI>`, with every map and the links of the programs.
 //!
 //! What is pinned outlives the agent: rules still apply at handshakes and states are still tracked while none runs.
 
@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{Map, MapData, MapError, MapInfo};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
-use tcpops_common::maps::{ABI, CONNECTIONS, PER_CONNECTION, PINNED};
+use tcpops_common::maps::{ABI, CONNECTIONS, EVENTS, PER_CONNECTION, PINNED};
 
 use super::{KernelError, Result, mounts};
 
-/// The name of the pinned link.
-pub const LINK: &str = "sockops";
+/// The name of the pinned link of the sockops program. It is the last one to be made: where it is, all are.
+pub(super) const SOCKOPS_LINK: &str = "sockops";
+/// The name of the pinned link of the setsockopt program.
+pub(super) const SETSOCKOPT_LINK: &str = "setsockopt";
 
 /// The pins of one agent, locked against every other.
 #[derive(Debug)]
@@ -70,7 +72,7 @@ impl Pins {
 
     /// Whether an agent before left its pins.
     pub fn exist(&self) -> bool {
-        self.directory.join(LINK).exists()
+        self.directory.join(SOCKOPS_LINK).exists()
     }
 
     /// A directory to build new pins in, beside the place where they will be; empty.
@@ -94,13 +96,17 @@ impl Pins {
             .map_err(|error| KernelError::syscall("rename", staging.display().to_string(), error))
     }
 
-    /// Takes the link away: the program is detached, and the maps stay.
+    /// Takes the links away: the programs are detached, and the maps stay.
     pub fn unlink(&self) -> Result<()> {
-        let link = self.link();
-        fs::remove_file(&link).map_err(|error| KernelError::syscall("unlink", link.display().to_string(), error))
+        for name in [SOCKOPS_LINK, SETSOCKOPT_LINK] {
+            let link = self.directory.join(name);
+            fs::remove_file(&link)
+                .map_err(|error| KernelError::syscall("unlink", link.display().to_string(), error))?;
+        }
+        Ok(())
     }
 
-    /// Takes all pins away; with the last reference to the link the program is detached, and with the last to each map
+    /// Takes all pins away; with the last reference to each link its program is detached, and with the last to each map
     /// the map is gone.
     pub fn remove(&self) -> Result<()> {
         remove_directory(&self.directory)?;
@@ -134,11 +140,12 @@ impl Pins {
                 flags: info.map_flags(),
             };
             let Some(wanted) = wanted(name) else { return Err(KernelError::Value { name }) };
-            if found == wanted {
+            let only_capacity = Shape { max_entries: wanted.max_entries, ..found } == wanted;
+            // A ring of any size can be read.
+            if found == wanted || only_capacity && name == EVENTS {
                 continue;
             }
             let path = path.display();
-            let only_capacity = Shape { max_entries: wanted.max_entries, ..found } == wanted;
             return Err(KernelError::Missing(if only_capacity && PER_CONNECTION.contains(&name) {
                 format!(
                     "the pinned map {path} holds {} connections, and --max-connections asks for {}; run `tcpops \
@@ -160,11 +167,6 @@ impl Pins {
         MapInfo::from_pin(self.directory.join(CONNECTIONS))
             .map(|info| info.max_entries())
             .map_err(KernelError::map(CONNECTIONS))
-    }
-
-    /// Where the link of the sockops program is pinned.
-    pub(super) fn link(&self) -> PathBuf {
-        self.directory.join(LINK)
     }
 
     pub(super) fn map_data(&self, name: &'static str) -> Result<MapData> {

@@ -13,6 +13,12 @@ pub fn kernel_release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
+/// Whether a socket that no program has any more can be destroyed. Before Linux 6.11 it was not freed then (`tcp_abort` of
+/// the kernel's net/ipv4/tcp.c).
+pub fn can_destroy_orphans() -> bool {
+    version(&kernel_release()).is_some_and(|version| version >= (6, 11))
+}
+
 /// Checks kernel and capabilities.
 ///
 /// # Errors

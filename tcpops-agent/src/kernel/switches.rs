@@ -16,12 +16,33 @@ const SIZE: usize = size_of::<Settings>();
 pub struct Switches {
     settings: Mutex<Array<MapData, [u8; SIZE]>>,
     counters: PerCpuArray<MapData, u64>,
+    /// How many walks do what `PROBES` says.
+    probing: Mutex<u32>,
+}
+
+/// Keeps walks doing what `PROBES` says.
+pub struct Probing<'a>(&'a Switches);
+
+impl Drop for Probing<'_> {
+    fn drop(&mut self) {
+        let mut holders = self.0.probing.lock().unwrap_or_else(PoisonError::into_inner);
+        *holders -= 1;
+        if *holders == 0
+            && let Err(error) = self.0.change(|settings| settings.probing = 0)
+        {
+            tracing::error!(%error, "walks go on to look for probes");
+        }
+    }
 }
 
 impl Switches {
     /// Opens the maps, and turns everything off.
     pub fn open(pins: &Pins) -> Result<Self> {
-        let switches = Self { settings: Mutex::new(pins.map(SETTINGS)?), counters: pins.map(COUNTERS)? };
+        let switches = Self {
+            settings: Mutex::new(pins.map(SETTINGS)?),
+            counters: pins.map(COUNTERS)?,
+            probing: Mutex::default(),
+        };
         // An agent that died in the middle of something left it on.
         switches.change(|settings| *settings = Settings::default())?;
         Ok(switches)
@@ -48,6 +69,14 @@ impl Switches {
             settings.adopting = cgroup_id.is_some().into();
             settings.cgroup_id = cgroup_id.unwrap_or(0);
         })
+    }
+
+    /// Makes walks do what `PROBES` says, for as long as somebody holds what this returns.
+    pub fn probing(&self) -> Result<Probing<'_>> {
+        let mut holders = self.probing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.change(|settings| settings.probing = 1)?;
+        *holders += 1;
+        Ok(Probing(self))
     }
 
     fn change(&self, change: impl FnOnce(&mut Settings)) -> Result<()> {

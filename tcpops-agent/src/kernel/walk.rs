@@ -2,21 +2,37 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use aya::Ebpf;
 use aya::programs::Iter;
 
+use super::destroy::Destroyer;
 use super::netns::Namespace;
 use super::{KernelError, Result};
 
+/// How often a namespace is walked where no socket must be missed, and nobody can tell afterwards.
+const WALKS: u32 = 2;
+
 /// Walks over sockets.
-#[derive(Clone)]
-pub struct Walker(Arc<Mutex<Ebpf>>);
+pub struct Walker {
+    ebpf: Mutex<Ebpf>,
+    destroyer: Option<Destroyer>,
+}
 
 impl Walker {
-    pub(super) fn new(ebpf: Arc<Mutex<Ebpf>>) -> Self {
-        Self(ebpf)
+    pub(super) fn new(ebpf: Ebpf, destroyer: Option<Destroyer>) -> Self {
+        Self { ebpf: Mutex::new(ebpf), destroyer }
+    }
+
+    /// What destroys sockets on such walks; `None` where the kernel cannot (before 6.5).
+    pub fn destroyer(&self) -> Option<&Destroyer> {
+        self.destroyer.as_ref()
+    }
+
+    /// As [`walk`](Self::walk), but often enough that a socket which one walk missed is met by another.
+    pub fn walk_all(&self, namespace: &Namespace) -> Result<()> {
+        (0..WALKS).try_for_each(|_| self.walk(namespace))
     }
 
     /// Runs the program for each socket of `namespace`, to the end. Blocks: 2 to 4 ms and about a microsecond a socket.
@@ -39,7 +55,7 @@ impl Walker {
 
     /// A descriptor that walks the namespace of the calling thread as it is read.
     fn iteration(&self) -> Result<File> {
-        let mut ebpf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ebpf = self.ebpf.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| KernelError::Load(error);
         let program: &mut Iter = ebpf
             .program_mut("tcpops_iter")

@@ -71,6 +71,7 @@ pub fn compile(set: &RuleSet, slot: u32) -> Result<Compiled, TooComplex> {
         (dimensions::REMOTE_PORT, remote_ports.is_some()),
         (dimensions::UID, uids.is_some()),
         (dimensions::CGROUP, cgroups.is_some()),
+        (dimensions::CONNECT, set.rules.iter().any(|rule| rule.closing.connect_ns != 0)),
     ];
     let header = rule::RuleSet {
         rules: matchers.len() as u32,

@@ -1,17 +1,17 @@
 //! What the agent keeps of connections, and what it decides about them. Everything else is read from the maps when it
 //! is needed: they are the truth.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use tcpops_common::conn::ConnKey;
+use tcpops_common::conn::{ConnKey, Direction};
 use tcpops_common::event::{EVENT_HAS_LIFETIME, Event, EventKind};
 use tcpops_common::state::TcpState;
 
+use super::closing::Guard;
 use super::deadlines::Deadlines;
-use super::lifetimes::{Expiry, Subject, Verdict, judge};
-
-/// How long to wait before a close that failed is tried again.
-const RETRY_NS: u64 = 1_000_000_000;
+use super::enforcer::{Closure, Enforcer, Seen, Spared, Undertaking};
+use super::guard::{Bound, Hold};
+use super::lifetimes::{Expiry, Verdict};
 
 /// What the agent learns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,37 +20,84 @@ pub enum Input {
     Event(Event),
     /// The time has come that [`Connections::next_due`] gave.
     Due,
-    /// An [`Effect::Inspect`] was done.
-    Inspected {
-        /// The connection.
-        key: ConnKey,
-        /// What its entry says; `None` if it is gone or has no limits.
-        subject: Option<Subject>,
-        /// How long ago its last byte was, where that was asked for.
-        idle_ns: Option<u64>,
-    },
-    /// This agent is about to close it, for this reason.
-    Closing(ConnKey, CloseReason),
+    /// An [`Effect::Inspect`] was done; nothing was seen where the connection is gone or has no limits.
+    Inspected(ConnKey, Option<Seen>),
+    /// This agent is about to close it, since somebody asked for that.
+    Closing(Closure),
+    /// It was sent a FIN; at this time it is reset.
+    FinSent(ConnKey, u64),
     /// An attempt to close it came to nothing; it may be tried again.
     CloseFailed(ConnKey),
-    /// Everything is forgotten; these are all connections, with what their entries say.
-    Resync(Vec<(ConnKey, Option<Subject>)>),
+    /// It is not closed after all.
+    NotClosed(ConnKey),
+    /// Other rules are in force, with this guard. They close nothing until [`Input::Settled`].
+    RulesChanged(Guard),
+    /// Every connection has its policy by the rules in force; [`Input::Judged`] follows.
+    Settled,
+    /// All connections were looked at by the rules in force.
+    Judged(Vec<Known>),
+    /// Everything is forgotten; these are all connections. The events follow that came while they were read.
+    Resync(Vec<Known>),
+    /// The events from before that were all said, too.
+    Resynced,
+}
+
+/// What is known of a connection when all are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The connection.
+    pub key: ConnKey,
+    /// Whether it is a listener.
+    pub listens: bool,
+    /// The verdict on its limits, where it has any.
+    pub verdict: Option<Verdict>,
 }
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Read its entry, and with `look` how long it has been idle; then say [`Input::Inspected`].
-    Inspect {
-        /// The connection.
-        key: ConnKey,
-        /// Whether to ask the kernel how long it has been idle.
-        look: bool,
-    },
+    /// Read its entry, and the kernel's word on its traffic where a limit may be over; then say [`Input::Inspected`].
+    Inspect(ConnKey),
     /// Close it: its time is over.
-    Expire(ConnKey, Expiry),
-    /// Say that it ended, for a reason of this agent's or another.
-    Ended(ConnKey, Option<CloseReason>, Event),
+    Close(Closure),
+    /// Say that its time is over, and that it is not closed.
+    Spared(Sparing),
+    /// Say that its close is held back.
+    Held(Holding),
+    /// Say that this happened to it; it lives.
+    Happened(Event),
+    /// Say that it ended, and what this agent had begun with it.
+    Ended(Option<Undertaking>, Event),
+}
+
+/// A connection whose time is over by a rule, and that is not closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sparing {
+    /// The connection.
+    pub key: ConnKey,
+    /// Which limit is over.
+    pub expiry: Expiry,
+    /// Of which rule.
+    pub rule: u32,
+    /// Why it is not closed.
+    pub why: Spared,
+}
+
+/// A connection whose time is over by a rule, and whose close is held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// The connection.
+    pub key: ConnKey,
+    /// Which limit is over.
+    pub expiry: Expiry,
+    /// Of which rule.
+    pub rule: u32,
+    /// By what, and until when.
+    pub hold: Hold,
+    /// Whether it was not held back by this before.
+    pub is_new: bool,
+    /// Whether nothing was said of this rule for a minute.
+    pub is_news: bool,
 }
 
 /// Why this agent closed a connection.
@@ -66,8 +113,12 @@ pub enum CloseReason {
 #[derive(Clone, Debug, Default)]
 pub struct Connections {
     conids: HashMap<u64, u64>,
+    /// The cookies of those that are listeners.
+    listeners: HashSet<u64>,
+    /// The highest conid that events have told of: one that is not above it and not among `conids` has ended.
+    newest: u64,
     deadlines: Deadlines,
-    closing: HashMap<ConnKey, CloseReason>,
+    enforcer: Enforcer,
 }
 
 impl Connections {
@@ -77,25 +128,29 @@ impl Connections {
             Input::Event(event) => self.event(event, effects),
             Input::Due => {
                 while let Some(key) = self.deadlines.pop_due(now_boot_ns) {
-                    effects.push(Effect::Inspect { key, look: false });
+                    effects.push(Effect::Inspect(key));
                 }
             }
-            Input::Inspected { key, subject, idle_ns } => self.inspected(now_boot_ns, key, subject, idle_ns, effects),
-            Input::Closing(key, reason) => {
-                self.closing.insert(key, reason);
+            Input::Inspected(key, seen) => self.inspected(now_boot_ns, key, seen.as_ref(), effects),
+            Input::Closing(closure) => self.enforcer.begin(&closure),
+            Input::FinSent(key, reset_at_boot_ns) => {
+                if !self.has_ended(key) {
+                    self.enforcer.fin_sent(key, reset_at_boot_ns);
+                    self.deadlines.set(key, reset_at_boot_ns);
+                }
             }
             Input::CloseFailed(key) => {
-                self.closing.remove(&key);
-                self.deadlines.set(key, now_boot_ns.saturating_add(RETRY_NS));
-            }
-            Input::Resync(connections) => {
-                *self = Self { closing: std::mem::take(&mut self.closing), ..Self::default() };
-                for (key, subject) in connections {
-                    self.conids.insert(key.cookie, key.conid);
-                    self.inspected(now_boot_ns, key, subject, None, effects);
+                if !self.has_ended(key) {
+                    let wait_ns = self.enforcer.failed(key);
+                    self.deadlines.set(key, now_boot_ns.saturating_add(wait_ns));
                 }
-                self.closing.retain(|key, _| self.conids.get(&key.cookie) == Some(&key.conid));
             }
+            Input::NotClosed(key) => drop(self.enforcer.forget(key)),
+            Input::RulesChanged(guard) => self.enforcer.unsettle(guard, now_boot_ns),
+            Input::Settled => self.enforcer.settle(),
+            Input::Judged(connections) => self.judged(&connections, effects),
+            Input::Resync(connections) => self.resync(&connections, effects),
+            Input::Resynced => self.resynced(),
         }
     }
 
@@ -109,14 +164,9 @@ impl Connections {
         self.conids.get(&cookie).copied()
     }
 
-    /// How many connections there are, as far as events have told.
+    /// How many connections and listeners there are, as far as events have told.
     pub fn tracked(&self) -> usize {
         self.conids.len()
-    }
-
-    /// The close that was announced came to nothing, and is not tried again.
-    pub fn forget_closing(&mut self, key: ConnKey) {
-        self.closing.remove(&key);
     }
 
     /// How many connections have a limit that is being watched.
@@ -124,145 +174,134 @@ impl Connections {
         self.deadlines.len()
     }
 
+    /// How many connections wait for the guard to let them be closed.
+    pub fn waiting(&self) -> usize {
+        self.enforcer.waiting()
+    }
+
+    /// What is known of a connection's end beside its entry.
+    pub fn prospect(&self, key: ConnKey) -> Prospect {
+        Prospect {
+            next_look_boot_ns: self.deadlines.get(key),
+            held: self.enforcer.held(key),
+            reset_at_boot_ns: self.enforcer.grace(key),
+        }
+    }
+
+    fn resync(&mut self, connections: &[Known], effects: &mut Vec<Effect>) {
+        *self = Self { enforcer: std::mem::take(&mut self.enforcer), ..Self::default() };
+        for Known { key, listens, .. } in connections {
+            self.opened(*key, *listens);
+        }
+        self.judged(connections, effects);
+    }
+
+    /// The last event of a connection with which something was under way may have been lost.
+    fn resynced(&mut self) {
+        let conids = &self.conids;
+        self.enforcer.retain(|key| conids.get(&key.cookie) == Some(&key.conid));
+        for (key, at_boot_ns) in self.enforcer.graces() {
+            self.deadlines.set(key, at_boot_ns);
+        }
+    }
+
+    /// Verdicts may be a little older than what events have told since. A look that comes too early does no harm, so none
+    /// is put off.
+    fn judged(&mut self, connections: &[Known], effects: &mut Vec<Effect>) {
+        for Known { key, verdict, .. } in connections {
+            match verdict {
+                _ if self.has_ended(*key) => {}
+                None | Some(Verdict::Wait) => self.enforcer.release(*key),
+                Some(Verdict::At(at_boot_ns)) => {
+                    self.enforcer.release(*key);
+                    let set = self.deadlines.get(*key).unwrap_or(u64::MAX);
+                    self.deadlines.set(*key, set.min(*at_boot_ns));
+                }
+                Some(Verdict::Look | Verdict::Expired(..)) => effects.push(Effect::Inspect(*key)),
+            }
+        }
+    }
+
+    fn has_ended(&self, key: ConnKey) -> bool {
+        key.conid <= self.newest && self.conid(key.cookie) != Some(key.conid)
+    }
+
+    fn opened(&mut self, key: ConnKey, listens: bool) {
+        self.newest = self.newest.max(key.conid);
+        self.conids.insert(key.cookie, key.conid);
+        if listens {
+            self.listeners.insert(key.cookie);
+        } else {
+            self.listeners.remove(&key.cookie);
+        }
+    }
+
     fn event(&mut self, event: Event, effects: &mut Vec<Effect>) {
         let Event { key, kind, .. } = event;
+        if kind != EventKind::Closed {
+            effects.push(Effect::Happened(event));
+        }
         match kind {
             EventKind::Opened => {
-                self.conids.insert(key.cookie, key.conid);
+                self.opened(key, event.connection.direction == Direction::Listen);
+                // The limit of a handshake begins at once.
+                if event.flags & EVENT_HAS_LIFETIME != 0 {
+                    effects.push(Effect::Inspect(key));
+                }
             }
             EventKind::Transition | EventKind::Applied => {
                 // An event may be older than what was pushed since, so it says only where to look: a connection that has
                 // a limit, or had one.
                 let may_have_limit = event.flags & EVENT_HAS_LIFETIME != 0 || self.deadlines.contains(key);
                 if may_have_limit && event.new_state != TcpState::SynRecv {
-                    effects.push(Effect::Inspect { key, look: false });
+                    effects.push(Effect::Inspect(key));
                 }
             }
             EventKind::Closed => {
                 // The socket may have its next conid already, where the record of its opening came first.
                 if self.conids.get(&key.cookie) == Some(&key.conid) {
                     self.conids.remove(&key.cookie);
+                    self.listeners.remove(&key.cookie);
                 }
                 self.deadlines.remove(key);
-                effects.push(Effect::Ended(key, self.closing.remove(&key), event));
+                effects.push(Effect::Ended(self.enforcer.ended(key), event));
             }
         }
     }
 
-    fn inspected(
-        &mut self,
-        now_boot_ns: u64,
-        key: ConnKey,
-        subject: Option<Subject>,
-        idle_ns: Option<u64>,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(subject) = subject else {
-            self.deadlines.remove(key);
+    fn inspected(&mut self, now_boot_ns: u64, key: ConnKey, seen: Option<&Seen>, effects: &mut Vec<Effect>) {
+        if self.has_ended(key) {
+            // Its end was told of while it was being looked at.
             return;
+        }
+        let live = self.conids.len() - self.listeners.len();
+        let next = match self.enforcer.go_on(key, now_boot_ns, effects) {
+            Some(next) => Some(next),
+            None => match seen {
+                Some(seen) => self.enforcer.follow(seen, live, now_boot_ns, effects),
+                None => {
+                    self.enforcer.release(key);
+                    None
+                }
+            },
         };
-        match judge(&subject, idle_ns, now_boot_ns) {
-            Verdict::Wait => self.deadlines.remove(key),
-            Verdict::At(at_boot_ns) => self.deadlines.set(key, at_boot_ns),
-            Verdict::LookIdle => effects.push(Effect::Inspect { key, look: true }),
-            Verdict::Expired(expiry) => {
-                self.deadlines.remove(key);
-                effects.push(Effect::Expire(key, expiry));
-            }
+        match next {
+            Some(at_boot_ns) => self.deadlines.set(key, at_boot_ns),
+            None => self.deadlines.remove(key),
         }
     }
+}
+
+/// What is known of a connection's end beside its entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Prospect {
+    /// When it is looked at next; before that no limit can be over.
+    pub next_look_boot_ns: Option<u64>,
+    /// What holds it back.
+    pub held: Option<Bound>,
+    /// When it is reset, where it was sent a FIN.
+    pub reset_at_boot_ns: Option<u64>,
 }
 
 #[cfg(test)]
-mod tests {
-    use tcpops_common::policy::Lifetime;
-
-    use super::*;
-
-    const KEY: ConnKey = ConnKey { cookie: 9, conid: 1 };
-
-    fn event(kind: EventKind, new_state: TcpState, flags: u8) -> Event {
-        Event { at_boot_ns: 0, key: KEY, kind, old_state: TcpState::Close, new_state, flags, errno: 0 }
-    }
-
-    fn apply(connections: &mut Connections, now_boot_ns: u64, input: Input) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        connections.apply(now_boot_ns, input, &mut effects);
-        effects
-    }
-
-    fn inspected(lifetime: Lifetime, idle_ns: Option<u64>) -> Input {
-        let subject = Some(Subject { key: KEY, established_boot_ns: 100, lifetime });
-        Input::Inspected { key: KEY, subject, idle_ns }
-    }
-
-    #[test]
-    fn an_idle_connection_is_looked_at_then_closed() {
-        let mut connections = Connections::default();
-        let idle = Lifetime { idle_ns: 50, ..Lifetime::NONE };
-        assert!(apply(&mut connections, 100, Input::Event(event(EventKind::Opened, TcpState::SynSent, 0))).is_empty());
-        let established = event(EventKind::Transition, TcpState::Established, EVENT_HAS_LIFETIME);
-        let effects = apply(&mut connections, 100, Input::Event(established));
-        assert_eq!(effects, [Effect::Inspect { key: KEY, look: false }]);
-        assert!(apply(&mut connections, 100, inspected(idle, None)).is_empty());
-        assert_eq!(connections.next_due(), Some(150));
-        assert_eq!(apply(&mut connections, 150, Input::Due), [Effect::Inspect { key: KEY, look: false }]);
-        assert_eq!(apply(&mut connections, 150, inspected(idle, None)), [Effect::Inspect { key: KEY, look: true }]);
-        // A byte came 10 ns ago.
-        assert!(apply(&mut connections, 150, inspected(idle, Some(10))).is_empty());
-        assert_eq!(connections.next_due(), Some(190));
-        assert_eq!(apply(&mut connections, 190, inspected(idle, Some(50))), [Effect::Expire(KEY, Expiry::Idle)]);
-        assert_eq!(connections.next_due(), None);
-        let reason = CloseReason::Expired(Expiry::Idle);
-        apply(&mut connections, 190, Input::Closing(KEY, reason));
-        let closed = event(EventKind::Closed, TcpState::Close, 0);
-        assert_eq!(apply(&mut connections, 191, Input::Event(closed)), [Effect::Ended(KEY, Some(reason), closed)]);
-        assert_eq!(connections.conid(9), None);
-    }
-
-    #[test]
-    fn a_close_that_failed_is_tried_again() {
-        let mut connections = Connections::default();
-        apply(&mut connections, 5, Input::CloseFailed(KEY));
-        assert_eq!(connections.next_due(), Some(5 + RETRY_NS));
-    }
-
-    #[test]
-    fn a_lifetime_that_is_cleared_is_no_longer_watched() {
-        let mut connections = Connections::default();
-        apply(&mut connections, 100, inspected(Lifetime { max_age_ns: 50, ..Lifetime::NONE }, None));
-        assert_eq!(connections.watched(), 1);
-        apply(&mut connections, 100, Input::Inspected { key: KEY, subject: None, idle_ns: None });
-        assert_eq!(connections.watched(), 0);
-    }
-
-    #[test]
-    fn an_event_that_is_older_than_a_push_takes_no_limit_away() {
-        let mut connections = Connections::default();
-        apply(&mut connections, 100, inspected(Lifetime { max_age_ns: 50, ..Lifetime::NONE }, None));
-        // It was written before the push, and read after it.
-        let older = event(EventKind::Transition, TcpState::FinWait2, 0);
-        assert_eq!(apply(&mut connections, 101, Input::Event(older)), [Effect::Inspect { key: KEY, look: false }]);
-        assert_eq!(connections.next_due(), Some(150));
-    }
-
-    #[test]
-    fn a_socket_that_connects_again_keeps_its_new_conid() {
-        let mut connections = Connections::default();
-        let opened = event(EventKind::Opened, TcpState::SynSent, 0);
-        let again = Event { key: ConnKey { conid: 2, ..KEY }, ..opened };
-        apply(&mut connections, 0, Input::Event(opened));
-        apply(&mut connections, 0, Input::Event(again));
-        apply(&mut connections, 0, Input::Event(event(EventKind::Closed, TcpState::Close, 0)));
-        assert_eq!(connections.conid(9), Some(2));
-    }
-
-    #[test]
-    fn resync_forgets_what_is_gone() {
-        let mut connections = Connections::default();
-        apply(&mut connections, 100, inspected(Lifetime { max_age_ns: 50, ..Lifetime::NONE }, None));
-        let other = ConnKey { cookie: 7, conid: 3 };
-        apply(&mut connections, 100, Input::Resync(vec![(other, None)]));
-        assert_eq!((connections.watched(), connections.conid(9), connections.conid(7)), (0, None, Some(3)));
-    }
-}
+mod tests;

@@ -31,6 +31,11 @@ impl Deadlines {
         self.by_key.contains_key(&key)
     }
 
+    /// When a connection is due.
+    pub fn get(&self, key: ConnKey) -> Option<u64> {
+        self.by_key.get(&key).copied()
+    }
+
     /// When the next connection is due.
     pub fn first(&self) -> Option<u64> {
         self.by_time.first().map(|(at_boot_ns, _)| *at_boot_ns)

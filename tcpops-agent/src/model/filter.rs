@@ -1,11 +1,11 @@
-//! Which connections a list shows.
+//! Which connections a list shows, or a request selects.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
-use tcpops_common::conn::Connection;
+use tcpops_common::conn::{Connection, Direction, Family, Origin};
 use tcpops_common::state::TcpState;
 
 /// Everything that is given must match.
@@ -13,6 +13,12 @@ use tcpops_common::state::TcpState;
 pub struct Filter {
     /// The TCP state.
     pub state: Option<TcpState>,
+    /// Who began.
+    pub direction: Option<Direction>,
+    /// The address family on the wire.
+    pub family: Option<Family>,
+    /// How the connection became known.
+    pub origin: Option<Origin>,
     /// The network of this host's address.
     pub local: Option<IpNet>,
     /// The network of the peer's address; no listener matches.
@@ -46,6 +52,9 @@ impl Filter {
         let within = |net: &IpNet, end: SocketAddr| net.contains(&end.ip());
         conid > self.after_conid
             && given(self.state.as_ref(), |state| *state == connection.state)
+            && given(self.direction.as_ref(), |direction| *direction == connection.direction)
+            && given(self.family.as_ref(), |family| *family == connection.family)
+            && given(self.origin.as_ref(), |origin| *origin == connection.origin)
             && given(self.local.as_ref(), |net| within(net, local))
             && given(self.remote.as_ref(), |net| has_peer && within(net, remote))
             && given(self.local_port.as_ref(), |ports| ports.contains(&local.port()))

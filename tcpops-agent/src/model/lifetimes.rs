@@ -1,11 +1,13 @@
 //! When a connection is to be closed: pure arithmetic on what its entry and the kernel say.
 
 use tcpops_common::conn::{ConnKey, Connection, Direction};
-use tcpops_common::policy::Lifetime;
+use tcpops_common::policy::{Policy, Setting, Source};
 use tcpops_common::state::TcpState;
 
+use super::closing::{Closing, Manner};
+
 /// Why a connection's time is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Expiry {
     /// No byte was sent or received for as long as its `idle` lifetime.
     Idle,
@@ -13,6 +15,12 @@ pub enum Expiry {
     MaxAge,
     /// Its deadline has come.
     Deadline,
+    /// It was accepted and has sent no byte for so long.
+    FirstByte,
+    /// One side has closed, and the other has not for so long.
+    HalfClosed,
+    /// Its handshake has taken so long.
+    Connect,
 }
 
 impl Expiry {
@@ -22,8 +30,86 @@ impl Expiry {
             Self::Idle => "idle",
             Self::MaxAge => "max_age",
             Self::Deadline => "deadline",
+            Self::FirstByte => "first_byte",
+            Self::HalfClosed => "half_closed",
+            Self::Connect => "connect",
         }
     }
+
+    /// Whether traffic puts it off, so that the kernel must be asked before it is believed.
+    pub const fn moves_with_traffic(self) -> bool {
+        matches!(self, Self::Idle | Self::FirstByte)
+    }
+
+    /// Its place in a set of expiries.
+    pub(super) const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// The limits in force on one connection, jitter included: nanoseconds, zero for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// With no byte sent or received.
+    pub idle_ns: u64,
+    /// Since it was established.
+    pub max_age_ns: u64,
+    /// Until this time since boot.
+    pub deadline_boot_ns: u64,
+    /// Since it was established, with no byte from the peer.
+    pub first_byte_ns: u64,
+    /// In CLOSE_WAIT or FIN_WAIT2.
+    pub half_closed_ns: u64,
+    /// In SYN_SENT.
+    pub connect_ns: u64,
+}
+
+impl Limits {
+    /// Of a policy, with what its rule limits beside lifetimes; none unless the policy sets lifetimes.
+    fn of(policy: &Policy, rule: Option<&Closing>, conid: u64) -> Self {
+        if policy.lifetime_setting != Setting::Set {
+            return Self::default();
+        }
+        let jittered = |ns| lengthened(ns, policy.jitter_percent, conid);
+        let rule = rule.unwrap_or(&Closing::DEFAULT);
+        Self {
+            idle_ns: jittered(policy.lifetime.idle_ns),
+            max_age_ns: jittered(policy.lifetime.max_age_ns),
+            deadline_boot_ns: policy.lifetime.deadline_boot_ns,
+            first_byte_ns: rule.first_byte_ns,
+            half_closed_ns: rule.half_closed_ns,
+            connect_ns: rule.connect_ns,
+        }
+    }
+
+    /// These, but for those in a set of expiries.
+    fn without(self, expiries: u8) -> Self {
+        let keep = |expiry: Expiry, ns| if expiries & expiry.bit() == 0 { ns } else { 0 };
+        Self {
+            idle_ns: keep(Expiry::Idle, self.idle_ns),
+            max_age_ns: keep(Expiry::MaxAge, self.max_age_ns),
+            deadline_boot_ns: keep(Expiry::Deadline, self.deadline_boot_ns),
+            first_byte_ns: keep(Expiry::FirstByte, self.first_byte_ns),
+            half_closed_ns: keep(Expiry::HalfClosed, self.half_closed_ns),
+            connect_ns: keep(Expiry::Connect, self.connect_ns),
+        }
+    }
+}
+
+/// A limit made longer by its jitter: by a share of `percent` that the conid decides, so that it stays the same over
+/// looks and restarts. Never shorter, so that nothing is closed before the time that was asked for.
+fn lengthened(ns: u64, percent: u8, conid: u64) -> u64 {
+    let share = mixed(conid) >> 32;
+    let more = u128::from(ns) * u128::from(percent) * u128::from(share) / (100 << 32);
+    ns.saturating_add(u64::try_from(more).unwrap_or(u64::MAX))
+}
+
+/// Splitmix64: numbers that follow each other come out far apart.
+fn mixed(number: u64) -> u64 {
+    let mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 /// What matters of a connection here.
@@ -31,132 +117,161 @@ impl Expiry {
 pub struct Subject {
     /// The connection.
     pub key: ConnKey,
+    /// Its state.
+    pub state: TcpState,
+    /// Whether the peer began it.
+    pub inbound: bool,
+    /// When it was opened.
+    pub opened_boot_ns: u64,
     /// When its handshake ended; zero if it has not.
     pub established_boot_ns: u64,
+    /// When its state began.
+    pub state_since_boot_ns: u64,
     /// The limits in force.
-    pub lifetime: Lifetime,
+    pub limits: Limits,
+    /// The rule that matches it; zero for none.
+    pub rule: u32,
+    /// Whether the limits were pushed for this connection, by a person who wants it closed: neither protection nor guard
+    /// are asked then.
+    pub by_hand: bool,
+    /// How it is to be closed.
+    pub manner: Manner,
+    /// False: that its time is over is only said.
+    pub enforce: bool,
 }
 
 impl Subject {
-    /// Of a connection's entry; `None` where it has no limits, or is none that can be closed.
-    pub fn of(key: ConnKey, connection: &Connection) -> Option<Self> {
-        let lifetime = connection.policy.lifetime_in_force();
-        let closable = connection.direction != Direction::Listen
-            && !matches!(connection.state, TcpState::Close | TcpState::TimeWait | TcpState::Listen);
-        (closable && !lifetime.is_none()).then_some(Self {
+    /// Of a connection's entry and what its rule says about closing; `None` where it has no limits, or is none that can
+    /// be closed.
+    ///
+    /// A rule of which nothing is known is about to be replaced, or has been: its limits do not count.
+    pub fn of(key: ConnKey, connection: &Connection, rule: Option<&Closing>) -> Option<Self> {
+        let by_hand = connection.lifetime_source == Source::Override;
+        if rule.is_none() && !by_hand {
+            return None;
+        }
+        let over = matches!(connection.state, TcpState::Close | TcpState::TimeWait | TcpState::Listen);
+        let limits = Limits::of(&connection.policy, rule.filter(|_| !by_hand), key.conid);
+        if over || connection.direction == Direction::Listen || limits == Limits::default() {
+            return None;
+        }
+        let rule = rule.unwrap_or(&Closing::DEFAULT);
+        Some(Self {
             key,
+            state: connection.state,
+            inbound: connection.direction == Direction::Inbound,
+            opened_boot_ns: connection.opened_boot_ns,
             established_boot_ns: connection.established_boot_ns,
-            lifetime,
+            state_since_boot_ns: connection.state_since_boot_ns,
+            limits,
+            rule: connection.rule,
+            by_hand,
+            manner: rule.manner,
+            enforce: by_hand || rule.enforce,
         })
     }
+
+    /// The same connection without some of its limits.
+    pub(super) fn without(self, expiries: u8) -> Self {
+        Self { limits: self.limits.without(expiries), ..self }
+    }
+
+    /// Whether the peer's FIN has come: the kernel counts it as a byte.
+    fn has_fin(&self) -> bool {
+        matches!(self.state, TcpState::CloseWait | TcpState::LastAck | TcpState::Closing | TcpState::TimeWait)
+    }
+
+    /// When each limit ends, by what is known of the traffic.
+    fn ends(&self, look: Option<Look>, now_boot_ns: u64) -> impl Iterator<Item = (u64, Expiry)> {
+        let Limits { idle_ns, max_age_ns, deadline_boot_ns, first_byte_ns, half_closed_ns, connect_ns } = self.limits;
+        let established = self.established_boot_ns;
+        let after = |start: u64, limit: u64| (start != 0 && limit != 0).then(|| start.saturating_add(limit));
+        // The last byte was at or after the end of the handshake.
+        let last_byte = match look {
+            Some(look) if established != 0 => now_boot_ns.saturating_sub(look.idle_ns).max(established),
+            _ => established,
+        };
+        let silent = self.inbound && look.is_none_or(|look| look.bytes_received <= u64::from(self.has_fin()));
+        let half_closed = matches!(self.state, TcpState::CloseWait | TcpState::FinWait2);
+        let connecting = self.state == TcpState::SynSent;
+        [
+            (Some(deadline_boot_ns).filter(|at| *at != 0), Expiry::Deadline),
+            (after(established, max_age_ns), Expiry::MaxAge),
+            (after(self.state_since_boot_ns, half_closed_ns).filter(|_| half_closed), Expiry::HalfClosed),
+            (after(self.opened_boot_ns, connect_ns).filter(|_| connecting), Expiry::Connect),
+            (after(established, first_byte_ns).filter(|_| silent), Expiry::FirstByte),
+            (after(last_byte, idle_ns), Expiry::Idle),
+        ]
+        .into_iter()
+        .filter_map(|(at, expiry)| Some((at?, expiry)))
+    }
+
+    /// Whether a limit may be over that traffic puts off, so that the traffic must be looked at.
+    pub fn is_unsure(&self, now_boot_ns: u64) -> bool {
+        self.ends(None, now_boot_ns).any(|(at, expiry)| at <= now_boot_ns && expiry.moves_with_traffic())
+    }
+
+    /// Which limit will close the connection, and when, if no byte comes any more; by a look at its traffic, or else not
+    /// before the time for which a look is set.
+    pub fn outlook(
+        &self,
+        look: Option<Look>,
+        next_look_boot_ns: Option<u64>,
+        now_boot_ns: u64,
+    ) -> Option<(u64, Expiry)> {
+        let not_before = |(at, expiry): (u64, Expiry)| match next_look_boot_ns {
+            Some(next) if look.is_none() && expiry.moves_with_traffic() => (at.max(next), expiry),
+            _ => (at, expiry),
+        };
+        self.ends(look, now_boot_ns).map(not_before).min_by_key(|(at, _)| *at)
+    }
+}
+
+/// What the kernel says of a connection's traffic at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// For how long at least no byte has been sent or received.
+    pub idle_ns: u64,
+    /// The bytes received so far, the peer's FIN included.
+    pub bytes_received: u64,
 }
 
 /// What is to be done about a connection's limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing now, and nothing to wait for: the handshake is not over, and an event will tell.
+    /// Nothing now, and nothing to wait for: if a limit can come, an event will tell.
     Wait,
     /// Nothing before this time.
     At(u64),
-    /// The idle time must be read: it may be over.
-    LookIdle,
-    /// Close it.
-    Expired(Expiry),
+    /// The traffic must be looked at: a limit may be over.
+    Look,
+    /// Its time is over, for this reason, since this time.
+    Expired(Expiry, u64),
 }
 
-/// Judges a connection. `idle_ns` is how long ago the last byte was, where that has been read.
+/// Judges a connection; with a look at its traffic, where there was one, which is of this moment.
 ///
-/// A connection cannot have been idle for longer than it has been established, so nothing is read before that much time
-/// has passed, and traffic costs nothing.
-pub fn judge(subject: &Subject, idle_ns: Option<u64>, now_boot_ns: u64) -> Verdict {
-    let Lifetime { idle_ns: idle_limit_ns, max_age_ns, deadline_boot_ns } = subject.lifetime;
-    let established = subject.established_boot_ns;
-    let after = |start: u64, limit: u64| (start != 0 && limit != 0).then(|| start.saturating_add(limit));
-    let deadline_at = (deadline_boot_ns != 0).then_some(deadline_boot_ns);
-    let max_age_at = after(established, max_age_ns);
-    // The last byte was at or after the end of the handshake.
-    let last_byte = idle_ns.map_or(established, |idle_ns| now_boot_ns.saturating_sub(idle_ns).max(established));
-    let idle_at = after(if established == 0 { 0 } else { last_byte }, idle_limit_ns);
-
-    let due = |at: Option<u64>| at.is_some_and(|at| at <= now_boot_ns);
-    if due(deadline_at) {
-        return Verdict::Expired(Expiry::Deadline);
+/// A connection cannot have been idle for longer than it has been established, so nothing is looked at before that much
+/// time has passed, and traffic costs nothing.
+pub fn judge(subject: &Subject, look: Option<Look>, now_boot_ns: u64) -> Verdict {
+    let mut next = None::<u64>;
+    let mut over = None::<(u64, Expiry)>;
+    let mut unsure = false;
+    for (at, expiry) in subject.ends(look, now_boot_ns) {
+        if at > now_boot_ns {
+            next = Some(next.map_or(at, |next| next.min(at)));
+        } else if expiry.moves_with_traffic() && look.is_none() {
+            unsure = true;
+        } else if over.is_none_or(|(first, _)| at < first) {
+            over = Some((at, expiry));
+        }
     }
-    if due(max_age_at) {
-        return Verdict::Expired(Expiry::MaxAge);
+    match (over, unsure) {
+        (Some((at, expiry)), _) => Verdict::Expired(expiry, at),
+        (None, true) => Verdict::Look,
+        (None, false) => next.map_or(Verdict::Wait, Verdict::At),
     }
-    if due(idle_at) {
-        return if idle_ns.is_some() { Verdict::Expired(Expiry::Idle) } else { Verdict::LookIdle };
-    }
-    [deadline_at, max_age_at, idle_at].into_iter().flatten().min().map_or(Verdict::Wait, Verdict::At)
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const KEY: ConnKey = ConnKey { cookie: 1, conid: 1 };
-
-    fn subject(established_boot_ns: u64, lifetime: Lifetime) -> Subject {
-        Subject { key: KEY, established_boot_ns, lifetime }
-    }
-
-    #[test]
-    fn max_age_counts_from_the_handshake() {
-        let subject = subject(100, Lifetime { max_age_ns: 50, ..Lifetime::NONE });
-        assert_eq!(judge(&subject, None, 149), Verdict::At(150));
-        assert_eq!(judge(&subject, None, 150), Verdict::Expired(Expiry::MaxAge));
-    }
-
-    #[test]
-    fn nothing_but_a_deadline_counts_before_the_handshake() {
-        let limits = Lifetime { idle_ns: 1, max_age_ns: 1, deadline_boot_ns: 0 };
-        assert_eq!(judge(&subject(0, limits), None, 1_000), Verdict::Wait);
-        let deadline = Lifetime { deadline_boot_ns: 500, ..limits };
-        assert_eq!(judge(&subject(0, deadline), None, 499), Verdict::At(500));
-        assert_eq!(judge(&subject(0, deadline), None, 500), Verdict::Expired(Expiry::Deadline));
-    }
-
-    #[test]
-    fn idle_is_read_only_when_it_can_be_over() {
-        let subject = subject(100, Lifetime { idle_ns: 50, ..Lifetime::NONE });
-        assert_eq!(judge(&subject, None, 149), Verdict::At(150));
-        assert_eq!(judge(&subject, None, 150), Verdict::LookIdle);
-        assert_eq!(judge(&subject, Some(50), 150), Verdict::Expired(Expiry::Idle));
-        assert_eq!(judge(&subject, Some(10), 150), Verdict::At(190));
-        // The kernel's clock for idleness may have started before the handshake ended.
-        assert_eq!(judge(&subject, Some(60), 120), Verdict::At(150));
-    }
-
-    proptest! {
-        #[test]
-        fn never_early_and_never_late(
-            established in 1_u64..1_000, idle in 0_u64..1_000, max_age in 0_u64..1_000, deadline in 0_u64..3_000,
-            idle_for in 0_u64..1_000, now in 1_u64..4_000,
-        ) {
-            prop_assume!(now >= established);
-            let lifetime = Lifetime { idle_ns: idle, max_age_ns: max_age, deadline_boot_ns: deadline };
-            let subject = subject(established, lifetime);
-            let idle_for = idle_for.min(now - established);
-            let over = [
-                (idle != 0 && idle_for >= idle, Expiry::Idle),
-                (max_age != 0 && now - established >= max_age, Expiry::MaxAge),
-                (deadline != 0 && now >= deadline, Expiry::Deadline),
-            ];
-            match judge(&subject, Some(idle_for), now) {
-                Verdict::Expired(expiry) => prop_assert!(over.contains(&(true, expiry))),
-                Verdict::At(at) => {
-                    prop_assert!(over.iter().all(|(over, _)| !over));
-                    prop_assert!(at > now);
-                    // At that time it is over, if no byte comes meanwhile; a moment before it is not.
-                    prop_assert!(matches!(judge(&subject, Some(idle_for + (at - now)), at), Verdict::Expired(_)));
-                    prop_assert!(matches!(judge(&subject, Some(idle_for + (at - now - 1)), at - 1), Verdict::At(_)));
-                }
-                Verdict::Wait => prop_assert!(lifetime.is_none()),
-                Verdict::LookIdle => prop_assert!(false, "the idle time was given"),
-            }
-        }
-    }
-}
+mod tests;

@@ -20,7 +20,12 @@ pub enum Change {
     /// Keepalive off.
     KeepaliveDisable,
     /// These limits instead of those in force.
-    LifetimeSet(Lifetime),
+    LifetimeSet {
+        /// The limits, at least one.
+        lifetime: Lifetime,
+        /// By how much `idle` and `max_age` are made longer at the most, percent.
+        jitter_percent: u8,
+    },
     /// No limits, whatever a rule says.
     LifetimeClear,
 }
@@ -28,7 +33,7 @@ pub enum Change {
 impl Change {
     /// Whether it is about lifetimes, which listeners do not have.
     pub fn is_lifetime(&self) -> bool {
-        matches!(self, Self::LifetimeSet(_) | Self::LifetimeClear)
+        matches!(self, Self::LifetimeSet { .. } | Self::LifetimeClear)
     }
 
     /// The policy to push: `pushed` with this change, for `connection`.
@@ -55,13 +60,15 @@ impl Change {
                     set_user_timeout(&mut policy.options, connection.original.user_timeout_ms);
                 }
             }
-            Self::LifetimeSet(lifetime) => {
+            Self::LifetimeSet { lifetime, jitter_percent } => {
                 policy.lifetime_setting = Setting::Set;
                 policy.lifetime = lifetime;
+                policy.jitter_percent = jitter_percent;
             }
             Self::LifetimeClear => {
                 policy.lifetime_setting = Setting::Clear;
                 policy.lifetime = Lifetime::NONE;
+                policy.jitter_percent = 0;
             }
         }
         policy
@@ -87,11 +94,11 @@ mod tests {
         let first = ENABLE.apply(None, &connection, 1, 1000);
         assert_eq!((first.serial, first.by_uid), (1, 1000));
         let lifetime = Lifetime { idle_ns: 5, ..Lifetime::NONE };
-        let second = Change::LifetimeSet(lifetime).apply(Some(first), &connection, 2, 0);
+        let second = Change::LifetimeSet { lifetime, jitter_percent: 10 }.apply(Some(first), &connection, 2, 0);
         assert_eq!(second.options, first.options);
-        assert_eq!(second.lifetime_in_force(), lifetime);
+        assert_eq!((second.lifetime_in_force(), second.jitter_percent), (lifetime, 10));
         let third = Change::LifetimeClear.apply(Some(second), &connection, 3, 0);
-        assert_eq!(third.lifetime_setting, Setting::Clear);
+        assert_eq!((third.lifetime_setting, third.jitter_percent), (Setting::Clear, 0));
         assert_eq!(third.options, first.options);
     }
 

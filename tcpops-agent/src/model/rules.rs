@@ -5,14 +5,18 @@ use core::ops::RangeInclusive;
 use std::collections::HashSet;
 
 use ipnet::IpNet;
-use tcpops_common::conn::{Direction, Family, Origin};
+use tcpops_common::conn::{Connection, Direction, Family, Origin};
 use tcpops_common::policy::Policy;
+
+use super::closing::{Closing, Guard};
 
 /// Rules in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuleSet {
     /// The rules; the first that matches decides alone.
     pub rules: Vec<Rule>,
+    /// What keeps them from closing too much.
+    pub guard: Guard,
 }
 
 /// Which connections, and what is wanted of them.
@@ -24,6 +28,8 @@ pub struct Rule {
     pub id: u32,
     /// What is wanted.
     pub policy: Policy,
+    /// What it says about closing.
+    pub closing: Closing,
     /// Which connections.
     pub matcher: Matcher,
 }
@@ -80,10 +86,30 @@ pub struct Facts {
     pub cgroups: Vec<u64>,
 }
 
+impl Facts {
+    /// What the entry of a connection says, with the ids of its cgroup and of each above it.
+    pub fn of(connection: &Connection, cgroups: Vec<u64>) -> Self {
+        Self {
+            direction: connection.direction,
+            family: connection.family,
+            origin: connection.origin,
+            local: connection.local(),
+            remote: connection.remote(),
+            uid: connection.uid,
+            cgroups,
+        }
+    }
+}
+
 impl RuleSet {
     /// The first rule that matches.
     pub fn first_match(&self, facts: &Facts) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.matcher.accepts(facts))
+    }
+
+    /// Whether some rule asks for the cgroup.
+    pub fn asks_for_cgroups(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.matcher.cgroups.is_empty())
     }
 
     /// Gives every rule its number, made from its name, so that a rule has the same in every set and after every
@@ -134,7 +160,7 @@ mod tests {
     use super::*;
 
     fn rule(name: &str, matcher: Matcher) -> Rule {
-        Rule { name: name.to_owned(), id: 0, policy: Policy::default(), matcher }
+        Rule { name: name.to_owned(), id: 0, policy: Policy::default(), closing: Closing::DEFAULT, matcher }
     }
 
     fn facts(local: &str, remote: &str) -> Facts {
@@ -157,6 +183,7 @@ mod tests {
                 rule("inbound", Matcher { directions: vec![Direction::Inbound], ..Matcher::default() }),
                 rule("rest", Matcher::default()),
             ],
+            guard: Guard::default(),
         };
         let name = |facts: &Facts| set.first_match(facts).map(|rule| rule.name.as_str());
         assert_eq!(name(&facts("10.0.0.1:22", "192.0.2.7:40000")), Some("ssh"));
@@ -212,8 +239,13 @@ mod tests {
     }
 
     fn rules<const N: usize>(names: [&str; N]) -> RuleSet {
-        let rule =
-            |name: &str| Rule { name: name.to_owned(), id: 0, policy: Policy::NONE, matcher: Matcher::default() };
-        RuleSet { rules: names.into_iter().map(rule).collect() }
+        let rule = |name: &str| Rule {
+            name: name.to_owned(),
+            id: 0,
+            policy: Policy::NONE,
+            closing: Closing::DEFAULT,
+            matcher: Matcher::default(),
+        };
+        RuleSet { rules: names.into_iter().map(rule).collect(), guard: Guard::default() }
     }
 }

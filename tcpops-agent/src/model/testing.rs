@@ -1,7 +1,10 @@
 //! A connection for unit tests.
 
-use tcpops_common::conn::{Connection, from_ip};
+use tcpops_common::conn::{ConnKey, Connection, from_ip};
 use tcpops_common::state::TcpState;
+
+use super::closing::Manner;
+use super::lifetimes::{Limits, Subject};
 
 /// An established outbound connection, 10.0.0.1:40000 to 192.0.2.7:5060, of uid 1000, under no policy.
 pub(crate) fn connection() -> Connection {
@@ -18,5 +21,22 @@ pub(crate) fn connection() -> Connection {
         state_since_boot_ns: 200,
         state: TcpState::Established,
         ..Connection::EMPTY
+    }
+}
+
+/// An accepted connection, opened at 90 and established at 100, that no limit ends.
+pub(crate) fn subject() -> Subject {
+    Subject {
+        key: ConnKey { cookie: 9, conid: 1 },
+        state: TcpState::Established,
+        inbound: true,
+        opened_boot_ns: 90,
+        established_boot_ns: 100,
+        state_since_boot_ns: 100,
+        limits: Limits::default(),
+        rule: 0,
+        by_hand: false,
+        manner: Manner::Reset,
+        enforce: true,
     }
 }

@@ -3,16 +3,23 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The most clients of one user other than root.
-const MAX_PER_UID: usize = 32;
-/// The most clients of all users other than root.
-const MAX_OF_USERS: usize = 192;
-/// The most clients of root.
-const MAX_OF_ROOT: usize = 256;
+/// How many there may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// The most of one user other than root.
+    pub(super) per_uid: usize,
+    /// The most of all users other than root.
+    pub(super) of_users: usize,
+    /// The most of root.
+    pub(super) of_root: usize,
+}
 
 /// Counts the clients by uid.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Admission(Arc<Mutex<HashMap<u32, usize>>>);
+#[derive(Clone, Debug)]
+pub(super) struct Admission {
+    limits: Limits,
+    clients: Arc<Mutex<HashMap<u32, usize>>>,
+}
 
 /// A client's place, free again when this is dropped.
 #[derive(Debug)]
@@ -22,15 +29,21 @@ pub(super) struct Place {
 }
 
 impl Admission {
+    /// Nobody yet.
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, clients: Arc::default() }
+    }
+
     /// A place for a client of `uid`, if there is one.
     pub(super) fn admit(&self, uid: u32) -> Option<Place> {
-        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Limits { per_uid, of_users, of_root } = self.limits;
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let of_uid = clients.get(&uid).copied().unwrap_or(0);
         let free = if uid == 0 {
-            of_uid < MAX_OF_ROOT
+            of_uid < of_root
         } else {
-            let of_users: usize = clients.iter().filter(|(uid, _)| **uid != 0).map(|(_, count)| count).sum();
-            of_uid < MAX_PER_UID && of_users < MAX_OF_USERS
+            let users: usize = clients.iter().filter(|(uid, _)| **uid != 0).map(|(_, count)| count).sum();
+            of_uid < per_uid && users < of_users
         };
         if !free {
             return None;
@@ -43,7 +56,7 @@ impl Admission {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut clients = self.admission.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.admission.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = clients.get_mut(&self.uid) {
             *count -= 1;
             if *count == 0 {
@@ -57,24 +70,26 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
+    const LIMITS: Limits = Limits { per_uid: 3, of_users: 20, of_root: 10 };
+
     #[test]
     fn one_user_cannot_take_all_places() {
-        let admission = Admission::default();
+        let admission = Admission::new(LIMITS);
         let places: Vec<_> = std::iter::from_fn(|| admission.admit(1000)).collect();
-        assert_eq!(places.len(), MAX_PER_UID);
+        assert_eq!(places.len(), LIMITS.per_uid);
         assert!(admission.admit(1001).is_some());
         assert!(admission.admit(0).is_some());
         drop(places);
         assert!(admission.admit(1000).is_some());
-        assert_eq!(admission.0.lock().unwrap().len(), 0, "places that are free again are forgotten");
+        assert_eq!(admission.clients.lock().unwrap().len(), 0, "places that are free again are forgotten");
     }
 
     #[test]
     fn many_users_cannot_take_the_places_of_root() {
-        let admission = Admission::default();
+        let admission = Admission::new(LIMITS);
         let mut places: Vec<_> = (1..1000).filter_map(|uid| admission.admit(uid)).collect();
-        assert_eq!(places.len(), MAX_OF_USERS);
+        assert_eq!(places.len(), LIMITS.of_users);
         places.extend(std::iter::from_fn(|| admission.admit(0)));
-        assert_eq!(places.len(), MAX_OF_USERS + MAX_OF_ROOT);
+        assert_eq!(places.len(), LIMITS.of_users + LIMITS.of_root);
     }
 }

@@ -1,6 +1,8 @@
 //! The unix socket: HTTP/1.1 with JSON, every error a problem, and no client able to hold up another.
 
 mod admission;
+mod batch;
+mod events;
 mod extract;
 mod openapi;
 mod routes;
@@ -23,7 +25,7 @@ use crate::daemon::{Handle, Origin, group_id};
 
 pub use openapi::document;
 
-use self::admission::Admission;
+use self::admission::{Admission, Limits};
 
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,6 +33,21 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEAD: usize = 64 * 1024;
 /// How long requests under way may take to end when the agent stops.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How many clients there are at a time.
+const CLIENTS: Limits = Limits { per_uid: 32, of_users: 192, of_root: 256 };
+/// How many of them read events: each user keeps places for requests.
+const STREAMS: Limits = Limits { per_uid: 8, of_users: 64, of_root: 64 };
+
+/// The streams of events.
+#[derive(Clone, Debug)]
+struct Streams(Admission);
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self(Admission::new(STREAMS))
+    }
+}
 
 /// The socket, bound and not yet served.
 #[derive(Debug)]
@@ -97,7 +114,7 @@ impl Server {
         let stop = server.stop.clone();
         let router = routes::router(handle);
         server.tasks.spawn(async move {
-            let admission = Admission::default();
+            let admission = Admission::new(CLIENTS);
             loop {
                 let stream = tokio::select! {
                     () = stop.cancelled() => return,

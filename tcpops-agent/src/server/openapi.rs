@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::routes;
+use super::{batch, events, routes};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -11,15 +11,18 @@ use super::routes;
         routes::list,
         routes::show,
         routes::state,
+        routes::probe,
         routes::close,
         routes::keepalive_enable,
         routes::keepalive_disable,
         routes::lifetime_set,
         routes::lifetime_clear,
-        routes::batch,
+        batch::batch,
         routes::rules,
         routes::replace_rules,
+        events::events,
         routes::status,
+        routes::metrics,
         routes::detach,
         routes::health,
     )

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::{Body as HttpBody, Bytes};
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRef, Request, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE, ETAG, IF_MATCH};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
@@ -14,49 +14,73 @@ use http_body_util::channel::Channel;
 use hyper::body::Incoming;
 use tower::ServiceExt as _;
 
+use super::batch::batch;
 use super::extract::{Body, By, Failure, Id, JsonText, Params};
-use super::openapi;
-use crate::api::batch::{BatchAction, BatchChange, BatchRequest, BatchResponse, BatchResult};
-use crate::api::connections::{Closed, ConnectionDetail, ConnectionList, ConnectionState, ListQuery};
+use super::{Streams, events, openapi};
+use crate::api::connections::{CloseQuery, Closed, ConnectionDetail, ConnectionList, ConnectionState, ListQuery};
 use crate::api::detach::Detached;
 use crate::api::keepalive::{KeepaliveRequest, KeepaliveResult};
 use crate::api::lifetime::{LifetimeRequest, LifetimeResult};
+use crate::api::probe::{ProbeRequest, ProbeResult};
 use crate::api::problem::{Code, Problem};
 use crate::api::rules::RuleDocument;
 use crate::api::rules_result::{RulesQuery, RulesResult};
 use crate::api::status::Status;
-use crate::convert::connections::{keepalive_change, lifetime_change, lifetime_in_force, options};
-use crate::daemon::{Acted, Action, Handle, Origin, clocks};
+use crate::convert::connections::{closed, keepalive_change, lifetime_change, lifetime_in_force, manner, options};
+use crate::daemon::{Handle, METRICS_CONTENT_TYPE, Origin, clocks};
 use crate::model::filter::Filter;
 use crate::model::policies::Change;
 
 /// The largest body that is read.
 const MAX_BODY: usize = 4 * 1024 * 1024;
-/// The most changes in one batch.
-const MAX_CHANGES: usize = 10_000;
 /// How many connections a page of the list has.
 const PAGE: u32 = 1000;
 /// How many it can have.
 const MAX_PAGE: u32 = 10_000;
 /// How long a request may take; shorter than the 30 s for which the client waits, so that it is told.
 const TIMEOUT: Duration = Duration::from_secs(25);
+/// How long a peer may take to answer a probe unless the request says otherwise.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Batches of an NDJSON answer that wait for a slow reader; then the reading of the map waits too.
 const STREAM_QUEUE: usize = 4;
 const NDJSON: &str = "application/x-ndjson";
 
-type Answer<T> = Result<Json<T>, Failure>;
+pub(super) type Answer<T> = Result<Json<T>, Failure>;
+
+/// What the routes work with.
+#[derive(Clone)]
+pub(super) struct Backend {
+    handle: Handle,
+    streams: Streams,
+}
+
+impl FromRef<Backend> for Handle {
+    fn from_ref(backend: &Backend) -> Self {
+        backend.handle.clone()
+    }
+}
+
+impl FromRef<Backend> for Streams {
+    fn from_ref(backend: &Backend) -> Self {
+        backend.streams.clone()
+    }
+}
 
 /// The routes.
 pub(super) fn router(handle: Handle) -> Router {
+    let backend = Backend { handle, streams: Streams::default() };
     Router::new()
         .route("/v1/connections", get(list))
         .route("/v1/connections/{id}", get(show).delete(close))
         .route("/v1/connections/{id}/state", get(state))
+        .route("/v1/connections/{id}/probe", post(probe))
         .route("/v1/connections/{id}/keepalive", put(keepalive_enable).delete(keepalive_disable))
         .route("/v1/connections/{id}/lifetime", put(lifetime_set).delete(lifetime_clear))
         .route("/v1/policies:batch", post(batch))
         .route("/v1/rules", get(rules).put(replace_rules))
+        .route("/v1/events", get(events::events))
         .route("/v1/status", get(status))
+        .route("/metrics", get(metrics))
         .route("/v1/detach", post(detach))
         .route("/v1/openapi.json", get(openapi))
         .route("/healthz", get(health))
@@ -66,7 +90,7 @@ pub(super) fn router(handle: Handle) -> Router {
             Failure::new(Code::MethodNotAllowed, "expected a method that /v1/openapi.json names for this path")
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(handle)
+        .with_state(backend)
 }
 
 /// Answers one request.
@@ -144,11 +168,32 @@ pub(super) async fn state(State(handle): State<Handle>, By(origin): By, Id(id): 
     Ok(Json(handle.state(&id, &origin).await?))
 }
 
-/// Closes the connection: its program gets ECONNABORTED, its peer a reset.
-#[utoipa::path(delete, path = "/v1/connections/{id}", params(("id" = String, Path)),
+/// Makes the kernel ask the peer whether it is still there, and waits for the answer. A second such request for the same
+/// connection is refused while the first waits.
+#[utoipa::path(post, path = "/v1/connections/{id}/probe", params(("id" = String, Path)), request_body = ProbeRequest,
+    responses((status = 200, body = ProbeResult), (status = "default", body = Problem)))]
+pub(super) async fn probe(
+    State(handle): State<Handle>,
+    By(origin): By,
+    Id(id): Id,
+    Body(request): Body<ProbeRequest>,
+) -> Answer<ProbeResult> {
+    let timeout = request.timeout_seconds.map_or(PROBE_TIMEOUT, |seconds| Duration::from_secs(seconds.0.into()));
+    Ok(Json(handle.probe(&id, timeout, &origin).await?))
+}
+
+/// Closes the connection: its program gets ECONNABORTED, its peer a reset. With `close=fin` the peer gets a FIN first.
+#[utoipa::path(delete, path = "/v1/connections/{id}", params(("id" = String, Path), CloseQuery),
     responses((status = 200, body = Closed), (status = "default", body = Problem)))]
-pub(super) async fn close(State(handle): State<Handle>, By(origin): By, Id(id): Id) -> Answer<Closed> {
-    Ok(Json(Closed { conid: handle.close(&id, &origin).await? }))
+pub(super) async fn close(
+    State(handle): State<Handle>,
+    By(origin): By,
+    Id(id): Id,
+    Params(query): Params<CloseQuery>,
+) -> Answer<Closed> {
+    let manner = manner(&query).map_err(|detail| Failure::new(Code::InvalidRequest, detail))?;
+    let (conid, done) = handle.close(&id, manner, &origin).await?;
+    Ok(Json(closed(conid, query.close, done, clocks())))
 }
 
 /// Turns keepalive on.
@@ -200,82 +245,13 @@ pub(super) async fn lifetime_clear(State(handle): State<Handle>, By(origin): By,
     lifetime(&handle, &id, Change::LifetimeClear, &origin).await
 }
 
-fn limits(request: &LifetimeRequest) -> Result<Change, Failure> {
+pub(super) fn limits(request: &LifetimeRequest) -> Result<Change, Failure> {
     lifetime_change(request, clocks()).map_err(|detail| Failure::new(Code::InvalidRequest, detail))
 }
 
 async fn lifetime(handle: &Handle, id: &str, change: Change, origin: &Origin) -> Answer<LifetimeResult> {
     let (conid, connection) = handle.push(id, change, origin).await?;
     Ok(Json(LifetimeResult { conid, lifetime: lifetime_in_force(&connection.policy, clocks()) }))
-}
-
-/// Makes many changes, with one walk over the sockets, and answers with a result for each.
-#[utoipa::path(post, path = "/v1/policies:batch", request_body = BatchRequest,
-    responses((status = 200, body = BatchResponse), (status = "default", body = Problem)))]
-pub(super) async fn batch(
-    State(handle): State<Handle>,
-    By(origin): By,
-    Body(request): Body<BatchRequest>,
-) -> Answer<BatchResponse> {
-    let count = request.changes.len();
-    if count > MAX_CHANGES {
-        let detail = format!("changes: expected at most {MAX_CHANGES}, found {count}");
-        return Err(Failure::new(Code::InvalidRequest, detail));
-    }
-    let actions: Vec<Result<Action, Failure>> = request.changes.iter().map(action).collect();
-    let known: Vec<(&str, Action)> = request
-        .changes
-        .iter()
-        .zip(&actions)
-        .filter_map(|(change, action)| action.as_ref().ok().map(|action| (change.id.as_str(), *action)))
-        .collect();
-    let mut acted = handle.act(&known, &origin).await.into_iter();
-    let results: Vec<BatchResult> = request
-        .changes
-        .iter()
-        .zip(actions)
-        .map(|(change, action)| match action {
-            Ok(_) => result(change, acted.next().unwrap_or_else(|| Err(Problem::new(Code::Internal, "no answer")))),
-            Err(Failure(problem)) => result(change, Err(*problem)),
-        })
-        .collect();
-    let failed = results.iter().filter(|result| result.problem.is_some()).count();
-    Ok(Json(BatchResponse { done: count - failed, failed, results }))
-}
-
-/// What a change of a batch asks for.
-fn action(change: &BatchChange) -> Result<Action, Failure> {
-    let expected = |detail: &str| Failure::new(Code::InvalidRequest, detail);
-    match (change.action, &change.keepalive, &change.lifetime) {
-        (BatchAction::KeepaliveEnable, Some(request), None) => Ok(Action::Change(keepalive_change(request))),
-        (BatchAction::LifetimeSet, None, Some(request)) => limits(request).map(Action::Change),
-        (BatchAction::KeepaliveDisable, None, None) => Ok(Action::Change(Change::KeepaliveDisable)),
-        (BatchAction::LifetimeClear, None, None) => Ok(Action::Change(Change::LifetimeClear)),
-        (BatchAction::Close, None, None) => Ok(Action::Close),
-        (BatchAction::KeepaliveEnable, ..) => Err(expected("keepalive_enable: expected keepalive, and no lifetime")),
-        (BatchAction::LifetimeSet, ..) => Err(expected("lifetime_set: expected lifetime, and no keepalive")),
-        _ => Err(expected("expected neither keepalive nor lifetime with this action")),
-    }
-}
-
-fn result(change: &BatchChange, acted: Result<Acted, Problem>) -> BatchResult {
-    let mut result = BatchResult { id: change.id.clone(), conid: None, options: None, lifetime: None, problem: None };
-    match acted {
-        Err(problem) => result.problem = Some(problem),
-        Ok((conid, connection)) => {
-            result.conid = Some(conid);
-            match change.action {
-                BatchAction::KeepaliveEnable | BatchAction::KeepaliveDisable => {
-                    result.options = connection.map(|connection| options(&connection.in_force));
-                }
-                BatchAction::LifetimeSet | BatchAction::LifetimeClear => {
-                    result.lifetime = connection.map(|connection| lifetime_in_force(&connection.policy, clocks()));
-                }
-                BatchAction::Close => {}
-            }
-        }
-    }
-    result
 }
 
 /// The rules in force, in order; the ETag is their generation.
@@ -286,7 +262,7 @@ pub(super) async fn rules(State(handle): State<Handle>) -> Result<Response, Fail
     Ok(([(ETAG, format!("\"{generation}\""))], Json(document)).into_response())
 }
 
-/// Puts other rules in force, all of them at once.
+/// Puts other rules in force, all of them at once; or with `dry_run` says which open connections that would change.
 #[utoipa::path(put, path = "/v1/rules", params(RulesQuery), request_body = RuleDocument,
     responses((status = 200, body = RulesResult), (status = "default", body = Problem)))]
 pub(super) async fn replace_rules(
@@ -298,7 +274,11 @@ pub(super) async fn replace_rules(
 ) -> Result<Response, Failure> {
     privileged(&origin)?;
     let if_generation = headers.get(IF_MATCH).map(generation).transpose()?.flatten();
-    let result = handle.replace_rules(body.into(), if_generation, query.dry_run).await?;
+    let result = if query.dry_run {
+        handle.preview_rules(body.into(), if_generation).await?
+    } else {
+        handle.replace_rules(body.into(), if_generation).await?
+    };
     Ok(([(ETAG, format!("\"{}\"", result.generation))], Json(result)).into_response())
 }
 
@@ -317,6 +297,14 @@ fn generation(value: &HeaderValue) -> Result<Option<u64>, Failure> {
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status), (status = "default", body = Problem)))]
 pub(super) async fn status(State(handle): State<Handle>) -> Answer<Status> {
     Ok(Json(handle.status().await?))
+}
+
+/// What is counted, for Prometheus.
+#[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "application/openmetrics-text"),
+    (status = "default", body = Problem)))]
+pub(super) async fn metrics(State(handle): State<Handle>) -> Result<Response, Failure> {
+    let text = handle.metrics().await?;
+    Ok(([(CONTENT_TYPE, HeaderValue::from_static(METRICS_CONTENT_TYPE))], text).into_response())
 }
 
 /// Gives every socket back the options that its program had, takes everything out of the kernel, and ends the agent.

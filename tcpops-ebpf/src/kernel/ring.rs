@@ -9,6 +9,9 @@ use tcpops_common::settings::Settings;
 
 use crate::maps::EVENTS;
 
+/// A record with its header (`BPF_RINGBUF_HDR_SZ` of the kernel's include/uapi/linux/bpf.h), rounded up to eight bytes.
+const RECORD: u64 = (size_of::<Event>() as u64 + 8).next_multiple_of(8);
+
 /// Whether to wake the reader.
 #[derive(Clone, Copy)]
 pub(crate) enum Wake {
@@ -18,10 +21,13 @@ pub(crate) enum Wake {
     Force,
 }
 
-/// Writes `event`; false if the ring is full.
-pub(crate) fn write(event: Event, wake: Wake) -> bool {
+/// Has `fill` write a record where it stays; false if the ring is full.
+#[inline(always)]
+pub(crate) fn write(wake: Wake, fill: impl FnOnce(&mut Event)) -> bool {
     let Some(mut entry) = EVENTS.reserve(0) else { return false };
-    entry.write(event);
+    // SAFETY: `fill` writes every field before the record is submitted and reads none; what the memory held before is
+    // nobody's business, and no reference to it is kept.
+    fill(unsafe { entry.assume_init_mut() });
     entry.submit(u64::from(match wake {
         Wake::No => BPF_RB_NO_WAKEUP,
         Wake::Force => BPF_RB_FORCE_WAKEUP,
@@ -29,11 +35,12 @@ pub(crate) fn write(event: Event, wake: Wake) -> bool {
     true
 }
 
-/// The bytes that the reader has not taken yet.
-pub(crate) fn backlog_bytes() -> u64 {
+/// How many records the reader has not taken yet.
+pub(crate) fn backlog_records() -> u64 {
     let map = ptr::from_ref(&EVENTS).cast_mut();
     // SAFETY: the loader puts the map in place of the static's address; the query reads positions only.
-    unsafe { bpf_ringbuf_query(map.cast(), u64::from(BPF_RB_AVAIL_DATA)) }
+    let bytes = unsafe { bpf_ringbuf_query(map.cast(), u64::from(BPF_RB_AVAIL_DATA)) };
+    bytes / RECORD
 }
 
 /// True if the reader sleeps and this caller is to wake it. Callers that come at the same time may both be told so: one

@@ -7,9 +7,10 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 
 use aya_ebpf::Global;
-use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
+use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_jiffies64, bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
 use tcpops_common::conn::{Connection, Family};
 use tcpops_common::counters::Counter;
+use tcpops_common::event::Summary;
 use tcpops_common::rule::MAX_CGROUP_DEPTH;
 
 use crate::counters::bump;
@@ -40,10 +41,23 @@ offsets! {
     SK_NET: "sock.__sk_common.skc_net.net",
     NET_COOKIE: "net.net_cookie",
     TP_CB_FLAGS: "tcp_sock.bpf_sock_ops_cb_flags",
+    TP_BYTES_RECEIVED: "tcp_sock.bytes_received",
+    TP_BYTES_SENT: "tcp_sock.bytes_sent",
+    TP_BYTES_RETRANS: "tcp_sock.bytes_retrans",
+    TP_TOTAL_RETRANS: "tcp_sock.total_retrans",
+    TP_LSNDTIME: "tcp_sock.lsndtime",
+    ICSK_LRCVTIME: "inet_connection_sock.icsk_ack.lrcvtime",
+    ICSK_RETRANSMITS: "inet_connection_sock.icsk_retransmits",
+    ICSK_USER_TIMEOUT: "inet_connection_sock.icsk_user_timeout",
+    ICSK_PROBES_OUT: "inet_connection_sock.icsk_probes_out",
     CGROUP_PARENT: "cgroup.self.parent",
     CGROUP_KN: "cgroup.kn",
     KN_ID: "kernfs_node.id",
 }
+
+/// Milliseconds of a jiffy times 1,000: what one tick of the kernel's coarse clock takes, microseconds. Set by the agent.
+#[unsafe(no_mangle)]
+static TICK_US: Global<u32> = Global::new(0);
 
 /// A `struct tcp_sock`, checked by the kernel to be one.
 pub(crate) struct Socket(NonNull<c_void>);
@@ -98,6 +112,12 @@ impl Socket {
         }
         // SAFETY: the verifier knows the pointer as a socket of the context, and it is not null.
         NonNull::new(unsafe { bpf_skc_to_tcp_sock(common) }.cast()).map(Self)
+    }
+
+    /// The socket of a context that gives sockets of every kind. Only its storage and its options may be asked for: the
+    /// verifier does not know it as a `struct tcp_sock`.
+    pub(crate) fn from_context(socket: *mut c_void) -> Option<Self> {
+        NonNull::new(socket).map(Self)
     }
 
     /// For helpers that take a socket.
@@ -158,6 +178,29 @@ impl Socket {
     /// The errno that the socket holds.
     pub(crate) fn error(&self) -> u32 {
         self.field(&SK_ERR)
+    }
+
+    /// How the connection fared so far.
+    pub(crate) fn summarize(&self, summary: &mut Summary) {
+        summary.bytes_received = self.field(&TP_BYTES_RECEIVED);
+        summary.bytes_sent = self.field::<u64>(&TP_BYTES_SENT).wrapping_sub(self.field::<u64>(&TP_BYTES_RETRANS));
+        summary.total_retrans = self.field(&TP_TOTAL_RETRANS);
+        summary.idle_ms = self.idle_ms();
+        summary.retransmits = self.field(&ICSK_RETRANSMITS);
+        summary.probes = self.field(&ICSK_PROBES_OUT);
+        summary.pad = [0; 2];
+        summary.user_timeout_ms = self.field(&ICSK_USER_TIMEOUT);
+    }
+
+    /// How long ago the last byte of data was sent or received: `lsndtime` and `icsk_ack.lrcvtime` are the low half of the
+    /// jiffies then, as `tcp_info` reads them (`tcp_get_info` of the kernel's net/ipv4/tcp.c).
+    fn idle_ms(&self) -> u32 {
+        // SAFETY: the helper takes nothing and cannot fail.
+        let now = unsafe { bpf_jiffies64() } as u32;
+        let sent = now.wrapping_sub(self.field::<u32>(&TP_LSNDTIME));
+        let received = now.wrapping_sub(self.field::<u32>(&ICSK_LRCVTIME));
+        let ticks = if sent < received { sent } else { received };
+        (u64::from(ticks) * u64::from(TICK_US.load()) / 1000) as u32
     }
 
     /// The cgroup2 directory of the socket.

@@ -3,19 +3,13 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::bpf_sock_ops;
-use aya_ebpf::helpers::{
-    bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_getsockopt, bpf_ktime_get_boot_ns, bpf_setsockopt,
-};
+use aya_ebpf::helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_boot_ns};
 use aya_ebpf::programs::SockOpsContext;
-use tcpops_common::policy::TcpOption;
 
-use crate::apply::OptionAccess;
 use crate::kernel::socket::{Ends, Socket};
 
-const STATE_CB_FLAG: u32 = 1 << 2;
-const SOL_SOCKET: i32 = 1;
-const SOL_TCP: i32 = 6;
-const TCP_BPF_SOCK_OPS_CB_FLAGS: i32 = 1008;
+/// `BPF_SOCK_OPS_STATE_CB_FLAG` of the kernel's include/uapi/linux/bpf.h.
+pub(crate) const STATE_CB_FLAG: u32 = 1 << 2;
 
 /// The callbacks that this program answers (`enum` in the kernel's include/uapi/linux/bpf.h).
 pub(crate) mod op {
@@ -42,6 +36,11 @@ macro_rules! read {
 impl SockOps {
     pub(crate) fn new(ctx: &SockOpsContext) -> Self {
         Self(ctx.ops)
+    }
+
+    /// For helpers that take the context.
+    pub(crate) fn as_ptr(self) -> *mut c_void {
+        self.0.cast()
     }
 
     pub(crate) fn op(self) -> u32 {
@@ -104,72 +103,8 @@ impl SockOps {
     }
 }
 
-impl OptionAccess for SockOps {
-    fn set(&self, option: TcpOption, value: u32) -> Result<(), i32> {
-        set(self.0.cast(), option, value)
-    }
-
-    fn get(&self, option: TcpOption) -> Result<u32, i32> {
-        get(self.0.cast(), option)
-    }
-}
-
-impl OptionAccess for Socket {
-    fn set(&self, option: TcpOption, value: u32) -> Result<(), i32> {
-        set(self.as_ptr(), option, value)
-    }
-
-    fn get(&self, option: TcpOption) -> Result<u32, i32> {
-        get(self.as_ptr(), option)
-    }
-}
-
-impl Socket {
-    /// Turns on the state callback, as [`SockOps::enable_state_callback`] does.
-    ///
-    /// EINVAL before Linux 6.12, which has no TCP_BPF_SOCK_OPS_CB_FLAGS.
-    pub(crate) fn enable_state_callback(&self) -> Result<(), i32> {
-        set_number(self.as_ptr(), SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, self.cb_flags() | STATE_CB_FLAG)
-    }
-}
-
 /// Nanoseconds of `CLOCK_BOOTTIME`.
 pub(crate) fn now_boot_ns() -> u64 {
     // SAFETY: the helper takes nothing and cannot fail.
     unsafe { bpf_ktime_get_boot_ns() }
-}
-
-/// Level and name of an option, as in socket(7) and tcp(7).
-fn constants(option: TcpOption) -> (i32, i32) {
-    match option {
-        TcpOption::None => (SOL_TCP, 0),
-        TcpOption::UserTimeout => (SOL_TCP, 18),
-        TcpOption::KeepIdle => (SOL_TCP, 4),
-        TcpOption::KeepIntvl => (SOL_TCP, 5),
-        TcpOption::KeepCnt => (SOL_TCP, 6),
-        TcpOption::KeepAlive => (SOL_SOCKET, 9),
-    }
-}
-
-fn set(target: *mut c_void, option: TcpOption, value: u32) -> Result<(), i32> {
-    let (level, name) = constants(option);
-    set_number(target, level, name, value)
-}
-
-fn set_number(target: *mut c_void, level: i32, name: i32, mut value: u32) -> Result<(), i32> {
-    // SAFETY: the target is a context or socket that the helper takes, the value an int on the stack.
-    match unsafe { bpf_setsockopt(target, level, name, (&raw mut value).cast(), 4) } {
-        0 => Ok(()),
-        error => Err(error as i32),
-    }
-}
-
-fn get(target: *mut c_void, option: TcpOption) -> Result<u32, i32> {
-    let (level, name) = constants(option);
-    let mut value = 0_u32;
-    // SAFETY: as above; the helper writes the int.
-    match unsafe { bpf_getsockopt(target, level, name, (&raw mut value).cast(), 4) } {
-        0 => Ok(value),
-        error => Err(error as i32),
-    }
 }

@@ -3,9 +3,10 @@
 use aya_ebpf::btf_maps::HashMap;
 use tcpops_common::conn::{ConnKey, Connection};
 use tcpops_common::policy::Policy;
+use tcpops_common::probe::Probe;
 use tcpops_common::rule::RuleKey;
 
-use crate::maps::{CONNECTIONS, OVERRIDES, RULE_KEYS};
+use crate::maps::{CONIDS, CONNECTIONS, OVERRIDES, PROBES, RULE_KEYS};
 
 /// The entry of a connection, to change in place.
 pub(crate) fn connection(key: &ConnKey) -> Option<&'static mut Connection> {
@@ -18,6 +19,18 @@ pub(crate) fn connection(key: &ConnKey) -> Option<&'static mut Connection> {
 /// The policy pushed for a connection.
 pub(crate) fn pushed(key: &ConnKey) -> Option<&'static Policy> {
     shared(&OVERRIDES, key)
+}
+
+/// The cookie that goes with a conid.
+pub(crate) fn cookie(conid: u64) -> Option<u64> {
+    shared(&CONIDS, &conid).copied()
+}
+
+/// The probe of a connection, to change in place.
+pub(crate) fn probe(key: &ConnKey) -> Option<&'static mut Probe> {
+    let probe = PROBES.get_ptr_mut(key)?;
+    // SAFETY: as in `connection`; the agent replaces elements whole, by new ones.
+    unsafe { probe.as_mut() }
 }
 
 /// The class of a uid or a cgroup.

@@ -1,5 +1,6 @@
 //! The agent under test, and its client.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
@@ -14,7 +15,10 @@ use super::command::{Log, Running, ended, succeeded, text};
 use super::http::{self, Response};
 use super::lab::Lab;
 use super::name::unique;
-use super::wait::SOON;
+use super::peer::Sock;
+use super::pidns::PidNs;
+use super::stream::Stream;
+use super::wait::{SOON, patient, wait_for};
 use super::{mounts, require};
 
 /// How long the agent may take to serve.
@@ -30,6 +34,8 @@ pub(crate) struct Setup<'lab> {
     rules: Option<PathBuf>,
     more: Vec<String>,
     hidden: bool,
+    pids: Option<&'lab PidNs>,
+    confined: bool,
 }
 
 /// A running agent; it is killed and its pins are removed with this value.
@@ -44,7 +50,7 @@ impl<'lab> Setup<'lab> {
     pub(super) fn new(lab: &'lab Lab) -> Self {
         let pins = mounts::bpffs().join(unique());
         let socket = lab.directory.path().join("tcpops.sock");
-        Self { lab, socket, pins, rules: None, more: Vec::new(), hidden: false }
+        Self { lab, socket, pins, rules: None, more: Vec::new(), hidden: false, pids: None, confined: false }
     }
 
     /// With a rules file of this text.
@@ -63,6 +69,18 @@ impl<'lab> Setup<'lab> {
     /// have a name, and the first one has none.
     pub(crate) fn seeing_no_process(mut self) -> Self {
         self.hidden = true;
+        self
+    }
+
+    /// Among the processes of a pid namespace: with `--netns all` it enters their namespaces too.
+    pub(crate) fn among(mut self, pids: &'lab PidNs) -> Self {
+        self.pids = Some(pids);
+        self
+    }
+
+    /// Without CAP_SYS_ADMIN, so that it enters no namespace.
+    pub(crate) fn without_sys_admin(mut self) -> Self {
+        self.confined = true;
         self
     }
 
@@ -99,13 +117,28 @@ impl<'lab> Setup<'lab> {
     }
 
     fn spawn(&self, log: &Log) -> Running {
-        let mut command = Command::new(if self.hidden { require::tool("unshare") } else { require::tcpops() });
+        let mut line: Vec<OsString> = Vec::new();
         if self.hidden {
-            command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]).arg(require::tcpops());
+            line.push(require::tool("unshare").into());
+            line.extend(["--pid", "--fork", "--kill-child", "--mount-proc"].map(OsString::from));
         }
-        command.args(self.command_line());
+        if self.pids.is_some() {
+            line.push(require::tool("unshare").into());
+            line.push("--mount-proc".into());
+        }
+        if self.confined {
+            line.push(require::tool("setpriv").into());
+            line.push("--bounding-set=-sys_admin".into());
+        }
+        line.push(require::tcpops().into());
+        line.extend(self.command_line().into_iter().map(OsString::from));
+        let mut command = Command::new(&line[0]);
+        command.args(&line[1..]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = self.lab.ns.spawn(&mut command);
+        let mut child = match self.pids {
+            Some(pids) => pids.spawn(&self.lab.ns, &mut command),
+            None => self.lab.ns.spawn(&mut command),
+        };
         log.collect(child.stderr.take().expect("it is piped"));
         log.collect(child.stdout.take().expect("it is piped"));
         Running(child)
@@ -154,12 +187,12 @@ impl Agent<'_> {
     pub(crate) fn start_again(&mut self) {
         assert!(self.running.is_none(), "it is running");
         self.running = Some(self.setup.spawn(&self.log));
-        let start = Instant::now();
+        let (start, timeout) = (Instant::now(), patient(READY_WITHIN));
         while !self.is_ready() {
             let running = self.running.as_mut().expect("it was started");
             let ended = running.0.try_wait().expect("a child that was not waited for can be");
             assert!(ended.is_none(), "the agent ended with {ended:?} instead of serving");
-            assert!(start.elapsed() < READY_WITHIN, "the agent does not serve within {READY_WITHIN:?}");
+            assert!(start.elapsed() < timeout, "the agent does not serve within {timeout:?}");
             thread::sleep(POLL);
         }
     }
@@ -239,6 +272,27 @@ impl Agent<'_> {
     pub(crate) fn list(&self, query: &str) -> Vec<Value> {
         let answer = self.get(&format!("/v1/connections{query}")).ok();
         answer["connections"].as_array().unwrap_or_else(|| panic!("no list in {answer}")).clone()
+    }
+
+    /// What happens from now on, or as the query says, such as `?since=0`.
+    pub(crate) fn events(&self, query: &str) -> Stream {
+        Stream::open(self.socket(), &format!("/v1/events{query}"), &[])
+    }
+
+    /// What has happened, as far as it is held, under a query such as `&type=closed`.
+    pub(crate) fn history(&self, query: &str) -> Vec<Value> {
+        let response = self.get(&format!("/v1/events?follow=false{query}"));
+        assert_eq!(response.status, 200, "{}", response.text());
+        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        response.text().lines().map(parse).collect()
+    }
+
+    /// The last event of the socket's connection, once it is there.
+    pub(crate) fn closed(&self, sock: Sock) -> Value {
+        wait_for("its end", SOON, || {
+            let closed = self.history("&type=closed");
+            closed.into_iter().rfind(|event| event["cookie"] == sock.cookie)
+        })
     }
 
     /// A counter.

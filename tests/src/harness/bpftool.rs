@@ -55,16 +55,27 @@ pub(crate) fn attached(cgroup: &Path) -> Vec<Value> {
         return Vec::new();
     }
     let all: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("bpftool cgroup show: {error}: {text}"));
-    let programs = all.as_array().expect("programs are a list");
-    programs
-        .iter()
-        .filter(|program| program["attach_type"] == "sock_ops" || program["attach_type"] == "cgroup_sock_ops")
-        .cloned()
-        .collect()
+    all.as_array().expect("programs are a list").clone()
+}
+
+/// The number of the link that is pinned at `path`.
+pub(crate) fn pinned_link(path: &Path) -> u64 {
+    let link = json(&["link", "show", "pinned", path.to_str().expect("the path is text")]);
+    link["id"].as_u64().unwrap_or_else(|| panic!("no id in {link}"))
+}
+
+/// Whether there is a link with this number.
+pub(crate) fn has_link(id: u64) -> bool {
+    json(&["link", "list"]).as_array().is_some_and(|links| links.iter().any(|link| link["id"] == id))
 }
 
 /// The links attached to the cgroup with the number `id`.
 pub(crate) fn links(id: u64) -> usize {
     let all = json(&["link", "list"]);
     all.as_array().map_or(0, |links| links.iter().filter(|link| link["cgroup_id"] == id).count())
+}
+
+/// Takes the program behind a pinned link off its cgroup; the pin stays.
+pub(crate) fn detach_link(pin: &Path) {
+    stdout_of(Command::new(require::tool("bpftool")).args(["link", "detach", "pinned"]).arg(pin));
 }

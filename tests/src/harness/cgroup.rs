@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::name::unique;
+use super::wait::patient;
 use super::{mounts, require};
 
 /// A cgroup2 directory; what runs in it is killed, and it is removed, with this value.
@@ -68,7 +69,7 @@ impl Drop for Cgroup {
         let _older_than_5_14 = fs::write(self.path.join("cgroup.kill"), "1");
         let start = Instant::now();
         while let Err(error) = fs::remove_dir(&self.path) {
-            if start.elapsed() > Duration::from_secs(5) {
+            if start.elapsed() > patient(Duration::from_secs(5)) {
                 eprintln!("cannot remove the cgroup {}: {error}", self.path.display());
                 break;
             }

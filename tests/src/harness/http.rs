@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::wait::patient;
+
 /// No request of a test takes longer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -39,8 +41,8 @@ pub(crate) fn with_headers(method: &str, path: &str, headers: &[(&str, &str)], b
 /// Sends `text` as it is and reads the answer to its end.
 pub(crate) fn exchange(socket: &Path, text: &[u8]) -> std::io::Result<Response> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(patient(TIMEOUT)))?;
+    stream.set_write_timeout(Some(patient(TIMEOUT)))?;
     // The agent may answer, and close, before it has read all of a body that is too large.
     let _may_break = stream.write_all(text);
     let mut answer = Vec::new();

@@ -13,8 +13,10 @@ pub(crate) mod name;
 pub(crate) mod netns;
 pub(crate) mod options;
 pub(crate) mod peer;
+pub(crate) mod pidns;
 pub(crate) mod require;
 pub(crate) mod ss;
+pub(crate) mod stream;
 pub(crate) mod wait;
 
 mod tests;

@@ -1,9 +1,11 @@
 # A plain program with TCP connections: it does what it is told, one JSON object a line, and answers each with another.
 # It knows nothing of tcpops. An OSError is answered as {"error": "ECONNRESET"}.
-import ctypes, errno, json, os, select, socket, struct, subprocess, sys
+import ctypes, errno, json, os, resource, select, socket, struct, subprocess, sys, threading, time
 
 socks = {}
 next_name = 0
+# Enough for anything that should happen at once, seconds.
+SOON = 10 * int(os.environ.get("TCPOPS_TEST_PATIENCE", "1"))
 
 
 def describe(name):
@@ -30,7 +32,7 @@ def family(host):
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-def listen(host, port=0, dual=False, protocol=0, options=()):
+def listen(host, port=0, dual=False, protocol=0, options=(), backlog=64, serve=False):
     s = socket.socket(family(host), socket.SOCK_STREAM, protocol)
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if s.family == socket.AF_INET6:
@@ -38,8 +40,25 @@ def listen(host, port=0, dual=False, protocol=0, options=()):
     for level, option, value in options:
         s.setsockopt(level, option, value)
     s.bind((host, port))
-    s.listen(64)
+    s.listen(backlog)
+    if serve:
+        threading.Thread(target=accept_all, args=(s,), daemon=True).start()
     return keep(s)
+
+
+def accept_all(listener):
+    # Accepts whatever comes and keeps it for as long as it lives.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))
+    poll, accepted = select.epoll(), {}
+    poll.register(listener.fileno(), select.EPOLLIN)
+    while True:
+        for fd, _ in poll.poll():
+            if fd == listener.fileno():
+                s = listener.accept()[0]
+                accepted[s.fileno()] = s
+                poll.register(s.fileno(), select.EPOLLRDHUP)
+            else:
+                accepted.pop(fd).close()
 
 
 def connect(host, port, bind=None, wait=True, protocol=0, options=(), data=None):
@@ -51,7 +70,7 @@ def connect(host, port, bind=None, wait=True, protocol=0, options=(), data=None)
     if data is not None:
         s.sendto(data.encode(), socket.MSG_FASTOPEN, (host, port))
     elif wait:
-        s.settimeout(10)
+        s.settimeout(SOON)
         s.connect((host, port))
     else:
         s.setblocking(False)
@@ -62,11 +81,11 @@ def connect(host, port, bind=None, wait=True, protocol=0, options=(), data=None)
 
 
 def accept(name):
-    socks[name].settimeout(10)
+    socks[name].settimeout(SOON)
     return keep(socks[name].accept()[0])
 
 
-def connected(name, timeout=10):
+def connected(name, timeout=SOON):
     # Waits for the end of a connect() that was not waited for.
     s = socks[name]
     if not select.select([], [s], [], timeout)[1]:
@@ -84,18 +103,18 @@ def reconnect(name, host, port):
     if libc.connect(s.fileno(), struct.pack("=H14x", socket.AF_UNSPEC), 16) != 0:
         raise OSError(ctypes.get_errno(), "")
     if host is not None:
-        s.settimeout(10)
+        s.settimeout(SOON)
         s.connect((host, port))
     return describe(name)
 
 
 def send(name, text):
-    socks[name].settimeout(10)
+    socks[name].settimeout(SOON)
     socks[name].sendall(text.encode())
     return {}
 
 
-def receive(name, timeout=10):
+def receive(name, timeout=SOON):
     socks[name].settimeout(timeout)
     try:
         return {"text": socks[name].recv(65536).decode()}
@@ -118,15 +137,94 @@ def reset(name):
     return close(name)
 
 
+def churn(host, count):
+    # Connects to itself, says a byte, and closes, many times; in turn this end and the other begins.
+    listener = socket.socket(family(host))
+    listener.bind((host, 0))
+    listener.listen(64)
+    to = listener.getsockname()[:2]
+    for number in range(count):
+        near = socket.create_connection(to)
+        far = listener.accept()[0]
+        near.sendall(b"x")
+        far.recv(1)
+        for s in (near, far) if number % 2 else (far, near):
+            s.close()
+    listener.close()
+    return {}
+
+
 def setsockopt(name, level, option, value):
     socks[name].setsockopt(level, option, value)
     return {}
 
 
+def set_long(name, level, option, text, length):
+    s = socks[name]
+    s.setsockopt(level, option, text.encode().ljust(length, b"\0"))
+    return {"text": s.getsockopt(level, option, 16).rstrip(b"\0").decode()}
+
+
+def boot():
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def crowd(host, port, count, over=0, reuse=False):
+    # Connects many times, evenly spread over so many seconds; tells between which two moments each was established.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))
+    many, when, begin = [], [], boot()
+    for i in range(count):
+        s = socket.socket(family(host), socket.SOCK_STREAM)
+        if reuse:
+            # With a port of its own, which it keeps when it is disconnected.
+            s.bind(("127.0.0.1", 0))
+        time.sleep(max(0, begin + over * 10**9 * i // count - boot()) / 1e9)
+        before = boot()
+        s.connect((host, port))
+        when.append([before, boot()])
+        many.append(s)
+    global next_name
+    next_name += 1
+    socks[next_name] = many
+    return {"name": next_name, "established": when}
+
+
+def ends(name, timeout):
+    # Waits until all of a crowd have ended, or so many seconds: when each was seen to, and with which error.
+    many = {s.fileno(): s for s in socks[name]}
+    poll, ended, until = select.epoll(len(many)), {}, boot() + timeout * 10**9
+    for fd in many:
+        poll.register(fd, select.EPOLLRDHUP)
+    while len(ended) < len(many) and boot() < until:
+        ready = poll.poll(max(0, until - boot()) / 1e9)
+        now = boot()
+        for fd, _ in ready:
+            error = many[fd].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            ended[fd] = [now, errno.errorcode.get(error, "")]
+            poll.unregister(fd)
+    return {"ends": [ended.get(fd) for fd in many]}
+
+
+def dodge(name, host, port, at, settle):
+    # From a moment on, disconnects each of a crowd and connects it again, to the same place from the same port; and later
+    # tells how many of the new connections live.
+    libc = ctypes.CDLL(None)
+    nowhere = struct.pack("=H14x", socket.AF_UNSPEC)
+    time.sleep(max(0, at - boot()) / 1e9)
+    for s in socks[name]:
+        libc.connect(s.fileno(), nowhere, 16)
+        s.connect((host, port))
+    took = boot() - at
+    time.sleep(settle)
+    # The state is the first byte of struct tcp_info, and ESTABLISHED is 1.
+    alive = sum(s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == b"\x01" for s in socks[name])
+    return {"alive": alive, "took_ns": took}
+
+
 def request(path, text):
     # Sends text to a unix socket, in this process's name, and answers with all that comes back.
     s = socket.socket(socket.AF_UNIX)
-    s.settimeout(20)
+    s.settimeout(2 * SOON)
     s.connect(path)
     s.sendall(text.encode())
     answer = b""
@@ -148,10 +246,30 @@ def hold(path, count):
     return {"count": len(held)}
 
 
+def hold_streams(path, count):
+    # Asks a unix socket for events many times, and reads no more than the first of each answer.
+    held = []
+    for _ in range(count):
+        s = socket.socket(socket.AF_UNIX)
+        s.settimeout(20)
+        s.connect(path)
+        s.sendall(b"GET /v1/events HTTP/1.1\r\nhost: tcpops\r\n\r\n")
+        s.recv(1)
+        held.append(s)
+    socks["streams"] = held
+    return {}
+
+
+def drop_streams():
+    for s in socks.pop("streams"):
+        s.close()
+    return {}
+
+
 def run(arguments, names=()):
     # Runs a program that inherits the descriptors of some sockets.
     fds = [socks[name].fileno() for name in names]
-    done = subprocess.run(arguments, pass_fds=fds, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(arguments, pass_fds=fds, capture_output=True, text=True, timeout=3 * SOON)
     return {"status": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
 
 

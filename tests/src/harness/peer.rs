@@ -2,8 +2,9 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -14,8 +15,10 @@ use super::cgroup::Cgroup;
 use super::command::{Log, Running};
 use super::http::Response;
 use super::netns::NetNs;
-use super::options::{Options, options_of};
+use super::options::{Options, copy_of, options_of};
+use super::pidns::PidNs;
 use super::require;
+use super::wait::patient;
 
 const PROGRAM: &str = include_str!("peer.py");
 /// Longer than the program itself waits for anything.
@@ -55,6 +58,14 @@ pub(crate) struct Sock {
     pub(crate) remote: Option<SocketAddr>,
 }
 
+/// Many sockets of a [`Peer`].
+#[derive(Clone, Debug)]
+pub(crate) struct Crowd {
+    name: u64,
+    /// For each the times since boot, nanoseconds, between which it was established.
+    pub(crate) established: Vec<(u64, u64)>,
+}
+
 /// What a call failed with, such as `ECONNRESET`.
 pub(crate) type Errno = String;
 
@@ -71,8 +82,28 @@ impl Peer {
             command
         };
         command.args(["-I", "-S", "-c", PROGRAM]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = namespace.spawn(&mut command);
+        Self::spawn(&mut command, |command| namespace.spawn(command))
+    }
+
+    /// Starts it in a cgroup, and in a network namespace of its own that has no name.
+    pub(crate) fn start_unnamed(pids: &PidNs, beside: &NetNs, cgroup: &Cgroup) -> Self {
+        let mut command = cgroup.command(require::tool("unshare"));
+        command.args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""]);
+        command.arg(require::tool("python3")).args(["-I", "-S", "-c", PROGRAM]);
+        Self::spawn(&mut command, |command| pids.spawn(beside, command))
+    }
+
+    /// Starts another in the same network namespace, in no cgroup of a test.
+    pub(crate) fn start_beside(&self) -> Self {
+        let mut command = Command::new(require::tool("nsenter"));
+        command.arg(format!("--net=/proc/{}/ns/net", self.pid()));
+        command.arg(require::tool("python3")).args(["-I", "-S", "-c", PROGRAM]);
+        let start = |command: &mut Command| command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Self::spawn(&mut command, start)
+    }
+
+    fn spawn(command: &mut Command, start: impl FnOnce(&mut Command) -> Child) -> Self {
+        let mut child = start(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()));
         let log = Log::default();
         log.collect(child.stderr.take().expect("it is piped"));
         let stdout = child.stdout.take().expect("it is piped");
@@ -89,7 +120,7 @@ impl Peer {
     }
 
     fn answer(&mut self, request: &Value) -> Value {
-        let answer = self.answers.recv_timeout(ANSWERS_WITHIN);
+        let answer = self.answers.recv_timeout(patient(ANSWERS_WITHIN));
         let answer = answer.unwrap_or_else(|_ended| panic!("no answer to {request}; it said: {}", self.log.text()));
         serde_json::from_str(&answer).expect("it answers in JSON")
     }
@@ -192,16 +223,90 @@ impl Peer {
         self.done(&json!({ "do": "reset", "name": sock.name }));
     }
 
+    /// Makes `count` connections to itself and closes them, one after another; both ends are its own.
+    pub(crate) fn churn(&mut self, host: &str, count: u32) {
+        self.done(&json!({ "do": "churn", "host": host, "count": count }));
+    }
+
     /// Sets an option.
-    pub(crate) fn set(&mut self, sock: Sock, [level, option]: [i32; 2], value: i32) {
+    pub(crate) fn try_set(&mut self, sock: Sock, [level, option]: [i32; 2], value: i32) -> Result<(), Errno> {
         let request =
             json!({ "do": "setsockopt", "name": sock.name, "level": level, "option": option, "value": value });
-        self.done(&request);
+        self.ask(&request).map(drop)
+    }
+
+    /// Sets an option to `text` and zeros after it, `length` bytes in all; answers with what it is then.
+    pub(crate) fn set_long(
+        &mut self,
+        sock: Sock,
+        [level, option]: [i32; 2],
+        text: &str,
+        length: usize,
+    ) -> Result<String, Errno> {
+        let request = json!({
+            "do": "set_long", "name": sock.name, "level": level, "option": option, "text": text, "length": length,
+        });
+        self.ask(&request).map(|answer| answer["text"].as_str().expect("it is text").to_owned())
+    }
+
+    /// As [`Peer::try_set`], and it must succeed.
+    pub(crate) fn set(&mut self, sock: Sock, [level, option]: [i32; 2], value: i32) {
+        self.try_set(sock, [level, option], value).unwrap_or_else(|errno| panic!("option {level} {option}: {errno}"));
     }
 
     /// The options that the kernel has for a socket, read from outside by a copy of its descriptor.
     pub(crate) fn options(&self, sock: Sock) -> Options {
         options_of(self.running.pid(), sock.fd)
+    }
+
+    /// Connects to `to` many times, evenly spread over `over` seconds: see [`Crowd`].
+    pub(crate) fn crowd(&mut self, to: SocketAddr, count: usize, over: f64) -> Crowd {
+        self.crowd_with(to, count, over, false)
+    }
+
+    /// Likewise, each from a port that it keeps when it is disconnected.
+    pub(crate) fn crowd_with_ports(&mut self, to: SocketAddr, count: usize) -> Crowd {
+        self.crowd_with(to, count, 0.0, true)
+    }
+
+    fn crowd_with(&mut self, to: SocketAddr, count: usize, over: f64, reuse: bool) -> Crowd {
+        let request = json!({
+            "do": "crowd", "host": to.ip(), "port": to.port(), "count": count, "over": over, "reuse": reuse
+        });
+        let answer = self.done(&request);
+        let ns = |value: &Value| value.as_u64().expect("times are whole");
+        let established = answer["established"].as_array().expect("it is a list");
+        Crowd {
+            name: answer["name"].as_u64().expect("it is a number"),
+            established: established.iter().map(|pair| (ns(&pair[0]), ns(&pair[1]))).collect(),
+        }
+    }
+
+    /// Waits until all of a crowd have ended, or so many seconds: when each was seen to end, and its error.
+    pub(crate) fn ends(&mut self, crowd: &Crowd, timeout_s: f64) -> Vec<Option<(u64, Errno)>> {
+        let answer = self.done(&json!({ "do": "ends", "name": crowd.name, "timeout": timeout_s }));
+        let ends = answer["ends"].as_array().expect("it is a list");
+        let end = |value: &Value| {
+            let at = value[0].as_u64()?;
+            Some((at, value[1].as_str().expect("errors have names").to_owned()))
+        };
+        ends.iter().map(end).collect()
+    }
+
+    /// From a moment since boot on, disconnects each of a crowd and connects it again, from the same port; `settle` seconds
+    /// later tells how many of the new connections live, and how long the rounds took.
+    pub(crate) fn dodge(&mut self, crowd: &Crowd, to: SocketAddr, at_boot_ns: u64, settle: f64) -> (usize, Duration) {
+        let request = json!({
+            "do": "dodge", "name": crowd.name, "host": to.ip(), "port": to.port(), "at": at_boot_ns, "settle": settle
+        });
+        let answer = self.done(&request);
+        let number = |field: &str| answer[field].as_u64().unwrap_or_else(|| panic!("no {field} in {answer}"));
+        (usize::try_from(number("alive")).expect("it is small"), Duration::from_nanos(number("took_ns")))
+    }
+
+    /// A copy of its descriptor, with which the socket outlives the program.
+    pub(crate) fn copy_of(&self, sock: Sock) -> OwnedFd {
+        copy_of(self.running.pid(), sock.fd)
     }
 
     /// Makes an HTTP request in this program's name.
@@ -214,6 +319,16 @@ impl Peer {
     /// Connects to a unix socket `count` times, and says nothing.
     pub(crate) fn hold(&mut self, socket: &Path, count: u32) {
         self.done(&json!({ "do": "hold", "path": socket, "count": count }));
+    }
+
+    /// Follows events in this program's name, `count` times.
+    pub(crate) fn hold_streams(&mut self, socket: &Path, count: u32) {
+        self.done(&json!({ "do": "hold_streams", "path": socket, "count": count }));
+    }
+
+    /// Goes away from all of them.
+    pub(crate) fn drop_streams(&mut self) {
+        self.done(&json!({ "do": "drop_streams" }));
     }
 
     /// Runs a program, as a child of this one, that inherits the descriptors of `socks`: its status and output.

@@ -3,10 +3,15 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use jiff::Timestamp;
+use tcpops_common::policy::limits;
 use tcpops_common::rule::MAX_RULES;
 
 use super::{Rule, RuleDocument, RuleKeepalive, RuleLifetime};
-use crate::api::values::{Direction, Switch, UserTimeout, ValueError};
+use crate::api::values::{Deadline, Direction, LifetimeDuration, Manner, Mode, Switch, UserTimeout, ValueError};
+
+/// A field, and what is wrong with it.
+type Fault = (&'static str, ValueError);
 
 /// What is wrong with a rule that is well-formed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,8 +31,9 @@ impl RuleDocument {
     /// Whether the fields of each rule and the rules of the document go together.
     ///
     /// # Errors
-    /// The first fault: more than [`MAX_RULES`], two rules with one name, "auto" without keepalive, an empty lifetime,
-    /// or something that only a connection has asked of a listener.
+    /// The first fault: more than [`MAX_RULES`], two rules with one name, "auto" without keepalive, a mode without
+    /// values, a lifetime without a limit or of what is protected, jitter or grace without what it is about, or something
+    /// that the connections of the rule never have.
     pub fn check(&self) -> Result<(), RuleFault> {
         let mut seen = HashMap::new();
         for (index, rule) in self.rules.iter().enumerate() {
@@ -42,6 +48,25 @@ impl RuleDocument {
                 return Err(fault("name", ValueError::new(expected, found)));
             }
             rule.check().map_err(|(field, error)| fault(field, error))?;
+        }
+        Ok(())
+    }
+
+    /// Whether every deadline is in the future at `now`, and within ten years. One that has passed is right where the
+    /// same rule of `in_force` has it: time goes on, and a document is not wrong for it.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn check_deadlines(&self, in_force: &Self, now: Timestamp) -> Result<(), RuleFault> {
+        for (index, rule) in self.rules.iter().enumerate() {
+            let Some(deadline) = rule.deadline() else { continue };
+            let ahead = deadline.timestamp().duration_since(now);
+            let is_in_force = |other: &Rule| other.name == rule.name && other.deadline() == Some(deadline);
+            let within = ahead.is_positive() && ahead.unsigned_abs().as_secs() <= *limits::LIFETIME_SECONDS.end();
+            if !within && !in_force.rules.iter().any(is_in_force) {
+                let error = ValueError::new("a deadline in the future and within ten years", deadline);
+                return Err(rule.fault(index, "lifetime.deadline", error));
+            }
         }
         Ok(())
     }
@@ -71,30 +96,105 @@ impl Rule {
         Err(ValueError::new("keepalive with idle, count and interval beside user_timeout = \"auto\"", found))
     }
 
-    fn check(&self) -> Result<(), (&'static str, ValueError)> {
+    /// With `close = "fin"`: how long after its FIN a connection is reset that is still there, milliseconds.
+    pub fn grace_ms(&self) -> u64 {
+        const GRACE_MS: u64 = 10_000;
+        self.grace.map_or(GRACE_MS, LifetimeDuration::as_millis)
+    }
+
+    fn deadline(&self) -> Option<Deadline> {
+        self.lifetime.as_ref().and_then(Switch::on).and_then(|lifetime| lifetime.deadline)
+    }
+
+    fn check(&self) -> Result<(), Fault> {
         self.user_timeout_ms().map_err(|error| ("user_timeout", error))?;
-        if matches!(self.lifetime, Some(Switch::On(RuleLifetime { idle: None, max_age: None }))) {
-            return Err(("lifetime", ValueError::new("idle, max_age or both", "neither")));
+        self.check_mode()?;
+        self.check_listener()?;
+        if let Some(Switch::On(lifetime)) = &self.lifetime {
+            self.check_lifetime(lifetime)?;
         }
-        if self.is_for_listeners_only() {
-            if matches!(self.lifetime, Some(Switch::On(_))) {
-                let expected = "no lifetime where direction is only \"listen\", since listeners are never closed";
-                return Err(("lifetime", ValueError::new(expected, "one")));
-            }
-            let expected = "no condition on the peer where direction is only \"listen\", since listeners have none";
-            if self.matching.remote.is_some() {
-                return Err(("match.remote", ValueError::new(expected, "one")));
-            }
-            if self.matching.remote_port.is_some() {
-                return Err(("match.remote_port", ValueError::new(expected, "one")));
-            }
+        if self.grace.is_some() && self.close != Manner::Fin {
+            let found = format_args!("close = \"{}\"", self.close);
+            return Err(("grace", ValueError::new("close = \"fin\" beside grace", found)));
         }
         Ok(())
     }
 
-    fn is_for_listeners_only(&self) -> bool {
-        let directions = self.matching.direction.as_ref().map_or(&[][..], |directions| directions.as_slice());
-        !directions.is_empty() && directions.iter().all(|direction| *direction == Direction::Listen)
+    /// What is wanted off has no values that could stand against the program's own.
+    fn check_mode(&self) -> Result<(), Fault> {
+        let found = match (&self.keepalive, self.user_timeout) {
+            _ if self.mode == Mode::Force => return Ok(()),
+            (Some(Switch::Off), _) => "keepalive = \"off\"",
+            (_, Some(UserTimeout::Off)) => "user_timeout = \"off\"",
+            (None, None) => "neither",
+            _ => return Ok(()),
+        };
+        let expected = format_args!("keepalive or user_timeout with values beside mode = \"{}\"", self.mode);
+        Err(("mode", ValueError::new(expected, found)))
+    }
+
+    /// A listener is never closed and has no peer.
+    fn check_listener(&self) -> Result<(), Fault> {
+        if !self.is_only(&[Direction::Listen]) {
+            return Ok(());
+        }
+        let about_closing = [
+            ("lifetime", matches!(self.lifetime, Some(Switch::On(_))), "one"),
+            ("close", self.close != Manner::default(), "\"fin\""),
+            ("enforce", !self.enforce, "false"),
+            ("protect", self.protect, "true"),
+        ];
+        if let Some((field, _, found)) = about_closing.into_iter().find(|(_, there, _)| *there) {
+            let why = "where direction is only \"listen\", since listeners are never closed";
+            return Err((field, ValueError::new(format_args!("no {field} {why}"), found)));
+        }
+        let about_the_peer = [
+            ("match.remote", self.matching.remote.is_some()),
+            ("match.remote_port", self.matching.remote_port.is_some()),
+        ];
+        if let Some((field, _)) = about_the_peer.into_iter().find(|(_, there)| *there) {
+            let expected = "no condition on the peer where direction is only \"listen\", since listeners have none";
+            return Err((field, ValueError::new(expected, "one")));
+        }
+        Ok(())
+    }
+
+    fn check_lifetime(&self, lifetime: &RuleLifetime) -> Result<(), Fault> {
+        if !lifetime.has_limit() {
+            let expected = "at least one of idle, max_age, deadline, first_byte, half_closed and connect";
+            return Err(("lifetime", ValueError::new(expected, "none")));
+        }
+        if self.protect {
+            let expected = "no lifetime beside protect = true, by which no rule closes these connections";
+            return Err(("lifetime", ValueError::new(expected, "one")));
+        }
+        if lifetime.jitter.is_some() && lifetime.idle.is_none() && lifetime.max_age.is_none() {
+            let expected = "idle or max_age beside jitter, which makes them longer";
+            return Err(("lifetime.jitter", ValueError::new(expected, "neither")));
+        }
+        // Limits that no connection of the rule can come to.
+        if lifetime.first_byte.is_some() && self.is_only(&[Direction::Outbound, Direction::Listen]) {
+            let expected = "direction = \"inbound\" or none beside first_byte, which is for accepted connections";
+            return Err(("lifetime.first_byte", ValueError::new(expected, self.directions())));
+        }
+        if lifetime.connect.is_some() && self.is_only(&[Direction::Inbound, Direction::Listen]) {
+            let expected =
+                "direction = \"outbound\" or none beside connect, which is for handshakes that this host begins";
+            return Err(("lifetime.connect", ValueError::new(expected, self.directions())));
+        }
+        Ok(())
+    }
+
+    /// Whether the rule names directions, and none but these.
+    fn is_only(&self, directions: &[Direction]) -> bool {
+        let named = self.matching.direction.as_ref();
+        named.is_some_and(|named| named.as_slice().iter().all(|direction| directions.contains(direction)))
+    }
+
+    /// The directions that the rule names, for a message.
+    fn directions(&self) -> String {
+        let named = self.matching.direction.iter().flat_map(|directions| directions.as_slice());
+        named.map(|direction| format!("{:?}", direction.name())).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -146,10 +246,107 @@ mod tests {
     fn a_lifetime_has_a_limit() {
         assert_eq!(
             rule("lifetime = {}").unwrap_err(),
-            "rule \"a\": lifetime: expected idle, max_age or both, found neither"
+            "rule \"a\": lifetime: expected at least one of idle, max_age, deadline, first_byte, half_closed and \
+             connect, found none"
         );
+        for limit in ["idle", "max_age", "first_byte", "half_closed", "connect"] {
+            assert!(rule(&format!("lifetime = {{ {limit} = \"1m\" }}")).is_ok(), "{limit}");
+        }
+        assert!(rule("lifetime = { deadline = 2026-12-24T18:00:00Z }").is_ok());
         assert!(rule("lifetime = \"none\"").is_ok());
         assert!(rule("lifetime = { max_age = \"1d\" }").is_ok());
+    }
+
+    #[test]
+    fn a_mode_has_values() {
+        let keepalive = "keepalive = { idle = \"60s\", count = 5, interval = \"5s\" }\n";
+        for mode in ["default", "floor"] {
+            assert!(rule(&format!("mode = \"{mode}\"\n{keepalive}")).is_ok());
+            assert!(rule(&format!("mode = \"{mode}\"\nuser_timeout = \"30s\"")).is_ok());
+            for (fields, found) in [
+                ("keepalive = \"off\"\nuser_timeout = \"30s\"\n", "keepalive = \"off\""),
+                (&format!("{keepalive}user_timeout = \"off\"\n"), "user_timeout = \"off\""),
+                ("lifetime = { idle = \"1m\" }", "neither"),
+            ] {
+                assert_eq!(
+                    rule(&format!("mode = \"{mode}\"\n{fields}")).unwrap_err(),
+                    format!(
+                        "rule \"a\": mode: expected keepalive or user_timeout with values beside mode = \"{mode}\", \
+                         found {found}"
+                    )
+                );
+            }
+        }
+        assert!(rule("mode = \"force\"\nkeepalive = \"off\"\nuser_timeout = \"off\"\n").is_ok());
+        assert!(rule("mode = \"force\"").is_ok());
+    }
+
+    #[test]
+    fn jitter_and_grace_have_what_they_are_about() {
+        assert!(rule("lifetime = { idle = \"1m\", jitter = \"10%\" }").is_ok());
+        assert!(rule("lifetime = { max_age = \"1m\", jitter = 10 }").is_ok());
+        assert_eq!(
+            rule("lifetime = { first_byte = \"1m\", jitter = \"10%\" }").unwrap_err(),
+            "rule \"a\": lifetime.jitter: expected idle or max_age beside jitter, which makes them longer, found neither"
+        );
+        assert!(rule("lifetime = { jitter = \"10%\" }").unwrap_err().contains("lifetime: expected at least one of"));
+        assert!(rule("close = \"fin\"\ngrace = \"5s\"").is_ok());
+        for close in ["", "close = \"reset\"\n"] {
+            assert_eq!(
+                rule(&format!("{close}grace = \"5s\"")).unwrap_err(),
+                "rule \"a\": grace: expected close = \"fin\" beside grace, found close = \"reset\""
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_protected_has_no_lifetime() {
+        assert!(rule("protect = true").is_ok());
+        assert!(rule("protect = true\nlifetime = \"none\"").is_ok());
+        assert!(rule("protect = false\nlifetime = { idle = \"1m\" }").is_ok());
+        assert_eq!(
+            rule("protect = true\nlifetime = { idle = \"1m\" }").unwrap_err(),
+            "rule \"a\": lifetime: expected no lifetime beside protect = true, by which no rule closes these \
+             connections, found one"
+        );
+    }
+
+    #[test]
+    fn limits_are_those_that_the_connections_can_come_to() {
+        for (limit, right, wrong) in [("first_byte", "inbound", "outbound"), ("connect", "outbound", "inbound")] {
+            let of = |directions: &str| {
+                rule(&format!("match = {{ direction = {directions} }}\nlifetime = {{ {limit} = \"5s\" }}\n"))
+            };
+            assert!(of(&format!("\"{right}\"")).is_ok() && of("[\"inbound\", \"outbound\"]").is_ok());
+            let error = of(&format!("[\"{wrong}\", \"listen\"]")).unwrap_err();
+            let expected =
+                format!("rule \"a\": lifetime.{limit}: expected direction = \"{right}\" or none beside {limit}");
+            assert!(error.starts_with(&expected), "{error}");
+            assert!(error.ends_with(&format!(", found \"{wrong}\", \"listen\"")), "{error}");
+        }
+    }
+
+    #[test]
+    fn deadlines_are_in_the_future_unless_they_are_in_force_already() {
+        let document = |name: &str, deadline: &str| {
+            let text = format!("[[rule]]\nname = \"{name}\"\nlifetime = {{ deadline = {deadline} }}\n");
+            RuleDocument::from_toml(&text, "f").unwrap()
+        };
+        let check = |deadline: &str, in_force: &RuleDocument| {
+            let now = "2026-12-24T18:00:00Z".parse().unwrap();
+            document("a", deadline).check_deadlines(in_force, now).map_err(|fault| fault.to_string())
+        };
+        let none = RuleDocument::default();
+        assert_eq!(check("2026-12-24T18:00:00.001Z", &none), Ok(()));
+        assert_eq!(check("2036-12-01T00:00:00Z", &none), Ok(()));
+        for deadline in ["2026-12-24T18:00:00Z", "1969-01-01T00:00:00Z", "2037-01-01T00:00:00Z"] {
+            let expected =
+                "rule \"a\": lifetime.deadline: expected a deadline in the future and within ten years, found";
+            assert_eq!(check(deadline, &none).unwrap_err(), format!("{expected} {deadline}"));
+            assert_eq!(check(deadline, &document("a", deadline)), Ok(()));
+            assert!(check(deadline, &document("b", deadline)).is_err());
+            assert!(check(deadline, &document("a", "2026-12-24T17:00:00Z")).is_err());
+        }
     }
 
     #[test]
@@ -159,6 +356,15 @@ mod tests {
         assert!(rule(&format!("{only}lifetime = \"none\"")).is_ok());
         let error = rule(&format!("{only}lifetime = {{ idle = \"1m\" }}")).unwrap_err();
         assert!(error.contains("lifetime: expected no lifetime where direction is only \"listen\""), "{error}");
+        for (field, value) in [("close", "\"fin\""), ("enforce", "false"), ("protect", "true")] {
+            assert_eq!(
+                rule(&format!("{only}{field} = {value}")).unwrap_err(),
+                format!(
+                    "rule \"a\": {field}: expected no {field} where direction is only \"listen\", since listeners are \
+                     never closed, found {value}"
+                )
+            );
+        }
         let both = "match = { direction = [\"listen\", \"inbound\"] }\n";
         assert!(rule(&format!("{both}lifetime = {{ idle = \"1m\" }}")).is_ok());
         for field in ["remote = \"::/0\"", "remote_port = 1"] {

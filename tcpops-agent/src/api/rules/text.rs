@@ -5,8 +5,8 @@ use std::fmt::{self, Write};
 use serde::Serialize;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny};
 
-use super::{Rule, RuleDocument, RuleFault, Unchecked};
-use crate::api::values::table;
+use super::{Rule, RuleDocument, RuleFault, RuleGuard, Unchecked};
+use crate::api::values::{Manner, Mode, table};
 
 /// Why a document was refused, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,9 +40,8 @@ impl RuleDocument {
     /// # Errors
     /// With the place of the first fault.
     pub fn from_toml(text: &str, file: &str) -> Result<Self, RuleFileError> {
-        let parsed = toml::Deserializer::parse(text).and_then(table).map_err(|error| in_toml(&error, text, file))?;
-        let Unchecked { rules } = parsed;
-        let document = Self { rules };
+        let parsed = toml::Deserializer::parse(text).and_then(table::<Unchecked, _>);
+        let document = Self::from(parsed.map_err(|error| in_toml(&error, text, file))?);
         document.check().map_err(|fault| fault.in_toml(text, file))?;
         Ok(document)
     }
@@ -53,9 +52,8 @@ impl RuleDocument {
     /// With the place of the first fault.
     pub fn from_json(bytes: &[u8]) -> Result<Self, RuleFileError> {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-        let parsed = table(&mut deserializer).and_then(|parsed| deserializer.end().map(|()| parsed));
-        let Unchecked { rules } = parsed.map_err(|error| in_json(&error))?;
-        let document = Self { rules };
+        let parsed = table::<Unchecked, _>(&mut deserializer).and_then(|parsed| deserializer.end().map(|()| parsed));
+        let document = Self::from(parsed.map_err(|error| in_json(&error))?);
         document.check().map_err(|fault| fault.in_json(bytes))?;
         if document.rules.is_empty() && !names_rules(bytes) {
             let message = "expected a list of rules, \"rule\"; an empty list takes all rules away".to_owned();
@@ -64,17 +62,28 @@ impl RuleDocument {
         Ok(document)
     }
 
-    /// The document as a rules file: each rule a `[[rule]]` with a line for each field that is there.
+    /// The document as a rules file: each table with a line for each field that is there.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
+        if let Some(RuleGuard { closes_per_second, percent_per_minute, protect_ports }) = &self.guard {
+            text.push_str("[guard]\n");
+            write_field(&mut text, "closes_per_second", closes_per_second.as_ref());
+            write_field(&mut text, "percent_per_minute", percent_per_minute.as_ref());
+            write_field(&mut text, "protect_ports", protect_ports.as_ref());
+        }
         for rule in &self.rules {
-            let Rule { name, matching, keepalive, user_timeout, lifetime } = rule;
+            let Rule { name, matching, mode, keepalive, user_timeout, lifetime, close, grace, enforce, protect } = rule;
             text.push_str(if text.is_empty() { "[[rule]]\n" } else { "\n[[rule]]\n" });
             write_field(&mut text, "name", Some(name));
             write_field(&mut text, "match", Some(matching).filter(|matching| !matching.is_empty()));
+            write_field(&mut text, "mode", Some(mode).filter(|mode| **mode != Mode::default()));
             write_field(&mut text, "keepalive", keepalive.as_ref());
             write_field(&mut text, "user_timeout", user_timeout.as_ref());
             write_field(&mut text, "lifetime", lifetime.as_ref());
+            write_field(&mut text, "close", Some(close).filter(|close| **close != Manner::default()));
+            write_field(&mut text, "grace", grace.as_ref());
+            write_field(&mut text, "enforce", Some(enforce).filter(|enforce| !**enforce));
+            write_field(&mut text, "protect", Some(protect).filter(|protect| **protect));
         }
         text
     }
@@ -189,7 +198,8 @@ impl<'de> de::Visitor<'de> for FailAt<'_> {
 /// How a TOML date shows itself where a table is read.
 const DATE_FIELD: &str = "unknown field `$__toml_private_datetime`";
 
-fn in_toml(error: &toml::de::Error, text: &str, file: &str) -> RuleFileError {
+/// An error of the parser with its place in the file.
+pub fn in_toml(error: &toml::de::Error, text: &str, file: &str) -> RuleFileError {
     let start = error.span().map_or(0, |span| text.floor_char_boundary(span.start));
     let before = &text[..start];
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);

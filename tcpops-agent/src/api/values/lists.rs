@@ -1,4 +1,4 @@
-//! A value, or a list of such values.
+//! A value, or a list of such values; and lists that may be empty.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -97,6 +97,48 @@ impl<T: ToSchema> ToSchema for OneOrMany<T> {
     }
 }
 
+/// Reads an optional list that is there, and may be empty.
+///
+/// # Errors
+/// Those of the format, and "expected …, found …".
+pub fn list<'de, T, D>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
+where
+    T: Scalar + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    deserializer.deserialize_any(PlainListVisitor(PhantomData)).map(Some)
+}
+
+struct PlainListVisitor<T>(PhantomData<T>);
+
+impl<T: Scalar> PlainListVisitor<T> {
+    fn scalar<E: de::Error>(self, found: Found<'_>) -> Result<Vec<T>, E> {
+        Err(E::custom(ValueError::new(format_args!("a list, each of it {}", T::EXPECTED), found)))
+    }
+}
+
+impl<'de, T: Scalar + Deserialize<'de>> de::Visitor<'de> for PlainListVisitor<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list, each of it {}", T::EXPECTED)
+    }
+
+    visit_scalars!();
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = list.next_element()? {
+            values.push(value);
+        }
+        Ok(values)
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, _: A) -> Result<Vec<T>, A::Error> {
+        self.scalar(Found::Other("a table"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{Cidr, Ports};
@@ -118,5 +160,21 @@ mod tests {
         assert_eq!(written("[[1]]").unwrap_err(), format!("{expected} a list at line 1 column 2"));
         assert!(written("{}").unwrap_err().starts_with(&format!("{expected} a table")));
         assert!(serde_json::from_str::<OneOrMany<Cidr>>("[\"10.0.0.0/8\", \"::/0\"]").is_ok());
+    }
+
+    #[test]
+    fn plain_lists() {
+        let read = |json: &str| {
+            let ports: Option<Vec<Ports>> = list(&mut serde_json::Deserializer::from_str(json))?;
+            serde_json::to_string(&ports)
+        };
+        assert_eq!(read("[]").unwrap(), "[]");
+        assert_eq!(read("[22, \"5060-5070\"]").unwrap(), "[22,\"5060-5070\"]");
+        let expected = "expected a list, each of it a port from 1 to 65535 or a range such as \"5060-5070\", found";
+        for (json, found) in [("22", "22"), ("{}", "a table"), ("null", "null")] {
+            let error = read(json).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{expected} {found}")), "{error}");
+        }
+        assert!(read("[0]").unwrap_err().to_string().starts_with("expected a port from 1 to 65535"));
     }
 }

@@ -213,6 +213,30 @@ words! {
     Adopted = "adopted",
 }
 
+words! {
+    /// How the socket options that a rule wants stand against those that the program sets itself.
+    #[derive(Default)]
+    Mode, "\"force\", \"default\" or \"floor\"",
+    /// They replace the program's.
+    #[default]
+    Force = "force",
+    /// They stand where the program has not set its own.
+    Default = "default",
+    /// They stand where they are tighter than the program's.
+    Floor = "floor",
+}
+
+words! {
+    /// How a connection is closed.
+    #[derive(Default)]
+    Manner, "\"reset\" or \"fin\"",
+    /// By a reset, at once.
+    #[default]
+    Reset = "reset",
+    /// By a FIN, and by a reset where it is still there after the grace.
+    Fin = "fin",
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -270,6 +294,10 @@ mod tests {
             "expected \"inbound\", \"outbound\" or \"listen\", found \"both\""
         );
         assert_eq!("IPv4".parse::<Family>().unwrap_err().to_string(), "expected \"ipv4\" or \"ipv6\", found \"IPv4\"");
+        let mode = "loose".parse::<Mode>().unwrap_err().to_string();
+        assert_eq!(mode, "expected \"force\", \"default\" or \"floor\", found \"loose\"");
+        let manner = "abort".parse::<Manner>().unwrap_err().to_string();
+        assert_eq!(manner, "expected \"reset\" or \"fin\", found \"abort\"");
         assert_eq!("".parse::<Origin>().unwrap_err().to_string(), "expected \"handshake\" or \"adopted\", found \"\"");
     }
 }

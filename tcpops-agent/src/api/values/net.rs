@@ -64,7 +64,7 @@ fn parse(text: &str) -> Option<IpNet> {
 }
 
 /// A number of digits only, where `str::parse` would also take a sign.
-fn number(text: &str) -> Option<u16> {
+pub(super) fn number(text: &str) -> Option<u16> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 

@@ -60,6 +60,18 @@ pub fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) 
     T::deserialize(deserializer).map(Some)
 }
 
+/// Reads an optional field that is there, as [`table`] does.
+///
+/// # Errors
+/// Those of the format, and "expected …, found …".
+pub fn present_table<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: Table + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    table(deserializer).map(Some)
+}
+
 /// Reads a list of tables, each as [`table`] does.
 ///
 /// # Errors

@@ -3,16 +3,15 @@
 use std::io;
 
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use tcpops_common::state::TcpState;
 
 use super::row;
 use crate::api::connections::{Connection, ListQuery};
-use crate::api::values::{CgroupPath, Cidr, Ports, RuleName};
+use crate::api::values::{CgroupPath, Cidr, Direction, Family, Origin, Ports, RuleName};
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::{Format, Output};
 use crate::cli::table::Blocks;
+use crate::cli::words::{state, words};
 use crate::client::{Client, ClientError};
 
 /// How many connections are held, to be sorted.
@@ -24,8 +23,17 @@ const PAGE: u32 = 10_000;
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ListArgs {
     /// In this TCP state
-    #[arg(long, value_name = "STATE", value_parser = state_parser(), ignore_case = true)]
+    #[arg(long, value_name = "STATE", value_parser = state(), ignore_case = true)]
     state: Option<String>,
+    /// Begun by the peer, by this host, or a listener
+    #[arg(long, value_name = "WHO", value_parser = words(Direction::ALL, Direction::name))]
+    direction: Option<Direction>,
+    /// Of this address family on the wire
+    #[arg(long, value_name = "FAMILY", value_parser = words(Family::ALL, Family::name))]
+    family: Option<Family>,
+    /// Whose handshake was seen, or which was open before the agent came
+    #[arg(long, value_name = "HOW", value_parser = words(Origin::ALL, Origin::name))]
+    origin: Option<Origin>,
     /// With this address of this host, or one in this network
     #[arg(long, value_name = "ADDR[/LEN]")]
     local: Option<Cidr>,
@@ -55,25 +63,21 @@ pub(crate) struct ListArgs {
     limit: Option<u32>,
 }
 
-fn state_parser() -> impl TypedValueParser<Value = String> {
-    PossibleValuesParser::new(TcpState::ALL.map(TcpState::name)).map(|name| name.to_ascii_lowercase())
-}
-
 impl ListArgs {
     fn query(&self) -> ListQuery {
-        fn text(value: &Option<impl ToString>) -> Option<String> {
-            value.as_ref().map(ToString::to_string)
-        }
         ListQuery {
             state: self.state.clone(),
-            local: text(&self.local),
-            remote: text(&self.remote),
-            local_port: text(&self.local_port),
-            remote_port: text(&self.remote_port),
-            cgroup: text(&self.cgroup),
+            direction: self.direction,
+            family: self.family,
+            origin: self.origin,
+            local: self.local,
+            remote: self.remote,
+            local_port: self.local_port,
+            remote_port: self.remote_port,
+            cgroup: self.cgroup.clone(),
             uid: self.uid,
             netns: self.netns,
-            rule: text(&self.rule),
+            rule: self.rule.clone(),
             limit: None,
             cursor: None,
         }
@@ -87,30 +91,54 @@ impl ListArgs {
             Some(limit) => pages(client, self.query(), limit, &mut listing).await,
             None => all(client, &self.query(), &mut listing).await,
         };
-        // Of a refusal nothing is to be seen on standard output.
-        let listed = if asked.is_ok() || listing.has_begun() { listing.end()? } else { 0 };
-        match asked {
-            Err(Failure::Client(source)) if listed > 0 => Err(Failure::Partial { listed, source }),
-            other => other.map(|()| Exit::Done),
+        listing.end(asked).map(|_| Exit::Done)
+    }
+}
+
+/// Prints the connections that fit `query` and are `wanted`; answers with their number.
+///
+/// # Errors
+/// Those of asking the agent, and of writing.
+pub(in crate::cli) async fn list_connections(
+    client: Client,
+    query: &ListQuery,
+    wanted: impl Fn(&Connection) -> bool,
+    out: &mut Output,
+) -> Result<usize, Failure> {
+    let mut listing = Listing::new(out);
+    let asked = some(client, query, wanted, &mut listing).await;
+    listing.end(asked)
+}
+
+/// Asks for everything at once, and lists what is wanted.
+async fn some(
+    client: Client,
+    query: &ListQuery,
+    wanted: impl Fn(&Connection) -> bool,
+    listing: &mut Listing<'_>,
+) -> Result<(), Failure> {
+    let mut lines = client.all_connections(query).await?;
+    while listing.out.is_open() {
+        match lines.next_as().await? {
+            Some(connection) if wanted(&connection) => listing.add(connection)?,
+            Some(_) => {}
+            None => break,
         }
     }
+    Ok(())
 }
 
 /// Asks for everything at once.
 async fn all(client: Client, query: &ListQuery, listing: &mut Listing<'_>) -> Result<(), Failure> {
+    if listing.out.format() != Format::Ndjson {
+        return some(client, query, |_| true, listing).await;
+    }
+    // As they come: this reader neither sorts nor understands them.
     let mut lines = client.all_connections(query).await?;
     while listing.out.is_open() {
-        // As they come: this reader neither sorts nor understands them.
-        if listing.out.format() == Format::Ndjson {
-            match lines.next().await? {
-                Some(line) => listing.line(line)?,
-                None => break,
-            }
-        } else {
-            match lines.next_as().await? {
-                Some(connection) => listing.add(connection)?,
-                None => break,
-            }
+        match lines.next().await? {
+            Some(line) => listing.line(line)?,
+            None => break,
         }
     }
     Ok(())
@@ -139,13 +167,14 @@ async fn pages(mut client: Client, mut query: ListQuery, limit: u32, listing: &m
 struct Listing<'a> {
     out: &'a mut Output,
     table: Blocks<{ row::HEADER.len() }>,
+    wide: Blocks<{ row::WIDE.len() }>,
     block: Vec<Connection>,
     written: usize,
 }
 
 impl<'a> Listing<'a> {
     fn new(out: &'a mut Output) -> Self {
-        Self { out, table: Blocks::new(row::HEADER), block: Vec::new(), written: 0 }
+        Self { out, table: Blocks::new(row::HEADER), wide: Blocks::new(row::WIDE), block: Vec::new(), written: 0 }
     }
 
     /// Whether there was a connection.
@@ -173,6 +202,10 @@ impl<'a> Listing<'a> {
                 let text = self.table.render(self.block.iter().map(row::row));
                 self.out.write(text.as_bytes())?;
             }
+            Format::Wide => {
+                let text = self.wide.render(self.block.iter().map(row::wide));
+                self.out.write(text.as_bytes())?;
+            }
             Format::Json => {
                 for (index, connection) in self.block.iter().enumerate() {
                     let first = self.written == 0 && index == 0;
@@ -192,14 +225,26 @@ impl<'a> Listing<'a> {
         Ok(())
     }
 
-    /// Writes what is left, and the end; answers with the number of connections written.
-    fn end(mut self) -> io::Result<usize> {
+    /// Writes what is left, and the end, after asking has ended; answers with the number of connections written.
+    fn end(mut self, asked: Result<(), Failure>) -> Result<usize, Failure> {
+        // Of a refusal nothing is to be seen on standard output.
+        if asked.is_ok() || self.has_begun() {
+            self.write_end()?;
+        }
+        match asked {
+            Ok(()) => Ok(self.written),
+            Err(Failure::Client(source)) if self.written > 0 => Err(Failure::Partial { listed: self.written, source }),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn write_end(&mut self) -> io::Result<()> {
         if !self.block.is_empty() || !self.has_begun() {
             self.flush()?;
         }
         if self.out.format() == Format::Json {
             self.out.write(if self.written == 0 { b"{\n  \"connections\": []\n}\n" } else { b"\n  ]\n}\n" })?;
         }
-        Ok(self.written)
+        Ok(())
     }
 }

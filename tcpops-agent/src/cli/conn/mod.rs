@@ -8,6 +8,7 @@ mod show;
 pub(super) use row::tests::connection;
 
 pub(crate) use list::ListArgs;
+pub(super) use list::list_connections;
 pub(crate) use show::ShowArgs;
 
 use clap::Subcommand;
@@ -17,11 +18,13 @@ use super::exit::{Exit, Failure};
 
 const LIST_EXAMPLES: &str = "\
 Every filter given must match. KEEPALIVE is idle/count x interval, LIFETIME what closes the connection, POLICY the rule \
-that applies, or `override` where something was set for the one connection. Rows are by rising conid; of more than \
+that applies, or `override` where something was set for the one connection. With -o wide, ENDS says which limit closes \
+the connection and when, if nothing changes, or why it does not. Rows are by rising conid; of more than \
 65536 connections only within blocks of that many. NDJSON comes as the agent sends it.
 
 Examples:
   tcpops conn list --state established --remote 10.0.0.0/8
+  tcpops conn list --rule sip-strangers -o wide
   tcpops conn list --local-port 5060-5070 --rule sip-clients
   tcpops conn list --cgroup /system.slice/kamailio.service -o ndjson | jq -r .conid";
 

@@ -1,11 +1,31 @@
 //! A connection as a row of the list.
 
-use crate::api::connections::{Connection, Policy};
+use crate::api::connections::{Connection, Expires, Policy};
 use crate::cli::human::{self, NOTHING};
 
 /// The names of the columns.
 pub(super) const HEADER: [&str; 9] =
     ["CONID", "STATE", "DIR", "LOCAL", "REMOTE", "AGE", "KEEPALIVE", "LIFETIME", "POLICY"];
+
+/// The names of the columns of a wide list.
+pub(super) const WIDE: [&str; 12] =
+    ["CONID", "STATE", "DIR", "LOCAL", "REMOTE", "AGE", "KEEPALIVE", "LIFETIME", "POLICY", "ENDS", "UID", "COOKIE"];
+
+/// The row of a connection in a wide list.
+pub(super) fn wide(connection: &Connection) -> [String; WIDE.len()] {
+    let [conid, state, direction, local, remote, age, keepalive, lifetime, policy] = row(connection);
+    let ends = connection.expires.as_ref().map_or_else(|| NOTHING.to_owned(), ends);
+    let (uid, cookie) = (connection.uid.to_string(), connection.cookie.to_string());
+    [conid, state, direction, local, remote, age, keepalive, lifetime, policy, ends, uid, cookie]
+}
+
+/// Which limit ends a connection, and when, or why not.
+fn ends(expires: &Expires) -> String {
+    match &expires.held {
+        Some(held) => format!("{} ({}): {held}", expires.limit, expires.source),
+        None => format!("{} ({}) in {}", expires.limit, expires.source, human::age(expires.seconds)),
+    }
+}
 
 /// The row of a connection.
 pub(super) fn row(connection: &Connection) -> [String; HEADER.len()] {
@@ -41,16 +61,12 @@ pub(super) fn keepalive(policy: &Policy) -> String {
             other => other.to_owned(),
         };
     }
-    match (wanted.keepalive, wanted.idle_seconds, wanted.count, wanted.interval_seconds) {
-        (Some(true), Some(idle), Some(count), Some(interval)) => human::keepalive(idle, count, interval),
-        (Some(true), ..) => "on".to_owned(),
-        _ => "off".to_owned(),
-    }
+    human::wanted_keepalive(&wanted)
 }
 
 /// Where what is in force came from.
 fn origin(policy: &Policy) -> &str {
-    let sources = [&policy.options_source, &policy.lifetime_source];
+    let sources = [&policy.keepalive_source, &policy.user_timeout_source, &policy.lifetime_source];
     if sources.into_iter().flatten().any(|source| source == "override") {
         return "override";
     }
@@ -92,10 +108,17 @@ pub(in crate::cli) mod tests {
                     idle_seconds: Some(60),
                     count: Some(5),
                     interval_seconds: Some(5),
+                    keepalive_mode: None,
                     user_timeout_ms: Some(85_000),
+                    user_timeout_mode: None,
                 }),
-                options_source: Some("rule".to_owned()),
-                lifetime: Some(Lifetime { idle_seconds: Some(300.0), max_age_seconds: Some(3600.0), deadline: None }),
+                keepalive_source: Some("rule".to_owned()),
+                user_timeout_source: Some("rule".to_owned()),
+                lifetime: Some(Lifetime {
+                    idle_seconds: Some(300.0),
+                    max_age_seconds: Some(3600.0),
+                    ..Lifetime::default()
+                }),
                 lifetime_source: Some("override".to_owned()),
                 result: Some(ApplyResult {
                     outcome: "applied".to_owned(),
@@ -112,12 +135,33 @@ pub(in crate::cli) mod tests {
                     original: PROGRAM,
                 }),
             },
+            expires: Some(Expires {
+                at: "2026-11-23T00:10:00Z".parse().unwrap(),
+                seconds: 252.5,
+                limit: "idle".to_owned(),
+                source: "override".to_owned(),
+                held: None,
+            }),
         }
     }
 
+    #[test]
+    fn a_wide_row_says_when_and_why_it_ends() {
+        let mut connection = connection(1);
+        assert_eq!(wide(&connection)[9..], ["idle (override) in 4m12s", "107", "42"]);
+        let held = Some("protected by rule \"ssh\"".to_owned());
+        connection.expires = connection.expires.map(|expires| Expires { source: "rule".to_owned(), held, ..expires });
+        assert_eq!(wide(&connection)[9], "idle (rule): protected by rule \"ssh\"");
+        connection.expires = None;
+        assert_eq!(wide(&connection)[9], "-");
+        assert_eq!(wide(&connection)[..9], row(&connection));
+        assert_eq!(WIDE[..9], HEADER);
+    }
+
     fn nothing() -> Policy {
-        let (rule, wanted, options_source, lifetime, lifetime_source, result) = Default::default();
-        Policy { rule, wanted, options_source, lifetime, lifetime_source, result }
+        let (rule, wanted, keepalive_source, user_timeout_source) = Default::default();
+        let (lifetime, lifetime_source, result) = Default::default();
+        Policy { rule, wanted, keepalive_source, user_timeout_source, lifetime, lifetime_source, result }
     }
 
     #[test]
@@ -152,7 +196,9 @@ pub(in crate::cli) mod tests {
                 idle_seconds: None,
                 count: None,
                 interval_seconds: None,
+                keepalive_mode: None,
                 user_timeout_ms: Some(1),
+                user_timeout_mode: None,
             })
         };
         assert_eq!(keepalive(&Policy { wanted: wanted(None), ..full.clone() }), "-");

@@ -3,12 +3,15 @@
 use clap::Args;
 
 use super::row::keepalive;
-use crate::api::connections::{ApplyResult, ConnectionDetail, TcpInfo};
-use crate::api::keepalive::SocketOptions;
+use crate::api::connections::{ApplyResult, ConnectionDetail, Expires, TcpInfo};
+use crate::api::lifetime::Lifetime;
+use crate::api::rules::Rule;
+use crate::api::why::{Override, Why};
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::human::{self, NOTHING};
 use crate::cli::id::Id;
+use crate::cli::rule::row as rule_row;
 use crate::cli::table::fields;
 
 /// The arguments of `conn show`.
@@ -48,35 +51,93 @@ fn lines(detail: &ConnectionDetail) -> Vec<(&'static str, String)> {
         ("established", or_nothing(&connection.established.map(human::time))),
     ];
     policy_lines(detail, &mut lines);
+    if let Some(expires) = &connection.expires {
+        lines.push(("ends", ends(expires)));
+    }
     if let Some(info) = &detail.tcp_info {
         tcp_lines(info, &mut lines);
     }
     lines
 }
 
+/// When it ends, by which limit, or why not.
+fn ends(expires: &Expires) -> String {
+    let Expires { at, seconds, limit, source, held } = expires;
+    let earliest = if matches!(limit.as_str(), "idle" | "first_byte") { " at the earliest" } else { "" };
+    let when = format!("{}, in {}{earliest}, by {limit} of the {source}", human::time(*at), human::age(*seconds));
+    match held {
+        Some(held) => format!("{when}; {held}"),
+        None => when,
+    }
+}
+
 fn policy_lines(detail: &ConnectionDetail, lines: &mut Vec<(&'static str, String)>) {
     let policy = &detail.connection.policy;
-    let from = |text: String, source: &Option<String>| match source {
-        Some(source) => format!("{text}, from the {source}"),
-        None => text,
+    lines.push(("rule", rule_line(&detail.why)));
+    if let Some(pushed) = &detail.why.pushed {
+        lines.push(("pushed", pushed_line(pushed)));
+    }
+    let rule = detail.why.rule.as_ref();
+    let from = |text: String, source: &Option<String>, alone: fn(&Rule) -> String| match (
+        source.as_deref(),
+        rule.map(alone),
+    ) {
+        (None, _) => text,
+        (Some("override"), Some(alone)) if alone != NOTHING => format!("{text}, pushed; the rule wants {alone}"),
+        (Some("override"), _) => format!("{text}, pushed"),
+        (Some(source), _) => format!("{text}, from the {source}"),
     };
-    lines.push(("rule", policy.rule.clone().unwrap_or_else(|| NOTHING.to_owned())));
     if let Some(wanted) = &policy.wanted {
         if wanted.keepalive.is_some() {
-            lines.push(("keepalive", from(keepalive(policy), &policy.options_source)));
+            let keepalive = human::with_mode(keepalive(policy), wanted.keepalive_mode);
+            lines.push(("keepalive", from(keepalive, &policy.keepalive_source, rule_row::keepalive)));
         }
         if let Some(ms) = wanted.user_timeout_ms {
-            lines.push(("user timeout", from(human::user_timeout(ms), &policy.options_source)));
+            let timeout = human::with_mode(human::user_timeout(ms), wanted.user_timeout_mode);
+            lines.push(("user timeout", from(timeout, &policy.user_timeout_source, rule_row::user_timeout)));
         }
     }
-    if let Some(lifetime) = &policy.lifetime {
-        lines.push(("lifetime", from(human::lifetime(lifetime), &policy.lifetime_source)));
+    // One that was taken off has a source too.
+    if policy.lifetime.is_some() || policy.lifetime_source.is_some() {
+        let lifetime = policy.lifetime.as_ref().map_or_else(|| "none".to_owned(), human::lifetime);
+        lines.push(("lifetime", from(lifetime, &policy.lifetime_source, rule_row::lifetime)));
+    }
+    if !detail.why.set_by_program.is_empty() {
+        lines.push(("own", format!("{}: the program has set it itself", detail.why.set_by_program.join(", "))));
     }
     if let Some(result) = &policy.result {
         lines.push(("result", outcome(result)));
-        lines.push(("in force", options(&result.in_force)));
-        lines.push(("original", options(&result.original)));
+        lines.push(("in force", human::options(&result.in_force)));
+        lines.push(("original", human::options(&result.original)));
     }
+}
+
+fn rule_line(why: &Why) -> String {
+    match &why.rule {
+        Some(rule) => {
+            let matching = rule_row::matching(&rule.matching);
+            format!("{}, which matches {matching}", rule.name)
+        }
+        None if why.rule_is_gone => format!("{NOTHING}, one that is not in force any more; no walk has come by since"),
+        None => format!("{NOTHING}, none matches"),
+    }
+}
+
+fn pushed_line(pushed: &Override) -> String {
+    let Override { by_uid, applied, wanted, lifetime } = pushed;
+    let wishes = [
+        wanted
+            .filter(|wanted| wanted.keepalive.is_some())
+            .map(|wanted| format!("keepalive {}", human::wanted_keepalive(&wanted))),
+        wanted.and_then(|wanted| wanted.user_timeout_ms).map(|ms| format!("user timeout {}", human::user_timeout(ms))),
+        lifetime.as_ref().map(|limits| match limits {
+            none if *none == Lifetime::default() => "lifetime none".to_owned(),
+            limits => format!("lifetime {}", human::lifetime(limits)),
+        }),
+    ];
+    let wishes = wishes.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let waits = if *applied { "" } else { "; not applied yet" };
+    format!("by uid {by_uid}: {wishes}{waits}")
 }
 
 fn outcome(result: &ApplyResult) -> String {
@@ -88,16 +149,6 @@ fn outcome(result: &ApplyResult) -> String {
         text.push_str(&format!(": {}", std::io::Error::from_raw_os_error(errno)));
     }
     text
-}
-
-/// All options, also the parameters of a keepalive that is off.
-fn options(options: &SocketOptions) -> String {
-    format!(
-        "keepalive {} ({}), user timeout {}",
-        if options.keepalive { "on" } else { "off" },
-        human::keepalive(options.idle_seconds, options.count, options.interval_seconds),
-        human::user_timeout(options.user_timeout_ms)
-    )
 }
 
 fn tcp_lines(info: &TcpInfo, lines: &mut Vec<(&'static str, String)>) {
@@ -119,20 +170,44 @@ fn tcp_lines(info: &TcpInfo, lines: &mut Vec<(&'static str, String)>) {
 mod tests {
     use super::super::row::tests::connection;
     use super::*;
+    use crate::api::values::Mode;
+    use crate::cli::rule::tests::rules;
 
     #[test]
     fn everything_known_of_one() {
+        let rule = rules().rules.remove(0);
         let mut connection = connection(17);
         if let Some(result) = &mut connection.policy.result {
             result.outcome = "refused".to_owned();
             result.refused_option = Some("TCP_KEEPIDLE".to_owned());
             result.errno = Some(22);
         }
+        if let Some(wanted) = &mut connection.policy.wanted {
+            wanted.user_timeout_mode = Some(Mode::Floor);
+        }
+        if let Some(lifetime) = &mut connection.policy.lifetime {
+            lifetime.jitter_percent = Some(10);
+        }
         let detail = ConnectionDetail {
             connection,
             code: 1,
             code_name: "ok".to_owned(),
             cgroup: Some("/system.slice/kamailio.service".to_owned()),
+            why: Why {
+                rule: Some(rule),
+                rule_is_gone: false,
+                pushed: Some(Override {
+                    by_uid: 1000,
+                    applied: true,
+                    wanted: None,
+                    lifetime: Some(Lifetime {
+                        idle_seconds: Some(300.0),
+                        max_age_seconds: Some(3600.0),
+                        ..Lifetime::default()
+                    }),
+                }),
+                set_by_program: vec!["keepalive".to_owned()],
+            },
             tcp_info: Some(TcpInfo {
                 idle_seconds: 3.25,
                 rtt_us: 1500,
@@ -163,13 +238,16 @@ mod tests {
              cgroup id      4711\n\
              opened         2026-11-23T00:00:00Z, 5m12s ago\n\
              established    2026-11-23T00:00:00Z\n\
-             rule           sip-clients\n\
+             rule           sip-clients, which matches direction=inbound local_port=5060,5070-5079 remote=192.0.2.0/24\n\
+             pushed         by uid 1000: lifetime idle 5m, max 1h\n\
              keepalive      refused, from the rule\n\
-             user timeout   1m25s, from the rule\n\
-             lifetime       idle 5m, max 1h, from the override\n\
+             user timeout   1m25s (floor), from the rule\n\
+             lifetime       idle 5m, max 1h, jitter 10%, pushed; the rule wants idle 10m, max 7d\n\
+             own            keepalive: the program has set it itself\n\
              result         refused at 2026-11-23T00:00:00Z, TCP_KEEPIDLE: Invalid argument (os error 22)\n\
              in force       keepalive on (60s/5x5s), user timeout 1m25s\n\
              original       keepalive off (7200s/9x75s), user timeout off\n\
+             ends           2026-11-23T00:10:00Z, in 4m12s at the earliest, by idle of the override\n\
              idle           3.2s\n\
              round trip     1.5 ms, varies by 0.25 ms\n\
              bytes          10 acknowledged, 20 received\n\

@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::RuleText;
-use crate::api::rules_result::RulesResult;
+use crate::api::connections::Intent;
+use crate::api::rules_result::{RuleChange, RulesResult};
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::human::{self, NOTHING};
+use crate::cli::table::table;
 use crate::client::ClientError;
 
 /// The arguments of `rule apply`.
@@ -16,7 +19,7 @@ pub(crate) struct ApplyArgs {
     /// The rules (TOML); `-` is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Let the agent check the rules, and change nothing
+    /// Let the agent check the rules and tell which open connections they would change, and change nothing
     #[arg(long)]
     dry_run: bool,
     /// Only if the rules in force are still of this generation (their ETag; `tcpops status` shows it)
@@ -42,30 +45,112 @@ impl ApplyArgs {
             },
             _ => error.into(),
         })?;
-        context.out.show(&result, result_line)?;
+        context.out.show(&result, result_text)?;
         Ok(Exit::Done)
     }
 }
 
-fn result_line(result: &RulesResult) -> String {
-    let RulesResult { count, generation, applied, changed } = *result;
-    let rules = if count == 1 { "rule" } else { "rules" };
-    if applied {
-        let connections = if changed == 1 { "connection" } else { "connections" };
-        format!("{count} {rules} in force, generation {generation}; {changed} open {connections} changed\n")
-    } else {
-        format!("{count} {rules} checked, nothing changed: generation {generation} stays in force\n")
+/// What would change, a line each, and in the last line what came of it.
+fn result_text(result: &RulesResult) -> String {
+    let mut text = String::new();
+    if !result.changes.is_empty() {
+        text = table(HEADER, result.changes.iter().map(row));
+        let more = result.changed - result.changes.len() as u64;
+        if more > 0 {
+            text.push_str(&format!("... and {more} more\n"));
+        }
     }
+    let RulesResult { count, generation, changed, unreachable, unsure, .. } = *result;
+    let rules = if count == 1 { "rule" } else { "rules" };
+    let connections = if changed == 1 { "connection" } else { "connections" };
+    if result.applied {
+        return format!("{count} {rules} in force, generation {generation}; {changed} open {connections} changed\n");
+    }
+    text.push_str(&format!(
+        "{count} {rules} checked, nothing changed: generation {generation} stays in force; {changed} open \
+         {connections} would change\n"
+    ));
+    if unreachable > 0 {
+        text.push_str(&format!("{unreachable} more would, but their network namespaces cannot be entered\n"));
+    }
+    if unsure > 0 {
+        text.push_str(&format!(
+            "{unsure} are in cgroups that are gone: what those were below, only the kernel knows\n"
+        ));
+    }
+    text
+}
+
+const HEADER: [&str; 7] = ["CONID", "LOCAL", "REMOTE", "RULE", "KEEPALIVE", "USER-TIMEOUT", "LIFETIME"];
+
+fn row(change: &RuleChange) -> [String; HEADER.len()] {
+    let RuleChange { conid, local, remote, before, after } = change;
+    let both = |part: fn(&Intent) -> String| {
+        let (before, after) = (part(before), part(after));
+        if before == after { after } else { format!("{before} -> {after}") }
+    };
+    [
+        conid.to_string(),
+        local.clone(),
+        remote.clone().unwrap_or_else(|| NOTHING.to_owned()),
+        both(|intent| intent.rule.clone().unwrap_or_else(|| NOTHING.to_owned())),
+        both(|intent| intent.wanted.as_ref().map_or_else(|| NOTHING.to_owned(), human::wanted_keepalive)),
+        both(|intent| intent.wanted.as_ref().map_or_else(|| NOTHING.to_owned(), human::wanted_user_timeout)),
+        both(human::wanted_lifetime),
+    ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::connections::Wanted;
+    use crate::api::lifetime::Lifetime;
+    use crate::api::values::Mode;
+
+    fn result(count: usize, applied: bool) -> RulesResult {
+        RulesResult { count, generation: 6, applied, changed: 2, changes: Vec::new(), unreachable: 0, unsure: 0 }
+    }
 
     #[test]
     fn the_result_says_what_is_in_force() {
-        let result = |count, applied| result_line(&RulesResult { count, generation: 6, applied, changed: 2 });
-        assert_eq!(result(3, true), "3 rules in force, generation 6; 2 open connections changed\n");
-        assert_eq!(result(1, false), "1 rule checked, nothing changed: generation 6 stays in force\n");
+        assert_eq!(result_text(&result(3, true)), "3 rules in force, generation 6; 2 open connections changed\n");
+        let checked = "1 rule checked, nothing changed: generation 6 stays in force; 2 open connections would change\n";
+        assert_eq!(result_text(&result(1, false)), checked);
+    }
+
+    #[test]
+    fn a_dry_run_shows_each_connection() {
+        let wanted = Wanted {
+            keepalive: Some(true),
+            idle_seconds: Some(60),
+            count: Some(5),
+            interval_seconds: Some(5),
+            keepalive_mode: None,
+            user_timeout_ms: Some(0),
+            user_timeout_mode: Some(Mode::Floor),
+        };
+        let idle = Lifetime { idle_seconds: Some(300.0), ..Lifetime::default() };
+        let before = Intent { rule: Some("sip".to_owned()), wanted: Some(wanted), lifetime: Some(idle) };
+        let change = |conid, before: &Intent, after: &Intent| RuleChange {
+            conid,
+            local: "10.0.0.1:5060".to_owned(),
+            remote: (conid != 7).then(|| "192.0.2.7:40112".to_owned()),
+            before: before.clone(),
+            after: after.clone(),
+        };
+        let off = Wanted { keepalive: Some(false), user_timeout_ms: None, user_timeout_mode: None, ..wanted };
+        let other = Intent { wanted: Some(off), lifetime: Some(Lifetime::default()), ..before.clone() };
+        let changes = vec![change(7, &Intent::default(), &before), change(12, &before, &other)];
+        let shown = result_text(&RulesResult { changes, changed: 3, unreachable: 1, unsure: 4, ..result(1, false) });
+        assert_eq!(
+            shown,
+            "CONID  LOCAL          REMOTE           RULE      KEEPALIVE        USER-TIMEOUT      LIFETIME\n\
+             7      10.0.0.1:5060  -                - -> sip  - -> 60s/5x5s    - -> off (floor)  - -> idle 5m\n\
+             12     10.0.0.1:5060  192.0.2.7:40112  sip       60s/5x5s -> off  off (floor) -> -  idle 5m -> none\n\
+             ... and 1 more\n\
+             1 rule checked, nothing changed: generation 6 stays in force; 3 open connections would change\n\
+             1 more would, but their network namespaces cannot be entered\n\
+             4 are in cgroups that are gone: what those were below, only the kernel knows\n"
+        );
     }
 }

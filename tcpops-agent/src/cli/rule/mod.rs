@@ -1,7 +1,7 @@
 //! `tcpops rule`: the rules in force, a change of them, and which of them would match.
 
 mod apply;
-mod row;
+pub(super) mod row;
 mod trial;
 
 pub(crate) use apply::ApplyArgs;
@@ -21,7 +21,9 @@ use crate::api::problem::Fault;
 use crate::api::rules::{RuleDocument, RuleFault, RuleFileError};
 
 const LIST_EXAMPLES: &str = "\
-The first rule that matches a connection decides alone. `-o json` prints the document that `PUT /v1/rules` takes.
+The first rule that matches a connection decides alone. MODE: how the options stand against those that a program sets \
+itself. CLOSE: how connections are closed that have come to a limit. `-o json` prints the document that `PUT \
+/v1/rules` takes.
 
 Examples:
   tcpops rule list
@@ -34,7 +36,9 @@ The file replaces all rules at once; no handshake sees half of them. It is TOML:
   match = { direction = \"inbound\", local_port = 5060 }
   keepalive = { idle = \"60s\", count = 5, interval = \"5s\" }
   user_timeout = \"auto\"
-  lifetime = { idle = \"10m\" }
+  mode = \"floor\"
+  lifetime = { idle = \"10m\", jitter = \"10%\" }
+  close = \"fin\"
 
 Examples:
   tcpops rule apply rules.toml --dry-run
@@ -90,7 +94,11 @@ async fn list(context: &mut Context) -> Result<Exit, Failure> {
 }
 
 fn list_table(document: &RuleDocument) -> String {
-    table(row::HEADER, document.rules.iter().enumerate().map(|(index, rule)| row::row(index, rule)))
+    let mut text = table(row::HEADER, document.rules.iter().enumerate().map(|(index, rule)| row::row(index, rule)));
+    if let Some(guard) = &document.guard {
+        text.push_str(&format!("guard: {}\n", row::guard(guard)));
+    }
+    text
 }
 
 /// Rules as their file has them.
@@ -126,7 +134,7 @@ impl RuleText {
 }
 
 /// The fields of a rule that only the agent can judge, or all rules together.
-const FIELDS: [&str; 3] = ["match.cgroup", "user_timeout", "name"];
+const FIELDS: [&str; 4] = ["match.cgroup", "lifetime.deadline", "user_timeout", "name"];
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -156,13 +164,50 @@ name = "rest"
     }
 
     #[test]
+    fn what_rules_say_about_closing() {
+        let document = RuleDocument::from_toml(
+            r#"
+guard = { closes_per_second = 100, percent_per_minute = 20, protect_ports = [22, "80-82"] }
+[[rule]]
+name = "a"
+mode = "floor"
+user_timeout = "30s"
+lifetime = { idle = "1m", jitter = "10%", deadline = 2026-12-24T18:00:00Z, first_byte = "10s" }
+close = "fin"
+[[rule]]
+name = "b"
+lifetime = { half_closed = "1m", connect = "5s" }
+enforce = false
+[[rule]]
+name = "c"
+protect = true
+"#,
+            "f",
+        );
+        let shown = list_table(&document.unwrap());
+        let [_, a, b, c, guard] = shown.lines().collect::<Vec<_>>()[..] else { panic!("{shown}") };
+        let limits = "idle 1m, jitter 10%, until 2026-12-24T18:00:00Z, first byte 10s";
+        assert!(a.contains("floor") && a.contains(limits) && a.ends_with("fin, reset after 10s"), "{a}");
+        assert!(b.contains("half closed 1m, connect 5s") && b.ends_with("logged only"), "{b}");
+        assert!(c.ends_with("protected"), "{c}");
+        assert_eq!(
+            guard,
+            "guard: at most 100 closes a second, at most 20% of the connections a minute by one rule, \
+             protected ports: 22,80-82"
+        );
+        let guard = |text| row::guard(&RuleDocument::from_toml(text, "f").unwrap().guard.unwrap());
+        assert_eq!(guard("[guard]\n"), "protected ports: 22");
+        assert_eq!(guard("[guard]\nprotect_ports = []\n"), "protected ports: none");
+    }
+
+    #[test]
     fn rules_line_up() {
         assert_eq!(
             list_table(&rules()),
-            "#  NAME         MATCH                                                            KEEPALIVE  USER-TIMEOUT  LIFETIME\n\
-             1  sip-clients  direction=inbound local_port=5060,5070-5079 remote=192.0.2.0/24  60s/5x5s   auto (1m25s)  idle 10m, max 7d\n\
-             2  by hand      uid=0,1000 cgroup=/user.slice                                    off        off           none\n\
-             3  rest         any                                                              -          -             -\n"
+            "#  NAME         MATCH                                                            KEEPALIVE  USER-TIMEOUT  MODE   LIFETIME          CLOSE\n\
+             1  sip-clients  direction=inbound local_port=5060,5070-5079 remote=192.0.2.0/24  60s/5x5s   auto (1m25s)  force  idle 10m, max 7d  reset\n\
+             2  by hand      uid=0,1000 cgroup=/user.slice                                    off        off           force  none              -\n\
+             3  rest         any                                                              -          -             -      -                 -\n"
         );
     }
 

@@ -1,22 +1,40 @@
-//! A rule as a row of the list.
+//! A rule as a row of the list, and the guard as the line under it.
 
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::api::rules::{Rule, RuleMatch};
-use crate::api::values::{OneOrMany, Switch, UserTimeout};
+use crate::api::lifetime::Lifetime;
+use crate::api::rules::{Rule, RuleGuard, RuleMatch};
+use crate::api::values::{LifetimeDuration, Manner, OneOrMany, Switch, UserTimeout};
 use crate::cli::human::{self, NOTHING};
 
 /// The names of the columns.
-pub(super) const HEADER: [&str; 6] = ["#", "NAME", "MATCH", "KEEPALIVE", "USER-TIMEOUT", "LIFETIME"];
+pub(super) const HEADER: [&str; 8] = ["#", "NAME", "MATCH", "KEEPALIVE", "USER-TIMEOUT", "MODE", "LIFETIME", "CLOSE"];
+
+/// The ports that are protected where the rules do not say.
+const DEFAULT_PORTS: &str = "22";
 
 /// The row of the rule at `index`, which people count from 1.
 pub(super) fn row(index: usize, rule: &Rule) -> [String; HEADER.len()] {
     let (number, name) = ((index + 1).to_string(), rule.name.to_string());
-    [number, name, matching(&rule.matching), keepalive(rule), user_timeout(rule), lifetime(rule)]
+    let matching = matching(&rule.matching);
+    [number, name, matching, keepalive(rule), user_timeout(rule), mode(rule), lifetime(rule), close(rule)]
 }
 
-fn matching(matching: &RuleMatch) -> String {
+/// What the guard holds back.
+pub(super) fn guard(guard: &RuleGuard) -> String {
+    let RuleGuard { closes_per_second, percent_per_minute, protect_ports } = guard;
+    let ports = protect_ports.as_ref().map_or_else(|| DEFAULT_PORTS.to_owned(), |ports| words(ports));
+    let bounds = [
+        closes_per_second.map(|rate| format!("at most {} closes a second", rate.get())),
+        percent_per_minute.map(|share| format!("at most {}% of the connections a minute by one rule", share.percent())),
+        Some(format!("protected ports: {}", if ports.is_empty() { "none" } else { &ports })),
+    ];
+    bounds.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// Which connections it is for.
+pub(in crate::cli) fn matching(matching: &RuleMatch) -> String {
     let RuleMatch { direction, local, local_port, remote, remote_port, uid, cgroup, family, origin } = matching;
     let fields = [
         field("direction", direction),
@@ -34,17 +52,21 @@ fn matching(matching: &RuleMatch) -> String {
 }
 
 fn field<T: Serialize>(name: &str, values: &Option<OneOrMany<T>>) -> Option<String> {
+    Some(format!("{name}={}", words(values.as_ref()?.as_slice())))
+}
+
+/// Values as the document has them, without quotes.
+fn words<T: Serialize>(values: &[T]) -> String {
     let word = |value: &T| match serde_json::to_value(value) {
         Ok(Value::String(text)) => text,
         Ok(other) => other.to_string(),
         Err(error) => error.to_string(),
     };
-    let words: Vec<_> = values.as_ref()?.as_slice().iter().map(word).collect();
-    Some(format!("{name}={}", words.join(",")))
+    values.iter().map(word).collect::<Vec<_>>().join(",")
 }
 
 /// What the rule wants of keepalive.
-pub(super) fn keepalive(rule: &Rule) -> String {
+pub(in crate::cli) fn keepalive(rule: &Rule) -> String {
     match rule.keepalive {
         None => NOTHING.to_owned(),
         Some(Switch::Off) => "off".to_owned(),
@@ -53,7 +75,7 @@ pub(super) fn keepalive(rule: &Rule) -> String {
 }
 
 /// What the rule wants of the user timeout.
-pub(super) fn user_timeout(rule: &Rule) -> String {
+pub(in crate::cli) fn user_timeout(rule: &Rule) -> String {
     match (rule.user_timeout, rule.keepalive) {
         (None, _) => NOTHING.to_owned(),
         (Some(UserTimeout::Off), _) => "off".to_owned(),
@@ -66,15 +88,45 @@ pub(super) fn user_timeout(rule: &Rule) -> String {
     }
 }
 
+/// How the options that the rule wants stand against the program's own.
+pub(super) fn mode(rule: &Rule) -> String {
+    let wants_options = rule.keepalive.is_some() || rule.user_timeout.is_some();
+    if wants_options { rule.mode.to_string() } else { NOTHING.to_owned() }
+}
+
 /// When the rule has connections closed.
-pub(super) fn lifetime(rule: &Rule) -> String {
-    match rule.lifetime {
-        None => NOTHING.to_owned(),
-        Some(Switch::Off) => "none".to_owned(),
-        Some(Switch::On(on)) => human::lifetime(&crate::api::lifetime::Lifetime {
-            idle_seconds: on.idle.map(|idle| idle.as_millis() as f64 / 1000.0),
-            max_age_seconds: on.max_age.map(|max_age| max_age.as_millis() as f64 / 1000.0),
-            deadline: None,
-        }),
+pub(in crate::cli) fn lifetime(rule: &Rule) -> String {
+    let on = match rule.lifetime {
+        None => return NOTHING.to_owned(),
+        Some(Switch::Off) => return "none".to_owned(),
+        Some(Switch::On(on)) => on,
+    };
+    let seconds = |limit: LifetimeDuration| limit.as_millis() as f64 / 1000.0;
+    let shared = human::lifetime(&Lifetime {
+        idle_seconds: on.idle.map(seconds),
+        max_age_seconds: on.max_age.map(seconds),
+        deadline: on.deadline.map(|deadline| deadline.timestamp()),
+        jitter_percent: on.jitter.map(|jitter| jitter.percent()),
+    });
+    let only_rules_have = [("first byte", on.first_byte), ("half closed", on.half_closed), ("connect", on.connect)];
+    let only_rules_have = only_rules_have
+        .into_iter()
+        .filter_map(|(name, limit)| Some(format!("{name} {}", human::duration(seconds(limit?)))));
+    let limits = Some(shared).filter(|shared| shared != NOTHING).into_iter().chain(only_rules_have);
+    limits.collect::<Vec<_>>().join(", ")
+}
+
+/// How the rule has connections closed, or that it keeps them from being closed.
+pub(super) fn close(rule: &Rule) -> String {
+    if rule.protect {
+        return "protected".to_owned();
+    }
+    if !rule.enforce {
+        return "logged only".to_owned();
+    }
+    match rule.close {
+        Manner::Reset if rule.lifetime.as_ref().and_then(Switch::on).is_none() => NOTHING.to_owned(),
+        Manner::Reset => "reset".to_owned(),
+        Manner::Fin => format!("fin, reset after {}", human::duration(rule.grace_ms() as f64 / 1000.0)),
     }
 }

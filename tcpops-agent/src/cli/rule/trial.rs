@@ -4,11 +4,9 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use serde_json::json;
+use serde_json::{Value, json};
 use tcpops_common::conn;
 
 use super::row;
@@ -19,7 +17,9 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::human::NOTHING;
 use crate::cli::output::Format;
 use crate::cli::table::fields;
+use crate::cli::words::words;
 use crate::convert::rules::{from_direction, from_origin, to_model};
+use crate::daemon::clocks;
 use crate::model::rules::{Cgroup, Facts};
 
 /// The arguments of `rule test`.
@@ -57,13 +57,10 @@ impl TestArgs {
             Some(file) => super::RuleText::read(file)?.document,
             None => context.client().await?.rules().await?,
         };
-        let found = first_match(&document, &facts, &mut cgroups)?;
+        let verdict = verdict(&document, &facts, &mut cgroups)?;
         match context.out.format() {
-            Format::Table => context.out.write(found_fields(found).as_bytes())?,
-            Format::Json | Format::Ndjson => {
-                let (number, rule) = found.unzip();
-                context.out.document(&json!({ "matched": rule.is_some(), "number": number, "rule": rule }))?;
-            }
+            Format::Table | Format::Wide => context.out.write(verdict.fields().as_bytes())?,
+            Format::Json | Format::Ndjson => context.out.document(&verdict.json())?,
         }
         Ok(Exit::Done)
     }
@@ -103,27 +100,62 @@ impl TestArgs {
     }
 }
 
-/// The first rule that matches, and its number as people count, from 1.
-fn first_match<'a>(
-    document: &'a RuleDocument,
-    facts: &Facts,
-    cgroups: &mut CgroupNumbers,
-) -> Result<Option<(usize, &'a Rule)>, Failure> {
-    let rules = to_model(document, |path| Ok::<_, Infallible>(cgroups.cgroup(path)))?;
-    let found = rules.first_match(facts);
-    let index = found.and_then(|found| document.rules.iter().position(|rule| rule.name.as_str() == found.name));
-    Ok(index.map(|index| (index + 1, &document.rules[index])))
+/// What the rules say of a connection.
+struct Verdict<'a> {
+    /// The first rule that matches, and its number as people count, from 1.
+    first: Option<(usize, &'a Rule)>,
+    /// What keeps rules from closing it.
+    protected_by: Option<Protector>,
 }
 
-fn found_fields(found: Option<(usize, &Rule)>) -> String {
-    match found {
-        None => fields([("rule", format!("{NOTHING}  none matches: the connection stays as its program has it"))]),
-        Some((number, rule)) => fields([
-            ("rule", format!("{number}  {}", rule.name)),
-            ("keepalive", row::keepalive(rule)),
-            ("user timeout", row::user_timeout(rule)),
-            ("lifetime", row::lifetime(rule)),
-        ]),
+/// What keeps rules from closing a connection.
+enum Protector {
+    Rule(String),
+    Port(u16),
+}
+
+fn verdict<'a>(document: &'a RuleDocument, facts: &Facts, cgroups: &mut CgroupNumbers) -> Result<Verdict<'a>, Failure> {
+    let rules = to_model(document, clocks(), |path| Ok::<_, Infallible>(cgroups.cgroup(path)))?;
+    let first = rules.first_match(facts);
+    let index = first.and_then(|first| document.rules.iter().position(|rule| rule.name.as_str() == first.name));
+    let protecting = rules.rules.iter().find(|rule| rule.closing.protect && rule.matcher.accepts(facts));
+    let ports = [facts.local.port(), facts.remote.port()];
+    let port = || ports.into_iter().find(|port| rules.guard.protected_ports.contains(port)).map(Protector::Port);
+    let protected_by = protecting.map(|rule| Protector::Rule(rule.name.clone())).or_else(port);
+    Ok(Verdict {
+        first: index.map(|index| (index + 1, &document.rules[index])),
+        protected_by: protected_by.filter(|_| facts.direction != conn::Direction::Listen),
+    })
+}
+
+impl Verdict<'_> {
+    fn fields(&self) -> String {
+        let mut lines = match self.first {
+            None => vec![("rule", format!("{NOTHING}  none matches: the connection stays as its program has it"))],
+            Some((number, rule)) => vec![
+                ("rule", format!("{number}  {}", rule.name)),
+                ("keepalive", row::keepalive(rule)),
+                ("user timeout", row::user_timeout(rule)),
+                ("mode", row::mode(rule)),
+                ("lifetime", row::lifetime(rule)),
+                ("close", row::close(rule)),
+            ],
+        };
+        match &self.protected_by {
+            None => {}
+            Some(Protector::Rule(name)) => lines.push(("protected", format!("no rule closes it: rule {name:?}"))),
+            Some(Protector::Port(port)) => lines.push(("protected", format!("no rule closes it: port {port}"))),
+        }
+        fields(lines)
+    }
+
+    fn json(&self) -> Value {
+        let (number, rule) = self.first.unzip();
+        let protected_by = self.protected_by.as_ref().map(|protector| match protector {
+            Protector::Rule(name) => json!({ "rule": name }),
+            Protector::Port(port) => json!({ "port": port }),
+        });
+        json!({ "matched": rule.is_some(), "number": number, "rule": rule, "protected_by": protected_by })
     }
 }
 
@@ -159,14 +191,6 @@ fn endpoint(text: &str) -> Result<SocketAddr, String> {
     Ok(SocketAddr::new(endpoint.ip().to_canonical(), endpoint.port()))
 }
 
-/// Takes one of the words that name `values`.
-fn words<T, const N: usize>(values: [T; N], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
-where
-    T: FromStr<Err = ValueError> + Copy + Send + Sync + 'static,
-{
-    PossibleValuesParser::new(values.map(name)).try_map(|word| word.parse::<T>())
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -186,8 +210,8 @@ mod tests {
         let mut cgroups = CgroupNumbers::default();
         let facts = args.facts(&mut cgroups).map_err(|error| error.to_string())?;
         let document = rules();
-        let found = first_match(&document, &facts, &mut cgroups).map_err(|error| error.to_string())?;
-        Ok(found.map_or_else(|| "none".to_owned(), |(number, rule)| format!("{number} {}", rule.name)))
+        let found = verdict(&document, &facts, &mut cgroups).map_err(|error| error.to_string())?;
+        Ok(found.first.map_or_else(|| "none".to_owned(), |(number, rule)| format!("{number} {}", rule.name)))
     }
 
     #[test]
@@ -227,14 +251,45 @@ mod tests {
     #[test]
     fn what_the_rule_wants() {
         let document = rules();
+        let shown = |first| Verdict { first, protected_by: None }.fields();
         assert_eq!(
-            found_fields(Some((1, &document.rules[0]))),
+            shown(Some((1, &document.rules[0]))),
             "rule          1  sip-clients\n\
              keepalive     60s/5x5s\n\
              user timeout  auto (1m25s)\n\
-             lifetime      idle 10m, max 7d\n"
+             mode          force\n\
+             lifetime      idle 10m, max 7d\n\
+             close         reset\n"
         );
-        assert_eq!(found_fields(None), "rule  -  none matches: the connection stays as its program has it\n");
+        assert_eq!(shown(None), "rule  -  none matches: the connection stays as its program has it\n");
+    }
+
+    #[test]
+    fn what_keeps_rules_from_closing() {
+        let text = "[[rule]]\nname = \"all\"\nlifetime = { idle = \"1m\" }\n\
+                    [[rule]]\nname = \"keep\"\nmatch = { remote = \"10.0.0.0/8\" }\nprotect = true\n\
+                    [guard]\nprotect_ports = [\"22-23\"]\n";
+        let document = RuleDocument::from_toml(text, "f").unwrap();
+        let shown = |options: &str| {
+            let words = ["test"].into_iter().chain(options.split_whitespace());
+            let mut cgroups = CgroupNumbers::default();
+            let facts = Line::try_parse_from(words).unwrap().args.facts(&mut cgroups).unwrap();
+            let verdict = verdict(&document, &facts, &mut cgroups).unwrap();
+            assert_eq!(
+                verdict.first.map(|(number, _)| number),
+                (facts.direction != conn::Direction::Listen).then_some(1)
+            );
+            (verdict.json()["protected_by"].clone(), verdict.fields())
+        };
+        let (json, text) = shown("--local 192.0.2.1:22 --remote 10.0.0.7:40112");
+        assert_eq!(json, json!({ "rule": "keep" }), "a rule, also one below that which matches");
+        assert!(text.ends_with("protected     no rule closes it: rule \"keep\"\n"), "{text}");
+        let (json, text) = shown("--local 192.0.2.1:40112 --remote 192.0.2.7:23 --direction outbound");
+        assert_eq!(json, json!({ "port": 23 }));
+        assert!(text.ends_with("protected     no rule closes it: port 23\n"), "{text}");
+        for free in ["--local 192.0.2.1:24 --remote 192.0.2.7:40112", "--local 192.0.2.1:22 --direction listen"] {
+            assert_eq!(shown(free).0, Value::Null);
+        }
     }
 
     #[test]

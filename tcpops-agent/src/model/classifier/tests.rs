@@ -12,11 +12,18 @@ use tcpops_common::policy::Policy;
 use tcpops_common::rule::{CLASS_ALL, MAX_CGROUP_DEPTH, PORT_BLOCKS};
 
 use super::*;
+use crate::model::closing::{Closing, Guard};
 use crate::model::rules::{Cgroup, Facts};
 
 fn rule_set(matchers: impl IntoIterator<Item = Matcher>) -> RuleSet {
-    let rule = |(n, matcher)| Rule { name: format!("r{n}"), id: n as u32 + 1, policy: Policy::default(), matcher };
-    RuleSet { rules: matchers.into_iter().enumerate().map(rule).collect() }
+    let rule = |(n, matcher)| Rule {
+        name: format!("r{n}"),
+        id: n as u32 + 1,
+        policy: Policy::default(),
+        closing: Closing::DEFAULT,
+        matcher,
+    };
+    RuleSet { rules: matchers.into_iter().enumerate().map(rule).collect(), guard: Guard::default() }
 }
 
 /// The position of the first match by the definition, once it is certain that both slots of the compiled form agree.
@@ -66,6 +73,16 @@ fn one_rule_without_conditions_needs_no_dimension() {
     assert_eq!(compiled.set.kind_classes[kind(Direction::Listen, Family::Inet6, Origin::Adopted)], CLASS_ALL);
     assert!(compiled.ports.is_empty());
     assert_eq!(first_match(&set, &facts("10.0.0.1:22", "192.0.2.7:1")), Some(0));
+}
+
+#[test]
+fn a_limit_of_the_handshake_is_told_beside_the_dimensions() {
+    let mut set = rule_set([Matcher::default(), on(5060..=5060)]);
+    let before = compile(&set, 0).unwrap();
+    set.rules[1].closing.connect_ns = 5;
+    let after = compile(&set, 0).unwrap();
+    assert_eq!(after.set.dimensions, before.set.dimensions | dimensions::CONNECT);
+    assert_eq!(before.set.dimensions & dimensions::CONNECT, 0);
 }
 
 #[test]

@@ -6,7 +6,9 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::*;
 use crate::api::rules::{RuleKeepalive, RuleLifetime, RuleMatch};
-use crate::api::values::{Direction, Family, KeepaliveCount, LifetimeDuration, OneOrMany, Origin, Switch, UserTimeout};
+use crate::api::values::{
+    Deadline, Direction, Family, KeepaliveCount, LifetimeDuration, OneOrMany, Origin, Switch, UserTimeout,
+};
 
 fn toml_error(text: &str) -> String {
     RuleDocument::from_toml(text, "rules.toml").unwrap_err().to_string()
@@ -33,7 +35,27 @@ fn toml_errors_have_their_place() {
         "rules.toml:4:13: expected \"off\" or a table such as { idle = \"60s\", count = 5, interval = \"5s\" }, \
          found \"on\""
     );
-    assert_eq!(rule("lifetime = 07:30:00"), "rules.toml:4:12: found a date or a time, expected `idle` or `max_age`");
+    assert_eq!(
+        rule("lifetime = 07:30:00"),
+        "rules.toml:4:12: found a date or a time, expected one of `idle`, `max_age`, `deadline`, `jitter`, \
+         `first_byte`, `half_closed`, `connect`"
+    );
+    assert_eq!(
+        rule("lifetime = { idle = \"1m\", deadline = 2026-12-24T18:00:00 }"),
+        "rules.toml:4:38: expected a time with its date and offset such as \"2026-12-24T18:00:00Z\", \
+         found 2026-12-24T18:00:00"
+    );
+    assert_eq!(
+        rule("lifetime = { idle = \"1m\", jitter = \"110%\" }"),
+        "rules.toml:4:36: expected a percentage from 0 to 100 such as \"10%\", found \"110%\""
+    );
+    assert_eq!(
+        rule("mode = \"loose\""),
+        "rules.toml:4:8: expected \"force\", \"default\" or \"floor\", found \"loose\""
+    );
+    assert_eq!(rule("close = 5"), "rules.toml:4:9: expected \"reset\" or \"fin\", found 5");
+    assert_eq!(rule("enforce = \"no\""), "rules.toml:4:11: expected true or false, found \"no\"");
+    assert_eq!(rule("protect = 1"), "rules.toml:4:11: expected true or false, found 1");
     assert_eq!(
         rule("match = { remote = [\"::/0\", \"10.0.0.1/8\"] }"),
         "rules.toml:4:29: 10.0.0.1/8 has bits set beyond /8; expected 10.0.0.0/8"
@@ -54,7 +76,8 @@ fn toml_errors_have_their_place() {
     assert_eq!(
         rule("keepalives = \"off\""),
         "rules.toml:4:1: unknown field `keepalives`, \
-         expected one of `name`, `match`, `keepalive`, `user_timeout`, `lifetime`"
+         expected one of `name`, `match`, `mode`, `keepalive`, `user_timeout`, `lifetime`, `close`, `grace`, `enforce`, \
+         `protect`"
     );
     assert_eq!(rule("name = \"b\""), "rules.toml:4:1: duplicate key");
     assert_eq!(toml_error("[[rule]]\n"), "rules.toml:1:1: missing field `name`");
@@ -63,6 +86,34 @@ fn toml_errors_have_their_place() {
         "rules.toml:1:1: expected a list, each of it a rule with a name ([[rule]]), found one table"
     );
     assert!(toml_error("[[rule]\n").starts_with("rules.toml:1:8: "));
+}
+
+#[test]
+fn errors_of_the_guard_have_their_place() {
+    let guard = |fields: &str| toml_error(&format!("[guard]\n{fields}\n"));
+    assert_eq!(guard("closes_per_second = 0"), "rules.toml:2:21: expected a number from 1 to 4294967295, found 0");
+    assert_eq!(
+        guard("percent_per_minute = 101"),
+        "rules.toml:2:22: expected a percentage from 1 to 100 such as 20, found 101"
+    );
+    let port = "a port from 1 to 65535 or a range such as \"5060-5070\"";
+    assert_eq!(guard("protect_ports = [22, 0]"), format!("rules.toml:2:22: expected {port}, found 0"));
+    assert_eq!(guard("protect_ports = 22"), format!("rules.toml:2:17: expected a list, each of it {port}, found 22"));
+    assert_eq!(
+        guard("closes = 5"),
+        "rules.toml:2:1: unknown field `closes`, \
+         expected one of `closes_per_second`, `percent_per_minute`, `protect_ports`"
+    );
+    assert_eq!(
+        toml_error("guard = 100"),
+        "rules.toml:1:9: expected a table such as { closes_per_second = 100, percent_per_minute = 20 }, found 100"
+    );
+    assert!(toml_error("[[guard]]\n").ends_with(", found a list"));
+    assert_eq!(
+        json_error("{\"guard\":{\"percent_per_minute\":null},\"rule\":[]}"),
+        "line 1, column 35: expected a percentage from 1 to 100 such as 20, found null"
+    );
+    assert!(json_error("{\"guard\":null,\"rule\":[]}").contains("expected a table such as"));
 }
 
 #[test]
@@ -138,11 +189,43 @@ fn the_written_form_is_compact() {
          \"keepalive\":{\"idle\":\"350s\",\"count\":3,\"interval\":\"10s\"},\"user_timeout\":\"1m\"},\
          {\"name\":\"b\",\"lifetime\":\"none\"}]}"
     );
+    let text = "guard = { closes_per_second = 100, percent_per_minute = \"20%\", protect_ports = [\"22\"] }\n\
+                [[rule]]\nprotect = false\nenforce = false\ngrace = \"2000ms\"\nclose = \"fin\"\nname = \"a\"\n\
+                lifetime = { jitter = 10, deadline = 2026-12-24 19:00:00+01:00, idle = \"60s\" }\n\
+                user_timeout = \"30s\"\nmode = \"floor\"\n\
+                [[rule]]\nname = \"b\"\nmode = \"force\"\nclose = \"reset\"\nenforce = true\nprotect = true\n";
+    let document = RuleDocument::from_toml(text, "f").unwrap();
+    assert_eq!(
+        document.to_toml(),
+        "[guard]\ncloses_per_second = 100\npercent_per_minute = 20\nprotect_ports = [22]\n\n\
+         [[rule]]\nname = \"a\"\nmode = \"floor\"\nuser_timeout = \"30s\"\n\
+         lifetime = { idle = \"1m\", deadline = \"2026-12-24T18:00:00Z\", jitter = \"10%\" }\n\
+         close = \"fin\"\ngrace = \"2s\"\nenforce = false\n\n\
+         [[rule]]\nname = \"b\"\nprotect = true\n"
+    );
+    assert_eq!(
+        document.to_json(),
+        "{\"guard\":{\"closes_per_second\":100,\"percent_per_minute\":20,\"protect_ports\":[22]},\"rule\":[\
+         {\"name\":\"a\",\"mode\":\"floor\",\"user_timeout\":\"30s\",\
+         \"lifetime\":{\"idle\":\"1m\",\"deadline\":\"2026-12-24T18:00:00Z\",\"jitter\":\"10%\"},\
+         \"close\":\"fin\",\"grace\":\"2s\",\"enforce\":false},\
+         {\"name\":\"b\",\"protect\":true}]}"
+    );
     assert_eq!(RuleDocument::from_toml("", "f").unwrap(), RuleDocument::default());
     let none = RuleDocument::default();
     assert_eq!(RuleDocument::from_json(none.to_json().as_bytes()).unwrap(), none);
     let error = RuleDocument::from_json(b"{}").unwrap_err();
     assert!(error.message.contains("expected a list of rules"), "{error}");
+}
+
+#[test]
+fn a_guard_needs_no_rules() {
+    let document = RuleDocument::from_toml("[guard]\ncloses_per_second = 5\n", "f").unwrap();
+    assert!(document.rules.is_empty() && document.guard.is_some());
+    assert_eq!(document.to_toml(), "[guard]\ncloses_per_second = 5\n");
+    assert_eq!(RuleDocument::from_json(document.to_json().as_bytes()).unwrap(), document);
+    // In a request it does not say by silence that all rules go.
+    assert!(json_error("{\"guard\":{\"closes_per_second\":5}}").contains("expected a list of rules"));
 }
 
 #[test]
@@ -196,14 +279,54 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn lifetime(protected: bool)(
+        durations in proptest::array::uniform5(option::of(1_000_u64..315_360_000_000)),
+        deadline in option::of(0_i64..253_000_000_000),
+        jitter in option::of(0_u8..=100),
+    ) -> Switch<RuleLifetime> {
+        let [idle, max_age, first_byte, half_closed, connect] =
+            durations.map(|ms| ms.map(|ms| LifetimeDuration::from_millis(ms).unwrap()));
+        let lifetime = RuleLifetime {
+            idle,
+            max_age,
+            deadline: deadline.map(|second| Deadline::from(jiff::Timestamp::from_second(second).unwrap())),
+            jitter: jitter.filter(|_| idle.or(max_age).is_some()).map(|percent| parsed(format!("{percent}%"))),
+            first_byte,
+            half_closed,
+            connect,
+        };
+        if lifetime.has_limit() && !protected { Switch::On(lifetime) } else { Switch::Off }
+    }
+}
+
+prop_compose! {
+    fn guard()(
+        closes_per_second in option::of(1_u32..),
+        percent_per_minute in option::of(1_u8..=100),
+        protect_ports in option::of(vec((1_u16.., 1_u16..), 0..4)),
+    ) -> RuleGuard {
+        let ports = |(a, b): (u16, u16)| parsed(format!("{}-{}", a.min(b), a.max(b)));
+        RuleGuard {
+            closes_per_second: closes_per_second.map(|rate| serde_json::from_str(&rate.to_string()).unwrap()),
+            percent_per_minute: percent_per_minute.map(|share| serde_json::from_str(&share.to_string()).unwrap()),
+            protect_ports: protect_ports.map(|list| list.into_iter().map(ports).collect()),
+        }
+    }
+}
+
+prop_compose! {
     fn rule()(
         name in "[a-zß\"'\\\\#=]( ?[a-zß\"'\\\\#=]){0,10}".prop_map(parsed),
         matching in matching(),
+        mode in select(&Mode::ALL[..]),
         keepalive in option::of((1_u64..=10_000, 1_u64..=127, 1_u64..=10_000)),
         off in any::<bool>(),
         timeout in option::of(1_u64..=2_147_483_647),
         auto in any::<bool>(),
-        lifetime in option::of((option::of(1_000_u64..315_360_000_000), option::of(1_000_u64..315_360_000_000))),
+        (protect, lifetime) in any::<bool>().prop_flat_map(|protect| (Just(protect), option::of(lifetime(protect)))),
+        close in select(&Manner::ALL[..]),
+        grace in option::of(1_000_u64..315_360_000_000),
+        enforce in any::<bool>(),
     ) -> Rule {
         let time = |seconds| crate::api::values::KeepaliveTime::from_seconds(seconds).unwrap();
         let keepalive = keepalive.map(|(idle, count, interval)| Switch::On(RuleKeepalive {
@@ -214,21 +337,32 @@ prop_compose! {
         } else {
             timeout.map(|ms| UserTimeout::from_millis(ms).unwrap())
         };
-        let duration = |ms: Option<u64>| ms.map(|ms| LifetimeDuration::from_millis(ms).unwrap());
-        let lifetime = lifetime.map(|(idle, max_age)| match (duration(idle), duration(max_age)) {
-            (None, None) => Switch::Off,
-            (idle, max_age) => Switch::On(RuleLifetime { idle, max_age }),
-        });
-        Rule { name, matching, keepalive, user_timeout, lifetime }
+        let rule = Rule {
+            name,
+            matching,
+            mode,
+            keepalive,
+            user_timeout,
+            lifetime,
+            close,
+            grace: grace.filter(|_| close == Manner::Fin).map(|ms| LifetimeDuration::from_millis(ms).unwrap()),
+            enforce,
+            protect,
+        };
+        // What a rule may not say together is for the tests of the check.
+        let force = Rule { mode: Mode::Force, ..rule.clone() };
+        let alone = Rule { lifetime: None, ..force.clone() };
+        let is_right = |rule: &Rule| RuleDocument { guard: None, rules: vec![rule.clone()] }.check().is_ok();
+        [rule, force].into_iter().find(is_right).unwrap_or(alone)
     }
 }
 
 proptest! {
     #[test]
-    fn documents_round_trip(mut rules in vec(rule(), 0..8)) {
+    fn documents_round_trip(mut rules in vec(rule(), 0..8), guard in option::of(guard())) {
         let mut names = std::collections::HashSet::new();
         rules.retain(|rule| names.insert(rule.name.clone()));
-        let document = RuleDocument { rules };
+        let document = RuleDocument { guard, rules };
         prop_assert_eq!(document.check(), Ok(()));
         let (toml, json) = (document.to_toml(), document.to_json());
         let from_toml = RuleDocument::from_toml(&toml, "f");

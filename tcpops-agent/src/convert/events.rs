@@ -1,0 +1,251 @@
+//! From records to the events of the protocol, and from the query of a stream to what it lets through.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use tcpops_common::policy::{Outcome, TcpOption};
+use tcpops_common::state::TcpState;
+
+use super::connections::{Clocks, direction, ends, lifetime_in_force, options, outcome};
+use crate::api::connections::ListQuery;
+use crate::api::events::{Cause as ApiCause, Event, EventPolicy, EventType, EventsQuery, StateSeconds, Summary};
+use crate::api::lifetime::Lifetime;
+use crate::model::cause::{Author, Cause};
+use crate::model::ending::Ending;
+use crate::model::filter::Filter;
+use crate::model::record::{Happened, Kind, Kinds, Party, Record, What};
+
+/// Which records a reader wants.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Of these kinds.
+    pub kinds: Kinds,
+    /// Of connections that this lets through.
+    pub filter: Filter,
+    /// Of this connection.
+    pub conid: Option<u64>,
+}
+
+impl Wanted {
+    /// Whether the reader is to have the record. What is missing concerns everybody.
+    pub fn takes(&self, record: &Record) -> bool {
+        match &record.what {
+            What::Lost(..) | What::Resynchronised(_) => true,
+            What::Of(party, _) => {
+                self.kinds.has(record.what.kind())
+                    && self.conid.is_none_or(|conid| conid == party.key.conid)
+                    && self.filter.matches(party.key.conid, &party.entry())
+            }
+        }
+    }
+}
+
+/// The kinds that a list of types names.
+///
+/// # Errors
+/// Says what was expected.
+pub fn kinds(types: &str) -> Result<Kinds, String> {
+    types.split(',').try_fold(Kinds::NONE, |kinds, name| {
+        let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name.trim());
+        kind.map(|kind| kinds.with(kind)).ok_or_else(|| {
+            let known = Kind::ALL.map(Kind::name).join(", ");
+            format!("type: expected some of {known}, separated by commas, found \"{}\"", name.trim())
+        })
+    })
+}
+
+/// The part of the query that a list of connections has too.
+pub fn list_query(query: &EventsQuery) -> ListQuery {
+    ListQuery {
+        direction: query.direction,
+        local: query.local,
+        remote: query.remote,
+        local_port: query.local_port,
+        remote_port: query.remote_port,
+        cgroup: query.cgroup.clone(),
+        uid: query.uid,
+        netns: query.netns,
+        rule: query.rule.clone(),
+        ..ListQuery::default()
+    }
+}
+
+/// An event of a type that carries nothing more.
+pub fn bare(seq: u64, time: Timestamp, kind: EventType) -> Event {
+    Event {
+        seq,
+        time,
+        kind,
+        conid: None,
+        cookie: None,
+        direction: None,
+        local: None,
+        remote: None,
+        uid: None,
+        netns_cookie: None,
+        rule: None,
+        state: None,
+        old_state: None,
+        policy: None,
+        cause: None,
+        summary: None,
+        count: None,
+        reason: None,
+        tracked: None,
+    }
+}
+
+/// The event of a record. `rule_names` has the names of rules by id.
+pub fn event(record: &Record, rule_names: &HashMap<u32, String>, clocks: Clocks) -> Event {
+    let time = clocks.date(record.at_boot_ns).unwrap_or(Timestamp::UNIX_EPOCH);
+    let event = bare(record.seq, time, event_type(record.what.kind()));
+    match &record.what {
+        What::Lost(count, loss) => Event { count: *count, reason: Some(loss.name().to_owned()), ..event },
+        What::Resynchronised(tracked) => Event { tracked: Some(*tracked), ..event },
+        What::Of(party, happened) => {
+            let event = happened_to(of_party(party, rule_names, event), happened, rule_names, clocks);
+            match (happened, record.what.cause()) {
+                (Happened::Vanished(_), Some(of)) => Event { cause: Some(cause(&of, 0, rule_names)), ..event },
+                _ => event,
+            }
+        }
+    }
+}
+
+fn event_type(kind: Kind) -> EventType {
+    match kind {
+        Kind::Opened => EventType::Opened,
+        Kind::Adopted => EventType::Adopted,
+        Kind::Transition => EventType::Transition,
+        Kind::Applied => EventType::Applied,
+        Kind::Refused => EventType::Refused,
+        Kind::Expiring => EventType::Expiring,
+        Kind::Closed => EventType::Closed,
+        Kind::Lost => EventType::Lost,
+        Kind::Resynchronised => EventType::Resynchronised,
+    }
+}
+
+fn of_party(party: &Party, rule_names: &HashMap<u32, String>, event: Event) -> Event {
+    let entry = party.entry();
+    let (local, remote) = ends(&entry);
+    Event {
+        conid: Some(party.key.conid),
+        cookie: Some(party.key.cookie),
+        direction: Some(direction(entry.direction).to_owned()),
+        local: Some(local),
+        remote,
+        uid: Some(entry.uid),
+        netns_cookie: Some(entry.netns_cookie),
+        rule: rule_names.get(&entry.rule).cloned(),
+        ..event
+    }
+}
+
+fn happened_to(event: Event, happened: &Happened, rule_names: &HashMap<u32, String>, clocks: Clocks) -> Event {
+    let named = |state: TcpState| Some(state.name().to_owned());
+    match happened {
+        Happened::Opened(state) | Happened::Adopted(state) | Happened::Vanished(state) => {
+            Event { state: named(*state), ..event }
+        }
+        Happened::Transition(old, new) => Event { old_state: named(*old), state: named(*new), ..event },
+        Happened::Applied(applied) => {
+            let policy = EventPolicy {
+                outcome: outcome(applied.outcome).map(str::to_owned),
+                in_force: (applied.outcome == Outcome::Applied).then(|| options(&applied.options)),
+                lifetime: Some(lifetime_in_force(&applied.policy, clocks))
+                    .filter(|limits| *limits != Lifetime::default()),
+                ..of_author(applied.author)
+            };
+            Event { policy: Some(policy), ..event }
+        }
+        Happened::Refused(refusal) => {
+            let policy = EventPolicy {
+                refused_option: (refusal.option != TcpOption::None).then(|| refusal.option.name().to_owned()),
+                errno: errno(refusal.errno),
+                ..of_author(refusal.author)
+            };
+            Event { policy: Some(policy), ..event }
+        }
+        Happened::Expiring(expiry, author) => {
+            Event { cause: Some(cause(&Cause::Expired(*expiry, *author), 0, rule_names)), ..event }
+        }
+        Happened::Closed(ending) => Event {
+            state: named(ending.state),
+            cause: ending.cause.map(|of| cause(&of, ending.errno, rule_names)),
+            summary: ending.cause.map(|_| summary(ending)),
+            ..event
+        },
+    }
+}
+
+fn of_author(author: Option<Author>) -> EventPolicy {
+    let (source, by_uid) = match author {
+        None => (None, None),
+        Some(Author::Rule(_)) => (Some("rule"), None),
+        Some(Author::Override(uid)) => (Some("override"), Some(uid)),
+    };
+    let source = source.map(str::to_owned);
+    EventPolicy { source, by_uid, outcome: None, in_force: None, lifetime: None, refused_option: None, errno: None }
+}
+
+fn errno(errno: u16) -> Option<i32> {
+    (errno != 0).then_some(i32::from(errno))
+}
+
+fn cause(cause: &Cause, errno_held: u16, rule_names: &HashMap<u32, String>) -> ApiCause {
+    let (expiry, author) = match cause {
+        Cause::Expired(expiry, author) => (Some(*expiry), Some(*author)),
+        Cause::Request(uid) => (None, Some(Author::Override(*uid))),
+        _ => (None, None),
+    };
+    ApiCause {
+        name: cause.name().to_owned(),
+        side: cause.side().map(|side| side.name().to_owned()),
+        detail: cause.detail().map(str::to_owned),
+        lifetime: expiry.map(|expiry| expiry.name().to_owned()),
+        rule: match author {
+            Some(Author::Rule(id)) => rule_names.get(&id).cloned(),
+            _ => None,
+        },
+        by_uid: match author {
+            Some(Author::Override(uid)) => Some(uid),
+            _ => None,
+        },
+        errno: errno(errno_held),
+    }
+}
+
+fn summary(ending: &Ending) -> Summary {
+    let mut states = StateSeconds::default();
+    for (state, ns) in ending.stays() {
+        let place = match state {
+            TcpState::SynSent => &mut states.syn_sent,
+            TcpState::SynRecv | TcpState::NewSynRecv => &mut states.syn_recv,
+            TcpState::Established => &mut states.established,
+            TcpState::FinWait1 => &mut states.fin_wait_1,
+            TcpState::FinWait2 => &mut states.fin_wait_2,
+            TcpState::CloseWait => &mut states.close_wait,
+            TcpState::Closing => &mut states.closing,
+            TcpState::LastAck => &mut states.last_ack,
+            TcpState::Unknown | TcpState::TimeWait | TcpState::Close | TcpState::Listen => continue,
+        };
+        *place = Some(seconds(ns));
+    }
+    Summary {
+        age_seconds: seconds(ending.age_ns()),
+        idle_seconds: ending.idle_ms.map(|ms| f64::from(ms) / 1e3),
+        bytes_in: ending.bytes_in,
+        bytes_out: ending.bytes_out,
+        retransmissions: ending.retransmissions,
+        states,
+    }
+}
+
+/// To the microsecond: handshakes on one host take few of them.
+fn seconds(ns: u64) -> f64 {
+    (ns / 1000) as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests;

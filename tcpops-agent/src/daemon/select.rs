@@ -1,0 +1,54 @@
+//! Acting on every connection that a filter takes.
+
+use tcpops_common::conn::{ConnKey, Connection};
+
+use super::act::{Acted, Action};
+use super::handle::Handle;
+use super::origin::Origin;
+use super::refusal;
+use super::shared::Shared;
+use crate::api::batch::MAX_SELECTED;
+use crate::api::problem::{Code, Problem};
+use crate::model::filter::Filter;
+use crate::model::selection::{Selected, Selection, TooMany};
+
+/// What became of a selection.
+#[derive(Debug)]
+pub struct ActedOnAll {
+    /// The connections, each as it was when it was selected, and what came of it.
+    pub results: Vec<(ConnKey, Connection, Result<Acted, Problem>)>,
+    /// How many ended before the action came to them.
+    pub ended: usize,
+    /// How many listeners matched and were left out.
+    pub listeners: usize,
+}
+
+impl Handle {
+    /// Acts on every connection that `filter` takes, which are found in one scan; changes share one walk. Listeners have
+    /// neither lifetime nor end, and are left out where it is about these.
+    ///
+    /// # Errors
+    /// `too_many` where more than [`MAX_SELECTED`] match; then nothing was done.
+    pub async fn act_on_all(&self, filter: Filter, action: Action, origin: &Origin) -> Result<ActedOnAll, Problem> {
+        let with_listeners = match action {
+            Action::Change(change) => !change.is_lifetime(),
+            Action::Close(_) => false,
+        };
+        let selection = Selection::new(filter, with_listeners, MAX_SELECTED);
+        let scanned = Shared::fold(&self.shared, selection, Selection::offer).await;
+        let Selected { connections, listeners } =
+            scanned.map_err(|error| refusal::internal(&error))?.finish().map_err(|TooMany| {
+                let detail = format!("expected at most {MAX_SELECTED} connections to match, found more; narrow it");
+                Problem::new(Code::TooMany, detail)
+            })?;
+        let results = self.act_on(connections.iter().map(|(key, _)| Ok((*key, action))), origin).await;
+        let count = connections.len();
+        let results: Vec<_> = connections
+            .into_iter()
+            .zip(results)
+            .filter(|(_, result)| !matches!(result, Err(problem) if problem.code == Code::NoSuchConnection))
+            .map(|((key, connection), result)| (key, connection, result))
+            .collect();
+        Ok(ActedOnAll { ended: count - results.len(), results, listeners })
+    }
+}

@@ -1,0 +1,229 @@
+//! What happened, for whoever wants to know: one history from which every reader reads at its own pace.
+//!
+//! Publishing appends to the history and never waits. A reader has a cursor and nothing else; one that is too slow finds
+//! that the oldest records have made room for new ones, is told how many it missed, and goes on.
+
+mod history;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use tokio::sync::watch;
+
+pub use history::Start;
+
+use self::history::{Cursor, History};
+use crate::model::cause::Cause;
+use crate::model::record::{Kind, Loss, Record, What};
+
+/// How many records are kept, for readers that are slow and for those that come later: up to 3.3 MiB, taken as it fills.
+/// The oldest make room.
+const CAPACITY: usize = 16_384;
+/// How many names of rules are remembered; beyond that, those that are not in force are forgotten.
+const MAX_NAMES: usize = 8192;
+/// How many records a reader is given at a time.
+const BATCH: usize = 128;
+
+/// The names of rules by id, those of late included.
+pub type RuleNames = HashMap<u32, String>;
+
+/// What readers wait for.
+#[derive(Clone, Copy, Debug)]
+struct Newest {
+    next_seq: u64,
+    closed: bool,
+}
+
+/// Hands records out to readers.
+#[derive(Debug)]
+pub struct Fanout {
+    history: Mutex<History>,
+    newest: watch::Sender<Newest>,
+    names: RwLock<Arc<RuleNames>>,
+    tally: Tally,
+}
+
+/// What the fan-out counts.
+#[derive(Debug, Default)]
+struct Tally {
+    published: [AtomicU64; Kind::ALL.len()],
+    closes: [AtomicU64; Cause::NAMES.len()],
+    missed: AtomicU64,
+}
+
+/// Reads records, from a place of its own.
+#[derive(Debug)]
+pub struct Reader {
+    fanout: Arc<Fanout>,
+    cursor: Cursor,
+    newest: watch::Receiver<Newest>,
+}
+
+impl Fanout {
+    /// `started_s` is when the agent started, seconds since 1970: numbers of records begin at a million times that, so that
+    /// those of different runs do not mix, and are exact in JSON.
+    pub fn new(started_s: u64) -> Self {
+        let first_seq = started_s.saturating_mul(1_000_000);
+        Self {
+            history: Mutex::new(History::new(first_seq, CAPACITY)),
+            newest: watch::Sender::new(Newest { next_seq: first_seq, closed: false }),
+            names: RwLock::default(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Appends a record. Readers that wait hear of it with [`announce`](Self::announce).
+    pub fn publish(&self, at_boot_ns: u64, what: What) {
+        self.tally.published[what.kind() as usize].fetch_add(1, Ordering::Relaxed);
+        if let Some(cause) = what.cause() {
+            self.tally.closes[cause.number()].fetch_add(1, Ordering::Relaxed);
+        }
+        self.history().push(at_boot_ns, what);
+    }
+
+    /// Wakes the readers that wait, if there is something new: once for all that was published meanwhile.
+    pub fn announce(&self) {
+        let next_seq = self.history().next_seq();
+        self.newest.send_if_modified(|newest| std::mem::replace(&mut newest.next_seq, next_seq) != next_seq);
+    }
+
+    /// Nothing more comes: readers end when they have read what is there.
+    pub fn close(&self) {
+        self.announce();
+        self.newest.send_modify(|newest| newest.closed = true);
+    }
+
+    /// A reader that begins there.
+    pub fn read_from(self: &Arc<Self>, start: Start) -> Reader {
+        let cursor = self.history().cursor(start);
+        Reader { fanout: Arc::clone(self), cursor, newest: self.newest.subscribe() }
+    }
+
+    /// Takes in the names of the rules in force.
+    pub fn learn_names(&self, in_force: &RuleNames) {
+        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = RuleNames::clone(&names);
+        known.extend(in_force.iter().map(|(id, name)| (*id, name.clone())));
+        *names = Arc::new(if known.len() > MAX_NAMES { in_force.clone() } else { known });
+    }
+
+    /// The names of the rules that records tell of.
+    pub fn names(&self) -> Arc<RuleNames> {
+        Arc::clone(&self.names.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How many records of a kind were published.
+    pub fn published(&self, kind: Kind) -> u64 {
+        self.tally.published[kind as usize].load(Ordering::Relaxed)
+    }
+
+    /// How many connections ended for a cause of this name.
+    pub fn closes(&self, name: &str) -> u64 {
+        let number = Cause::NAMES.iter().position(|known| *known == name);
+        number.map_or(0, |number| self.tally.closes[number].load(Ordering::Relaxed))
+    }
+
+    /// How many records readers missed.
+    pub fn missed(&self) -> u64 {
+        self.tally.missed.load(Ordering::Relaxed)
+    }
+
+    /// How many readers there are.
+    pub fn readers(&self) -> usize {
+        self.newest.receiver_count()
+    }
+
+    fn history(&self) -> std::sync::MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reader {
+    /// Puts the records that follow at the end of `into`, a batch at the most; none where none are there yet.
+    pub fn take(&mut self, now_boot_ns: u64, into: &mut Vec<Record>) {
+        let before = into.len();
+        self.fanout.history().read(&mut self.cursor, BATCH, now_boot_ns, into);
+        if let Some(Record { what: What::Lost(Some(count), Loss::SlowReader), .. }) = into.get(before) {
+            self.fanout.tally.missed.fetch_add(*count, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until there is more; false where nothing more comes. Safe to abandon and call again.
+    pub async fn more(&mut self) -> bool {
+        let next_seq = self.last_seq() + 1;
+        match self.newest.wait_for(|newest| newest.next_seq > next_seq || newest.closed).await {
+            Ok(newest) => newest.next_seq > next_seq,
+            Err(_gone) => false,
+        }
+    }
+
+    /// The number of the last record that was taken or passed over.
+    pub fn last_seq(&self) -> u64 {
+        self.cursor.last_seq()
+    }
+
+    /// The names of the rules that records tell of.
+    pub fn names(&self) -> Arc<RuleNames> {
+        self.fanout.names()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(reader: &mut Reader) -> Vec<u64> {
+        let mut records = Vec::new();
+        reader.take(0, &mut records);
+        records.iter().map(|record| record.seq).collect()
+    }
+
+    #[tokio::test]
+    async fn readers_are_woken_once_for_what_was_published() {
+        let fanout = Arc::new(Fanout::new(1));
+        let mut reader = fanout.read_from(Start::Now);
+        let waiting = tokio::spawn(async move { (reader.more().await, reader) });
+        fanout.publish(1, What::Resynchronised(1));
+        fanout.publish(2, What::Resynchronised(2));
+        fanout.announce();
+        let (more, mut reader) = waiting.await.unwrap();
+        assert!(more);
+        assert_eq!(take(&mut reader), [1_000_000, 1_000_001]);
+        assert_eq!(fanout.readers(), 1);
+        // With nothing new, nobody is woken.
+        fanout.announce();
+        assert!(!reader.newest.has_changed().unwrap());
+        fanout.publish(3, What::Resynchronised(3));
+        fanout.close();
+        assert!(reader.more().await, "what was published before the end is read");
+        assert_eq!(take(&mut reader), [1_000_002]);
+        assert!(!reader.more().await);
+        drop(reader);
+        assert_eq!((fanout.readers(), fanout.published(Kind::Resynchronised)), (0, 3));
+    }
+
+    #[test]
+    fn a_sleeping_reader_holds_nothing_up_and_is_told_what_it_missed() {
+        let fanout = Arc::new(Fanout::new(1));
+        let mut reader = fanout.read_from(Start::Now);
+        let count = CAPACITY as u64 + 10;
+        (0..count).for_each(|number| fanout.publish(number, What::Resynchronised(number)));
+        let mut records = Vec::new();
+        reader.take(0, &mut records);
+        assert_eq!(records[0].what, What::Lost(Some(10), Loss::SlowReader));
+        assert_eq!((records[1].seq, records.len()), (1_000_010, BATCH + 1));
+        assert_eq!(fanout.missed(), 10);
+    }
+
+    #[test]
+    fn rules_that_went_are_remembered_for_a_while() {
+        let fanout = Fanout::new(1);
+        let rules = |ids: std::ops::Range<u32>| ids.map(|id| (id, format!("rule {id}"))).collect::<RuleNames>();
+        fanout.learn_names(&rules(0..2));
+        fanout.learn_names(&rules(5..6));
+        assert_eq!(fanout.names().get(&1).map(String::as_str), Some("rule 1"));
+        fanout.learn_names(&rules(6..6 + MAX_NAMES as u32));
+        assert_eq!((fanout.names().len(), fanout.names().get(&1)), (MAX_NAMES, None));
+    }
+}

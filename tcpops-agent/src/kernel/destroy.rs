@@ -1,0 +1,182 @@
+//! Destroying sockets with the certainty that each is still the connection that is meant: under its lock.
+//!
+//! A request of sock_diag names a socket by its endpoints and cookie, and both stay when a descriptor is disconnected and
+//! connected again. Between the last look at a conid and the request there is a moment in which that can happen. A walk
+//! (`iter/tcp`) has each socket locked: what carries the wanted conid there cannot become another connection before
+//! `bpf_sock_destroy` has ended it. That is a kfunc (Linux 6.5), and neither aya nor rustc can call one; so this one
+//! program, of twenty instructions, is written down as such.
+
+use std::collections::HashMap as Results;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use aya::Btf;
+use aya::maps::{HashMap, Map, MapData};
+use aya_obj::btf::BtfKind;
+use aya_obj::generated::bpf_map_type;
+
+use super::bpf::{iter_create, link_create_iter, prog_load_iter};
+use super::clock::thread_cpu_time;
+use super::netns::Namespace;
+use super::{KernelError, Result};
+
+/// The most sockets that one walk destroys.
+pub const MAX_TARGETS: u32 = 1024;
+
+const NAME: &str = "the sockets to destroy";
+
+/// What the map holds of a socket that no walk has met yet; afterwards it is what `bpf_sock_destroy` answered.
+const NOT_MET: i64 = 1;
+
+/// What came of a walk for one socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// It was there, with this conid, and is destroyed.
+    Destroyed,
+    /// It was there, and had ended already.
+    Over,
+    /// The kernel refused, with this errno.
+    Refused(i32),
+    /// No socket had this conid, or the walk missed it.
+    Not,
+}
+
+/// The program, and the map with the conids that it is to destroy.
+#[derive(Debug)]
+pub struct Destroyer {
+    program: OwnedFd,
+    targets: Mutex<HashMap<MapData, u64, i64>>,
+}
+
+impl Destroyer {
+    /// Loads the program, which finds conids in the socket storage `tags`; `None` where the kernel has no
+    /// `bpf_sock_destroy`.
+    ///
+    /// # Errors
+    /// Where the kernel refuses the program although it has the kfunc.
+    pub(super) fn load(btf: &Btf, tags: BorrowedFd<'_>) -> Result<Option<Self>> {
+        let id = |name| btf.id_by_type_name_kind(name, BtfKind::Func).ok();
+        let (Some(attach), Some(destroy)) = (id("bpf_iter_tcp"), id("bpf_sock_destroy")) else { return Ok(None) };
+        let failed = |source| KernelError::Map { name: NAME, source };
+        let (key, value) = (size_of::<u64>() as u32, size_of::<i64>() as u32);
+        let kind = bpf_map_type::BPF_MAP_TYPE_HASH as u32;
+        let shape = aya_obj::Map::new_from_params(kind, key, value, MAX_TARGETS, 0);
+        let map = MapData::create(shape, "tcpops_targets", None).map_err(failed)?;
+        let code = program(tags.as_raw_fd(), map.fd().as_fd().as_raw_fd(), destroy.cast_signed());
+        let program = prog_load_iter(c"tcpops_destroy", &code, attach).map_err(|error| {
+            KernelError::syscall("BPF_PROG_LOAD", "the program that destroys sockets under their locks", error)
+        })?;
+        let targets = HashMap::try_from(Map::HashMap(map)).map_err(failed)?;
+        Ok(Some(Self { program, targets: Mutex::new(targets) }))
+    }
+
+    /// Walks over `namespace` and destroys the sockets with these conids, at most [`MAX_TARGETS`]. Blocks, as a walk does.
+    /// Says what came of each, and what the walk took of a CPU.
+    pub fn destroy(&self, namespace: &Namespace, conids: &[u64]) -> Result<(Results<u64, Met>, Duration)> {
+        let failed = |source| KernelError::Map { name: NAME, source };
+        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        for conid in conids {
+            targets.insert(conid, NOT_MET, 0).map_err(failed)?;
+        }
+        let walk = || {
+            let before = thread_cpu_time();
+            self.walk().map(|()| thread_cpu_time().saturating_sub(before))
+        };
+        let walked = namespace.run(walk).and_then(|walked| walked);
+        let mut results = Results::with_capacity(conids.len());
+        for conid in conids {
+            let met = match targets.get(conid, 0).map_err(failed)? {
+                0 => Met::Destroyed,
+                NOT_MET => Met::Not,
+                answer if answer == -i64::from(libc::ENOENT) => Met::Over,
+                answer => Met::Refused(i32::try_from(-answer).unwrap_or(libc::EINVAL)),
+            };
+            results.insert(*conid, met);
+            targets.remove(conid).map_err(failed)?;
+        }
+        walked.map(|took| (results, took))
+    }
+
+    fn walk(&self) -> Result<()> {
+        let failed = |call| move |error: io::Error| KernelError::syscall(call, "the walk over the sockets", error);
+        let link = link_create_iter(self.program.as_fd()).map_err(failed("BPF_LINK_CREATE"))?;
+        let mut iteration = File::from(iter_create(link.as_fd()).map_err(failed("BPF_ITER_CREATE"))?);
+        let mut output = [0; 64];
+        loop {
+            match iteration.read(&mut output) {
+                Ok(0) => return Ok(()),
+                // The kernel gives up the CPU after a million sockets without output.
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(error) => return Err(failed("read")(error)),
+            }
+        }
+    }
+}
+
+/// An instruction (the kernel's include/uapi/linux/bpf.h, `struct bpf_insn`).
+const fn instruction(code: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> u64 {
+    let registers = (src << 4 | dst) as u64;
+    code as u64 | registers << 8 | (offset.cast_unsigned() as u64) << 16 | (immediate.cast_unsigned() as u64) << 32
+}
+
+/// The program, once for each socket of a walk:
+///
+/// ```c
+/// struct sock_common *sk = ctx->sk_common;                        // trusted, and locked if it is a full socket
+/// u64 *tag, conid;
+/// if (!sk) return 0;
+/// tag = bpf_sk_storage_get(&CONN_TAGS, sk, NULL, 0);              // nothing for what is not a full socket
+/// if (!tag) return 0;
+/// conid = *tag;
+/// s64 *target = bpf_map_lookup_elem(&targets, &conid);
+/// if (!target) return 0;
+/// *target = bpf_sock_destroy(sk);
+/// return 0;
+/// ```
+fn program(tags: RawFd, targets: RawFd, destroy: i32) -> Vec<u64> {
+    const LOAD: u8 = 0x79; // BPF_LDX | BPF_MEM | BPF_DW
+    const STORE: u8 = 0x7b; // BPF_STX | BPF_MEM | BPF_DW
+    const MOVE: u8 = 0xbf; // BPF_ALU64 | BPF_MOV | BPF_X
+    const SET: u8 = 0xb7; // BPF_ALU64 | BPF_MOV | BPF_K
+    const ADD: u8 = 0x07; // BPF_ALU64 | BPF_ADD | BPF_K
+    const IF_ZERO: u8 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+    const CALL: u8 = 0x85; // BPF_JMP | BPF_CALL
+    const EXIT: u8 = 0x95; // BPF_JMP | BPF_EXIT
+    const WIDE: u8 = 0x18; // BPF_LD | BPF_IMM | BPF_DW: two instructions long
+    const MAP: u8 = 1; // BPF_PSEUDO_MAP_FD
+    const KFUNC: u8 = 2; // BPF_PSEUDO_KFUNC_CALL
+    const SK_STORAGE_GET: i32 = 107;
+    const MAP_LOOKUP_ELEM: i32 = 1;
+    /// `sk_common` in `struct bpf_iter__tcp`, after the pointer `meta`.
+    const SK_COMMON: i16 = 8;
+    const CONID: i16 = -8;
+    vec![
+        instruction(LOAD, 6, 1, SK_COMMON, 0),
+        instruction(IF_ZERO, 6, 0, 19, 0),
+        instruction(WIDE, 1, MAP, 0, tags),
+        0,
+        instruction(MOVE, 2, 6, 0, 0),
+        instruction(SET, 3, 0, 0, 0),
+        instruction(SET, 4, 0, 0, 0),
+        instruction(CALL, 0, 0, 0, SK_STORAGE_GET),
+        instruction(IF_ZERO, 0, 0, 12, 0),
+        instruction(LOAD, 1, 0, 0, 0),
+        instruction(STORE, 10, 1, CONID, 0),
+        instruction(WIDE, 1, MAP, 0, targets),
+        0,
+        instruction(MOVE, 2, 10, 0, 0),
+        instruction(ADD, 2, 0, 0, CONID as i32),
+        instruction(CALL, 0, 0, 0, MAP_LOOKUP_ELEM),
+        instruction(IF_ZERO, 0, 0, 4, 0),
+        instruction(MOVE, 7, 0, 0, 0),
+        instruction(MOVE, 1, 6, 0, 0),
+        instruction(CALL, 0, KFUNC, 0, destroy),
+        instruction(STORE, 7, 0, 0, 0),
+        instruction(SET, 0, 0, 0, 0),
+        instruction(EXIT, 0, 0, 0, 0),
+    ]
+}

@@ -1,0 +1,88 @@
+//! What could not be entered.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+/// The most namespaces that are noted; of those beyond, nothing is.
+const MAX: usize = 1000;
+
+/// How a namespace that could not be entered is known.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Whereabouts {
+    /// By the cookie that its sockets have.
+    Cookie(u64),
+    /// By its name, or a process in it.
+    Place(PathBuf),
+}
+
+/// A namespace that could not be entered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreachable {
+    /// Which.
+    pub whereabouts: Whereabouts,
+    /// Why not.
+    pub why: String,
+}
+
+/// The attempts that failed.
+#[derive(Debug, Default)]
+pub(super) struct Failures(Mutex<BTreeMap<Whereabouts, String>>);
+
+impl Failures {
+    pub(super) fn note(&self, whereabouts: Whereabouts, why: String) {
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.len() < MAX || noted.contains_key(&whereabouts) {
+            noted.insert(whereabouts, why);
+        }
+    }
+
+    pub(super) fn forget(&self, whereabouts: &Whereabouts) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(whereabouts);
+    }
+
+    /// Tries each again; answers with those that fail again, and forgets the others.
+    pub(super) fn retry(&self, enter: impl Fn(&Whereabouts) -> Result<(), String>) -> Vec<Unreachable> {
+        // A copy: entering takes a while, and may fail for others meanwhile.
+        let noted: Vec<_> = self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        let mut failing = Vec::new();
+        for whereabouts in noted {
+            match enter(&whereabouts) {
+                Ok(()) => self.forget(&whereabouts),
+                Err(why) => failing.push(Unreachable { whereabouts, why }),
+            }
+        }
+        failing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_entered_again_is_forgotten() {
+        let failures = Failures::default();
+        for cookie in [1, 2, 1] {
+            failures.note(Whereabouts::Cookie(cookie), "first".to_owned());
+        }
+        let enter = |whereabouts: &Whereabouts| match whereabouts {
+            Whereabouts::Cookie(1) => Ok(()),
+            _ => Err("again".to_owned()),
+        };
+        let two = Unreachable { whereabouts: Whereabouts::Cookie(2), why: "again".to_owned() };
+        assert_eq!(failures.retry(enter), [two]);
+        assert_eq!(failures.retry(|_| Err("still".to_owned())).len(), 1);
+        failures.forget(&Whereabouts::Cookie(2));
+        assert!(failures.retry(|_| Err("still".to_owned())).is_empty());
+    }
+
+    #[test]
+    fn there_is_an_end_to_what_is_noted() {
+        let failures = Failures::default();
+        for cookie in 0..2 * MAX as u64 {
+            failures.note(Whereabouts::Cookie(cookie), String::new());
+        }
+        assert_eq!(failures.retry(|_| Err(String::new())).len(), MAX);
+    }
+}

@@ -1,0 +1,59 @@
+//! The processes that have sockets open.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::{AsFd as _, RawFd};
+
+use procfs::process::{FDTarget, Process, all_processes};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+
+use super::descriptor::{Descriptor, tcp_cookie};
+
+/// A descriptor of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pid: i32,
+    fd: RawFd,
+}
+
+/// Where sockets are open, by inode. Blocks: it looks at every descriptor of every process, a few microseconds each. A
+/// process that ends meanwhile, or may not be looked at, has none.
+pub fn places(inodes: &HashSet<u64>) -> HashMap<u64, Vec<Place>> {
+    let mut found: HashMap<u64, Vec<Place>> = HashMap::new();
+    let processes = all_processes().into_iter().flatten().filter_map(Result::ok);
+    for process in processes {
+        for (fd, inode) in sockets(&process) {
+            if inodes.contains(&inode) {
+                found.entry(inode).or_default().push(Place { pid: process.pid, fd });
+            }
+        }
+    }
+    found
+}
+
+impl Place {
+    /// A copy of the descriptor, whatever it leads to by now.
+    ///
+    /// # Errors
+    /// Where the process has ended or closed it, or where the agent lacks CAP_SYS_PTRACE.
+    pub fn fetch(self) -> std::io::Result<Descriptor> {
+        let pid = Pid::from_raw(self.pid).ok_or(rustix::io::Errno::SRCH)?;
+        let process = pidfd_open(pid, PidfdFlags::empty())?;
+        Ok(Descriptor::new(pidfd_getfd(process.as_fd(), self.fd, PidfdGetfdFlags::empty())?))
+    }
+}
+
+/// The cookies of the TCP sockets that this process has open.
+pub fn own_cookies() -> HashSet<u64> {
+    let own = Process::myself().ok();
+    own.iter().flat_map(sockets).filter_map(|(fd, _)| tcp_cookie(fd)).collect()
+}
+
+fn sockets(process: &Process) -> impl Iterator<Item = (RawFd, u64)> + use<> {
+    process.fd().into_iter().flatten().filter_map(|fd| match fd {
+        Ok(info) => match info.target {
+            FDTarget::Socket(inode) => Some((info.fd, inode)),
+            _ => None,
+        },
+        Err(_closed) => None,
+    })
+}

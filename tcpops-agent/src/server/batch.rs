@@ -1,0 +1,152 @@
+//! Many changes in one request.
+
+use axum::Json;
+use axum::extract::State;
+
+use super::extract::{Body, By, Failure};
+use super::routes::{Answer, limits};
+use crate::api::batch::{
+    BatchAction, BatchChange, BatchRequest, BatchResponse, BatchResult, MAX_CHANGES, MAX_SELECTED,
+};
+use crate::api::connections::{CloseQuery, Closed, ListQuery};
+use crate::api::keepalive::KeepaliveRequest;
+use crate::api::lifetime::LifetimeRequest;
+use crate::api::problem::{Code, Problem};
+use crate::api::values::Manner;
+use crate::convert::connections::{closed, ends, keepalive_change, lifetime_in_force, manner, options};
+use crate::daemon::{Acted, Action, Done, Handle, Origin, clocks};
+use crate::model::policies::Change;
+
+/// Makes many changes, with one walk over the sockets, and answers with a result for each.
+#[utoipa::path(post, path = "/v1/policies:batch", request_body = BatchRequest,
+    responses((status = 200, body = BatchResponse), (status = "default", body = Problem)))]
+pub(super) async fn batch(
+    State(handle): State<Handle>,
+    By(origin): By,
+    Body(request): Body<BatchRequest>,
+) -> Answer<BatchResponse> {
+    let BatchRequest { changes, matching, action, keepalive, lifetime, close } = request;
+    let response = match (changes, matching, action) {
+        (Some(changes), None, None) if keepalive.is_none() && lifetime.is_none() && close.is_none() => {
+            one_by_one(&handle, &changes, &origin).await?
+        }
+        (None, Some(query), Some(kind)) => {
+            let action = asked(kind, keepalive.as_ref(), lifetime.as_ref(), close.as_ref())?;
+            all_that_match(&handle, &query, wanted(close.as_ref()), action, &origin).await?
+        }
+        (None, Some(_), None) => return Err(invalid("match: expected an action beside it, found none")),
+        _ => return Err(invalid("expected either changes alone, or match with its action")),
+    };
+    Ok(Json(response))
+}
+
+async fn one_by_one(handle: &Handle, changes: &[BatchChange], origin: &Origin) -> Result<BatchResponse, Failure> {
+    let count = changes.len();
+    if count > MAX_CHANGES {
+        return Err(invalid(format!("changes: expected at most {MAX_CHANGES}, found {count}")));
+    }
+    let actions: Vec<Result<Action, Failure>> = changes
+        .iter()
+        .map(|change| asked(change.action, change.keepalive.as_ref(), change.lifetime.as_ref(), change.close.as_ref()))
+        .collect();
+    let known: Vec<(&str, Action)> = changes
+        .iter()
+        .zip(&actions)
+        .filter_map(|(change, action)| action.as_ref().ok().map(|action| (change.id.as_str(), *action)))
+        .collect();
+    let mut acted = handle.act(&known, origin).await.into_iter();
+    let results = changes.iter().zip(actions).map(|(change, action)| {
+        let result = match action {
+            Ok(_) => acted.next().unwrap_or_else(|| Err(Problem::new(Code::Internal, "no answer"))),
+            Err(Failure(problem)) => Err(*problem),
+        };
+        result_of(change.id.clone(), wanted(change.close.as_ref()), result)
+    });
+    Ok(response(results.collect()))
+}
+
+async fn all_that_match(
+    handle: &Handle,
+    query: &ListQuery,
+    manner: Manner,
+    action: Action,
+    origin: &Origin,
+) -> Result<BatchResponse, Failure> {
+    if query.limit.is_some() || query.cursor.is_some() {
+        return Err(invalid("match: it is about all that match: expected no limit and no cursor"));
+    }
+    if *query == ListQuery::default() {
+        return Err(invalid(format!(
+            "match: expected at least one filter, found none, which would be every connection; at most {MAX_SELECTED} \
+             may match"
+        )));
+    }
+    let acted = handle.act_on_all(handle.filter(query, origin)?, action, origin).await?;
+    let results = acted.results.into_iter().map(|(key, connection, result)| {
+        let (local, remote) = ends(&connection);
+        let result = result_of(key.conid.to_string(), manner, result);
+        BatchResult { conid: Some(key.conid), local: Some(local), remote, ..result }
+    });
+    Ok(BatchResponse { ended: acted.ended, listeners: acted.listeners, ..response(results.collect()) })
+}
+
+/// What an action asks for.
+fn asked(
+    action: BatchAction,
+    keepalive: Option<&KeepaliveRequest>,
+    lifetime: Option<&LifetimeRequest>,
+    close: Option<&CloseQuery>,
+) -> Result<Action, Failure> {
+    if action != BatchAction::Close && close.is_some() {
+        return Err(invalid("expected close with the action close only"));
+    }
+    match (action, keepalive, lifetime) {
+        (BatchAction::KeepaliveEnable, Some(request), None) => Ok(Action::Change(keepalive_change(request))),
+        (BatchAction::LifetimeSet, None, Some(request)) => limits(request).map(Action::Change),
+        (BatchAction::KeepaliveDisable, None, None) => Ok(Action::Change(Change::KeepaliveDisable)),
+        (BatchAction::LifetimeClear, None, None) => Ok(Action::Change(Change::LifetimeClear)),
+        (BatchAction::Close, None, None) => {
+            manner(&close.copied().unwrap_or_default()).map(Action::Close).map_err(invalid)
+        }
+        (BatchAction::KeepaliveEnable, ..) => Err(invalid("keepalive_enable: expected keepalive, and no lifetime")),
+        (BatchAction::LifetimeSet, ..) => Err(invalid("lifetime_set: expected lifetime, and no keepalive")),
+        _ => Err(invalid("expected neither keepalive nor lifetime with this action")),
+    }
+}
+
+/// How closes are wanted, by a request or one of its changes.
+fn wanted(close: Option<&CloseQuery>) -> Manner {
+    close.map_or(Manner::default(), |close| close.close)
+}
+
+fn result_of(id: String, manner: Manner, acted: Result<Acted, Problem>) -> BatchResult {
+    let mut result = BatchResult { id, ..BatchResult::default() };
+    match acted {
+        Err(problem) => result.problem = Some(problem),
+        Ok((conid, done)) => {
+            result.conid = Some(conid);
+            match done {
+                Done::Changed(Change::KeepaliveEnable { .. } | Change::KeepaliveDisable, connection) => {
+                    result.options = Some(options(&connection.in_force));
+                }
+                Done::Changed(_, connection) => {
+                    result.lifetime = Some(lifetime_in_force(&connection.policy, clocks()));
+                }
+                Done::Closed(done) => {
+                    let Closed { close, reset_at, .. } = closed(conid, manner, done, clocks());
+                    (result.close, result.reset_at) = (close, reset_at);
+                }
+            }
+        }
+    }
+    result
+}
+
+fn response(results: Vec<BatchResult>) -> BatchResponse {
+    let failed = results.iter().filter(|result| result.problem.is_some()).count();
+    BatchResponse { done: results.len() - failed, failed, ended: 0, listeners: 0, results }
+}
+
+fn invalid(detail: impl Into<String>) -> Failure {
+    Failure::new(Code::InvalidRequest, detail)
+}

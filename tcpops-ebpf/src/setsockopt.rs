@@ -1,0 +1,39 @@
+//! At each setsockopt(2) of a program.
+//!
+//! Why `cgroup/setsockopt`: programs set keepalive when it suits them, many of them (everything in Go, say) right after the
+//! handshake. Here what a rule wants can be upheld at once, with the socket locked, and what the program wants is known.
+
+use aya_ebpf::macros::cgroup_sockopt;
+use aya_ebpf::programs::SockoptContext;
+use tcpops_common::conn::ConnKey;
+use tcpops_common::counters::Counter;
+
+use crate::counters::bump;
+use crate::kernel::sockopt::SetSockopt;
+use crate::kernel::{storage, table};
+use crate::own;
+
+/// Always answers 1: the call goes on, with the program's value or another.
+#[cgroup_sockopt(setsockopt)]
+pub(crate) fn tcpops_setsockopt(ctx: SockoptContext) -> i32 {
+    let call = SetSockopt::new(&ctx);
+    if changes(call).is_none() {
+        call.pass_long_value();
+    }
+    1
+}
+
+/// `None` where the call is none of this program's business.
+fn changes(call: SetSockopt) -> Option<()> {
+    let option = call.option()?;
+    let socket = call.socket()?;
+    let conid = storage::get(&socket)?;
+    let key = ConnKey { cookie: table::cookie(conid)?, conid };
+    let connection = table::connection(&key)?;
+    let value = call.value()?;
+    if let Some(instead) = own::program_sets(&socket, connection, option, value) {
+        call.replace(instead);
+        bump(Counter::OwnOptions);
+    }
+    Some(())
+}
