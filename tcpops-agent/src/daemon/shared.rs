@@ -78,12 +78,12 @@ impl Shared {
         facts: Facts,
     ) -> Self {
         // Before 1970 there was no tcpops.
-        let started_s = u64::try_from(facts.started.as_second()).unwrap_or(0);
+        let first_seq = u64::try_from(facts.started.as_microsecond()).unwrap_or(0);
         Self {
             lineages: Lineages::new(facts.cgroup_mount.clone()),
             tally: Tally::default(),
             pace: Mutex::default(),
-            fanout: Arc::new(Fanout::new(started_s)),
+            fanout: Arc::new(Fanout::new(first_seq)),
             connections,
             overrides,
             probes,

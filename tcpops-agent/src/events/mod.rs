@@ -61,10 +61,9 @@ pub struct Reader {
 }
 
 impl Fanout {
-    /// `started_s` is when the agent started, seconds since 1970: numbers of records begin at a million times that, so that
-    /// those of different runs do not mix, and are exact in JSON.
-    pub fn new(started_s: u64) -> Self {
-        let first_seq = started_s.saturating_mul(1_000_000);
+    /// `first_seq` is the number of the first record. The microseconds since 1970 at which the agent started keep the
+    /// numbers of different runs apart, also of two in one second, and are exact in JSON.
+    pub fn new(first_seq: u64) -> Self {
         Self {
             history: Mutex::new(History::new(first_seq, CAPACITY)),
             newest: watch::Sender::new(Newest { next_seq: first_seq, closed: false }),
@@ -181,7 +180,7 @@ mod tests {
 
     #[tokio::test]
     async fn readers_are_woken_once_for_what_was_published() {
-        let fanout = Arc::new(Fanout::new(1));
+        let fanout = Arc::new(Fanout::new(1_000_000));
         let mut reader = fanout.read_from(Start::Now);
         let waiting = tokio::spawn(async move { (reader.more().await, reader) });
         fanout.publish(1, What::Resynchronised(1));
@@ -205,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_sleeping_reader_holds_nothing_up_and_is_told_what_it_missed() {
-        let fanout = Arc::new(Fanout::new(1));
+        let fanout = Arc::new(Fanout::new(1_000_000));
         let mut reader = fanout.read_from(Start::Now);
         let count = CAPACITY as u64 + 10;
         (0..count).for_each(|number| fanout.publish(number, What::Resynchronised(number)));
@@ -218,7 +217,7 @@ mod tests {
 
     #[test]
     fn rules_that_went_are_remembered_for_a_while() {
-        let fanout = Fanout::new(1);
+        let fanout = Fanout::new(1_000_000);
         let rules = |ids: std::ops::Range<u32>| ids.map(|id| (id, format!("rule {id}"))).collect::<RuleNames>();
         fanout.learn_names(&rules(0..2));
         fanout.learn_names(&rules(5..6));
