@@ -10,6 +10,7 @@ use super::close::{Closing, Tried};
 use super::protect::protector;
 use super::push::Push;
 use super::refusal;
+use super::rules::Given;
 use super::shared::Shared;
 use crate::api::problem::Problem;
 use crate::model::connections::{CloseReason, Holding, Sparing};
@@ -127,8 +128,23 @@ pub(super) fn pushed(shared: &Shared, push: &Push, result: &Result<Connection, P
         Ok(connection) => (Some(connection), "applied", None),
         Err(problem) => (before.as_ref(), "refused", Some(problem.detail.clone())),
     };
-    let why = format!("{change:?}");
+    let why = change.to_string();
     let uid = Some(*by_uid);
     Line { what: "policy", uid, rule: None, key: *key, connection, why, result, detail, late_ms: None }
         .say(Level::INFO);
+}
+
+/// Rules were put in force.
+pub(super) fn rules(given: &Given, rules: usize, generation: u64) {
+    let (uid, why) = match given {
+        Given::File(_) => (None, "file"),
+        Given::Request(uid) => (Some(*uid), "request"),
+        Given::Cgroups => (None, "cgroups"),
+    };
+    info!(target: "tcpops::audit", uid, rules, generation, why, "rules");
+}
+
+/// Everything was taken out of the kernel, by a request of `uid` or, with no agent, by the command that it ran.
+pub(super) fn detached(uid: u32, restored: bool) {
+    info!(target: "tcpops::audit", uid, restored, "detached");
 }

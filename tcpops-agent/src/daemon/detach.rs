@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::process::getuid;
 use tcpops_common::counters::Counter;
 
+use super::audit;
 use super::shared::{Shared, blocking};
 use crate::api::detach::Detached;
 use crate::kernel::connections::Connections;
@@ -17,9 +19,13 @@ use crate::kernel::walk::Walker;
 use crate::kernel::{Result, probe};
 
 /// Detaches while the agent runs.
-pub(super) async fn detach(shared: &Arc<Shared>, pins: &Arc<Pins>) -> Result<Detached> {
+pub(super) async fn detach(shared: &Arc<Shared>, pins: &Arc<Pins>, by_uid: u32) -> Result<Detached> {
     let (shared, pins) = (Arc::clone(shared), Arc::clone(pins));
-    blocking(move || take_back(&shared.connections, &shared.switches, &shared.namespaces, &shared.walker, &pins)).await
+    blocking(move || {
+        let Shared { connections, switches, namespaces, walker, .. } = &*shared;
+        take_back(connections, switches, namespaces, walker, &pins, by_uid)
+    })
+    .await
 }
 
 /// Detaches where no agent runs; `None` if there was nothing to detach. Blocks.
@@ -43,7 +49,8 @@ pub fn detach_offline(base: Option<&Path>, object: Option<&Path>) -> Result<Opti
     };
     let walker = load(&pins, &options)?.into_walker();
     let namespaces = Namespaces::new(Reach::All)?;
-    take_back(&Connections::open(&pins)?, &Switches::open(&pins)?, &namespaces, &walker, &pins).map(Some)
+    let (connections, switches) = (Connections::open(&pins)?, Switches::open(&pins)?);
+    take_back(&connections, &switches, &namespaces, &walker, &pins, getuid().as_raw()).map(Some)
 }
 
 /// In this order: no handshake gets an option any more, then the sockets get theirs back, then the maps go.
@@ -53,6 +60,7 @@ fn take_back(
     namespaces: &Namespaces,
     walker: &Walker,
     pins: &Pins,
+    by_uid: u32,
 ) -> Result<Detached> {
     pins.unlink()?;
     // What found no place in the maps got its options all the same, and what they were before is not known.
@@ -75,6 +83,6 @@ fn take_back(
         }
     }
     pins.remove()?;
-    tracing::info!(target: "tcpops::audit", restored, "detached");
+    audit::detached(by_uid, restored);
     Ok(Detached { restored })
 }

@@ -53,13 +53,18 @@ pub(super) enum Command {
     /// The rules in force, and their generation.
     Rules { answer: oneshot::Sender<(RuleDocument, u64)> },
     /// Put other rules in force.
-    ReplaceRules { body: Vec<u8>, if_generation: Option<u64>, answer: oneshot::Sender<Result<RulesResult, Problem>> },
+    ReplaceRules {
+        body: Vec<u8>,
+        if_generation: Option<u64>,
+        by_uid: u32,
+        answer: oneshot::Sender<Result<RulesResult, Problem>>,
+    },
     /// How many connections there are.
     Numbers { answer: oneshot::Sender<Numbers> },
     /// There is an entry whose socket is gone: look for all of that kind.
     Sweep,
     /// Give back all options, take all pins away, and end.
-    Detach { answer: oneshot::Sender<Result<Detached, Problem>> },
+    Detach { by_uid: u32, answer: oneshot::Sender<Result<Detached, Problem>> },
 }
 
 /// How many connections there are.
@@ -212,8 +217,14 @@ impl Handle {
     }
 
     /// Puts the rules of a request's body in force, if the generation is the one given.
-    pub async fn replace_rules(&self, body: Vec<u8>, if_generation: Option<u64>) -> Result<RulesResult, Problem> {
-        self.ask(|answer| Command::ReplaceRules { body, if_generation, answer }).await?
+    pub async fn replace_rules(
+        &self,
+        origin: &Origin,
+        body: Vec<u8>,
+        if_generation: Option<u64>,
+    ) -> Result<RulesResult, Problem> {
+        let by_uid = origin.caller.uid;
+        self.ask(|answer| Command::ReplaceRules { body, if_generation, by_uid, answer }).await?
     }
 
     /// How the agent fares.
@@ -257,8 +268,9 @@ impl Handle {
     }
 
     /// Gives every socket back the options that its program had, takes the pins away, and ends the agent.
-    pub async fn detach(&self) -> Result<Detached, Problem> {
-        self.ask(|answer| Command::Detach { answer }).await?
+    pub async fn detach(&self, origin: &Origin) -> Result<Detached, Problem> {
+        let by_uid = origin.caller.uid;
+        self.ask(|answer| Command::Detach { by_uid, answer }).await?
     }
 
     fn guard(&self, waiting: usize) -> GuardStatus {

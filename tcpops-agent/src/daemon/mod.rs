@@ -256,9 +256,9 @@ impl Daemon {
                 give(answer, keys.into_iter().map(prospect).collect());
             }
             Command::Rules { answer } => give(answer, (self.rules.document().clone(), self.rules.generation())),
-            Command::ReplaceRules { body, if_generation, answer } => {
+            Command::ReplaceRules { body, if_generation, by_uid, answer } => {
                 let result = rules::check_generation(if_generation, self.rules.generation())
-                    .and_then(|()| self.rules.replace(&self.shared, &body));
+                    .and_then(|()| self.rules.replace(&self.shared, &body, by_uid));
                 match result {
                     Ok(result) => {
                         self.rules_changed((result, Some(answer)));
@@ -279,8 +279,8 @@ impl Daemon {
                     self.jobs.sweep();
                 }
             }
-            Command::Detach { answer } => {
-                let result = detach::detach(&self.shared, &self.pins).await;
+            Command::Detach { by_uid, answer } => {
+                let result = detach::detach(&self.shared, &self.pins, by_uid).await;
                 let ended = result.is_ok();
                 give(answer, result.map_err(|error| refusal::internal(&error)));
                 return Ok(ended);

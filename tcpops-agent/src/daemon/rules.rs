@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use super::refusal;
 use super::shared::{Shared, clocks};
+use super::{audit, refusal};
 use crate::api::problem::{Code, Fault, Problem};
 use crate::api::rules::{RuleDocument, RuleFault};
 use crate::api::rules_result::RulesResult;
@@ -28,6 +28,16 @@ pub(super) struct RuleBook {
     file: Option<PathBuf>,
     /// The cgroups that rules name, as they were found when the rules were put in force.
     cgroups: Lineages,
+}
+
+/// Where rules come from.
+pub(super) enum Given {
+    /// The rules file, whose hash this is.
+    File([u8; 32]),
+    /// A request of this uid.
+    Request(u32),
+    /// They are in force already; a cgroup that they name was made anew.
+    Cgroups,
 }
 
 /// The ids of cgroup directories by path: each one's own, then those of the directories above it.
@@ -92,13 +102,13 @@ impl RuleBook {
         document
             .check_deadlines(&self.document, Timestamp::now())
             .map_err(|fault| invalid(&fault.in_toml(text, &path.display().to_string())))?;
-        self.put_in_force(shared, document, rules, Some(hash(text)))
+        self.put_in_force(shared, document, rules, &Given::File(hash(text)))
     }
 
     /// Puts the rules of a request's body in force.
-    pub(super) fn replace(&mut self, shared: &Shared, body: &[u8]) -> Result<RulesResult, Problem> {
+    pub(super) fn replace(&mut self, shared: &Shared, body: &[u8], by_uid: u32) -> Result<RulesResult, Problem> {
         let (document, rules) = from_request(body, &self.document, &shared.facts.cgroup_mount)?;
-        self.put_in_force(shared, document, rules, None)
+        self.put_in_force(shared, document, rules, &Given::Request(by_uid))
     }
 
     fn put_in_force(
@@ -106,16 +116,16 @@ impl RuleBook {
         shared: &Shared,
         document: RuleDocument,
         mut rules: Found,
-        file_hash: Option<[u8; 32]>,
+        given: &Given,
     ) -> Result<RulesResult, Problem> {
         let internal = |error: KernelError| refusal::internal(&error);
         rules.set.assign_ids();
         let compiled =
             compile(&rules.set, self.maps.free_slot().map_err(internal)?).map_err(|error| invalid(&error))?;
         let source = source(&document)?;
-        let file_hash = match file_hash {
-            Some(hash) => hash,
-            None => self.maps.set().map_err(internal)?.file_hash,
+        let file_hash = match given {
+            Given::File(hash) => *hash,
+            Given::Request(_) | Given::Cgroups => self.maps.set().map_err(internal)?.file_hash,
         };
         let tables = RuleTables {
             set: tcpops_common::rule::RuleSet { file_hash, ..compiled.set },
@@ -132,8 +142,7 @@ impl RuleBook {
         self.generation = index.generation;
         // Only now: what has limits of a rule that is not known here is left alone until it is judged anew.
         shared.set_in_force(InForce::of(&rules.set));
-        let (count, generation) = (self.document.rules.len(), self.generation);
-        tracing::info!(target: "tcpops::audit", rules = count, generation, "rules");
+        audit::rules(given, self.document.rules.len(), self.generation);
         Ok(result(&self.document, self.generation, true))
     }
 
@@ -148,7 +157,9 @@ impl RuleBook {
         let document = self.document.clone();
         let rules = found(&document, &shared.facts.cgroup_mount, &self.cgroups);
         match rules {
-            Ok(rules) if rules.cgroups != self.cgroups => self.put_in_force(shared, document, rules, None).map(Some),
+            Ok(rules) if rules.cgroups != self.cgroups => {
+                self.put_in_force(shared, document, rules, &Given::Cgroups).map(Some)
+            }
             Ok(_) => Ok(None),
             Err(fault) => {
                 // Only at the start, and only where the directory went while no agent ran.

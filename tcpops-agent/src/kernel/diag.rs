@@ -6,6 +6,7 @@ mod dump;
 
 pub use dump::Kind;
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 
 use netlink_packet_core::{
@@ -86,23 +87,31 @@ pub enum Destroyed {
 }
 
 /// A sock_diag socket in one namespace.
-pub struct Diag(Socket);
+pub struct Diag {
+    socket: Socket,
+    /// The number of the last request. Its answers carry it too, so that one that was left unread, because receiving
+    /// failed, is not taken for the answer to a later request.
+    sequence: Cell<u32>,
+}
 
 impl Diag {
     /// Opens one. It keeps the namespace alive for as long as it is open.
     pub fn open(namespace: &Namespace) -> Result<Self> {
-        namespace.run(|| {
-            let mut socket = Socket::new(NETLINK_SOCK_DIAG).map_err(failed("socket"))?;
-            socket.bind_auto().map_err(failed("bind"))?;
-            socket.connect(&NetlinkAddr::new(0, 0)).map_err(failed("connect"))?;
-            Ok(Self(socket))
-        })?
+        namespace.run(Self::open_here)?
+    }
+
+    /// Opens one in the namespace of the calling thread.
+    fn open_here() -> Result<Self> {
+        let mut socket = Socket::new(NETLINK_SOCK_DIAG).map_err(failed("socket"))?;
+        socket.bind_auto().map_err(failed("bind"))?;
+        socket.connect(&NetlinkAddr::new(0, 0)).map_err(failed("connect"))?;
+        Ok(Self { socket, sequence: Cell::new(0) })
     }
 
     /// What the kernel says of the socket; `None` if it is gone.
     pub fn info(&self, name: &SocketName) -> Result<Option<SocketInfo>> {
         let request = SockDiagMessage::InetRequest(request(name, ExtensionFlags::INFO));
-        self.send(&message(request, 0))?;
+        self.send(&self.message(request, 0))?;
         match self.answer::<SockDiagMessage>()? {
             NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => Ok(Some(info(&response))),
             NetlinkPayload::Error(error) => match -error.raw_code() {
@@ -121,7 +130,7 @@ impl Diag {
     /// of `last_look`.
     pub fn destroy(&self, name: &SocketName, last_look: impl FnOnce() -> Result<bool>) -> Result<Destroyed> {
         let request = request(name, ExtensionFlags::empty());
-        let request = message(SockDiagDestroy::new(SockDiagMessage::InetRequest(request)), NLM_F_ACK);
+        let request = self.message(SockDiagDestroy::new(SockDiagMessage::InetRequest(request)), NLM_F_ACK);
         if !last_look()? {
             return Ok(Destroyed::Absent);
         }
@@ -136,30 +145,41 @@ impl Diag {
         }
     }
 
+    /// The request, under the next number.
+    fn message<M: NetlinkSerializable>(&self, request: M, flags: u16) -> Vec<u8> {
+        self.sequence.set(self.sequence.get().wrapping_add(1));
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | flags;
+        header.sequence_number = self.sequence.get();
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        bytes
+    }
+
     fn send(&self, request: &[u8]) -> Result<()> {
-        self.0.send(request, 0).map(drop).map_err(failed("send"))
+        self.socket.send(request, 0).map(drop).map_err(failed("send"))
     }
 
     fn answer<M: NetlinkDeserializable>(&self) -> Result<NetlinkPayload<M>> {
-        let (answer, _sender) = self.0.recv_from_full().map_err(failed("recv"))?;
-        NetlinkMessage::<M>::deserialize(&answer)
-            .map(|message| message.payload)
-            .map_err(|error| KernelError::Diag(format!("the answer cannot be understood: {error}")))
+        loop {
+            let (answer, _sender) = self.socket.recv_from_full().map_err(failed("recv"))?;
+            let message = NetlinkMessage::<M>::deserialize(&answer)
+                .map_err(|error| KernelError::Diag(format!("the answer cannot be understood: {error}")))?;
+            if self.is_answer(&message.header) {
+                return Ok(message.payload);
+            }
+        }
+    }
+
+    fn is_answer(&self, header: &NetlinkHeader) -> bool {
+        header.sequence_number == self.sequence.get()
     }
 }
 
 fn failed(call: &'static str) -> impl Fn(std::io::Error) -> KernelError {
     move |error| KernelError::syscall(call, "NETLINK_SOCK_DIAG", error)
-}
-
-fn message<M: NetlinkSerializable>(request: M, flags: u16) -> Vec<u8> {
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | flags;
-    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    bytes
 }
 
 fn request(name: &SocketName, extensions: ExtensionFlags) -> InetRequest {
@@ -235,4 +255,44 @@ fn contains_mptcp(attribute: &DefaultNla) -> bool {
     let mut value = vec![0; attribute.value_len()];
     attribute.emit_value(&mut value);
     value.windows(5).any(|window| window == b"mptcp")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+    use rustix::net::sockopt::socket_cookie;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_that_was_left_unread_is_not_taken_for_the_next() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let listening = SocketName {
+            local: listener.local_addr().unwrap(),
+            remote: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            cookie: socket_cookie(&listener).unwrap(),
+            bound_dev_if: 0,
+        };
+        let connected = SocketName {
+            local: stream.local_addr().unwrap(),
+            remote: stream.peer_addr().unwrap(),
+            cookie: socket_cookie(&stream).unwrap(),
+            bound_dev_if: 0,
+        };
+        let diag = Diag::open_here().unwrap();
+        let state = |name| diag.info(name).unwrap().map(|info| info.state);
+        assert_eq!(state(&listening), Some(TcpState::Listen));
+        let leave_unread = || {
+            let request = SockDiagMessage::InetRequest(request(&listening, ExtensionFlags::empty()));
+            diag.send(&diag.message(request, 0)).unwrap();
+        };
+        leave_unread();
+        assert_eq!(state(&connected), Some(TcpState::Established));
+        leave_unread();
+        let mut cookies = Vec::new();
+        diag.each_cookie(Kind::Connections, |cookie| cookies.push(cookie)).unwrap();
+        assert!(cookies.contains(&connected.cookie) && !cookies.contains(&listening.cookie), "{cookies:?}");
+    }
 }

@@ -1,5 +1,8 @@
 //! What a request changes in the policy that was pushed for a connection.
 
+use std::fmt;
+use std::time::Duration;
+
 use tcpops_common::conn::Connection;
 use tcpops_common::policy::{Lifetime, Options, Policy, Setting};
 
@@ -75,6 +78,39 @@ impl Change {
     }
 }
 
+/// As it stands in the audit: what is wanted, durations with their units.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::KeepaliveEnable { idle_s, count, interval_s, user_timeout_ms } => {
+                write!(f, "keepalive on idle={idle_s}s count={count} interval={interval_s}s")?;
+                match user_timeout_ms {
+                    None => Ok(()),
+                    Some(0) => f.write_str(" user_timeout=off"),
+                    Some(ms) => write!(f, " user_timeout={:?}", Duration::from_millis(ms.into())),
+                }
+            }
+            Self::KeepaliveDisable => f.write_str("keepalive off"),
+            Self::LifetimeSet { lifetime, jitter_percent } => {
+                f.write_str("lifetime")?;
+                let limits = [
+                    ("idle", lifetime.idle_ns),
+                    ("max_age", lifetime.max_age_ns),
+                    ("deadline_since_boot", lifetime.deadline_boot_ns),
+                ];
+                for (name, ns) in limits.into_iter().filter(|(_, ns)| *ns != 0) {
+                    write!(f, " {name}={:?}", Duration::from_nanos(ns))?;
+                }
+                if jitter_percent != 0 {
+                    write!(f, " jitter={jitter_percent}%")?;
+                }
+                Ok(())
+            }
+            Self::LifetimeClear => f.write_str("no lifetime"),
+        }
+    }
+}
+
 fn set_user_timeout(options: &mut Options, user_timeout_ms: u32) {
     options.user_timeout = if user_timeout_ms == 0 { Setting::Clear } else { Setting::Set };
     options.user_timeout_ms = user_timeout_ms;
@@ -100,6 +136,31 @@ mod tests {
         let third = Change::LifetimeClear.apply(Some(second), &connection, 3, 0);
         assert_eq!((third.lifetime_setting, third.jitter_percent), (Setting::Clear, 0));
         assert_eq!(third.options, first.options);
+    }
+
+    #[test]
+    fn they_read_as_what_they_want() {
+        let lifetime = Lifetime { idle_ns: 1_500_000_000, max_age_ns: 0, deadline_boot_ns: 7_000_000_000 };
+        let changes = [
+            (ENABLE, "keepalive on idle=60s count=5 interval=5s user_timeout=85s"),
+            (
+                Change::KeepaliveEnable { idle_s: 1, count: 2, interval_s: 3, user_timeout_ms: None },
+                "keepalive on idle=1s count=2 interval=3s",
+            ),
+            (
+                Change::KeepaliveEnable { idle_s: 1, count: 2, interval_s: 3, user_timeout_ms: Some(0) },
+                "keepalive on idle=1s count=2 interval=3s user_timeout=off",
+            ),
+            (Change::KeepaliveDisable, "keepalive off"),
+            (
+                Change::LifetimeSet { lifetime, jitter_percent: 10 },
+                "lifetime idle=1.5s deadline_since_boot=7s jitter=10%",
+            ),
+            (Change::LifetimeClear, "no lifetime"),
+        ];
+        for (change, text) in changes {
+            assert_eq!(change.to_string(), text);
+        }
     }
 
     #[test]

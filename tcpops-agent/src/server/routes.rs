@@ -277,7 +277,7 @@ pub(super) async fn replace_rules(
     let result = if query.dry_run {
         handle.preview_rules(body.into(), if_generation).await?
     } else {
-        handle.replace_rules(body.into(), if_generation).await?
+        handle.replace_rules(&origin, body.into(), if_generation).await?
     };
     Ok(([(ETAG, format!("\"{}\"", result.generation))], Json(result)).into_response())
 }
@@ -311,7 +311,7 @@ pub(super) async fn metrics(State(handle): State<Handle>) -> Result<Response, Fa
 #[utoipa::path(post, path = "/v1/detach", responses((status = 200, body = Detached), (status = "default", body = Problem)))]
 pub(super) async fn detach(State(handle): State<Handle>, By(origin): By) -> Answer<Detached> {
     privileged(&origin)?;
-    Ok(Json(handle.detach().await?))
+    Ok(Json(handle.detach(&origin).await?))
 }
 
 /// This API.

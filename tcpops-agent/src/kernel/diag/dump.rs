@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NLM_F_DUMP, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, StateFlags};
 
-use super::{Diag, SocketName, request};
+use super::{Diag, SocketName, failed, request};
 use crate::kernel::{KernelError, Result};
 
 /// What one answer may hold: the kernel fills up to 32 KiB.
@@ -50,23 +50,21 @@ impl Diag {
     }
 
     fn dump(&self, request: InetRequest, visit: &mut impl FnMut(u64)) -> Result<()> {
-        let failed = |call| move |error| KernelError::syscall(call, "NETLINK_SOCK_DIAG", error);
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-        let payload = NetlinkPayload::InnerMessage(SockDiagMessage::InetRequest(request));
-        let mut message = NetlinkMessage::new(header, payload);
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        self.0.send(&bytes, 0).map_err(failed("send"))?;
+        let request = SockDiagMessage::InetRequest(request);
+        self.send(&self.message(request, NLM_F_DUMP))?;
         let mut answer = Vec::with_capacity(ANSWER);
         loop {
             answer.clear();
-            self.0.recv(&mut answer, 0).map_err(failed("recv"))?;
+            self.socket.recv(&mut answer, 0).map_err(failed("recv"))?;
             let mut rest = answer.as_slice();
             while !rest.is_empty() {
                 let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest)
                     .map_err(|error| KernelError::Diag(format!("the list cannot be understood: {error}")))?;
+                let length = (message.header.length as usize).next_multiple_of(4);
+                rest = rest.get(length..).unwrap_or_default();
+                if !self.is_answer(&message.header) {
+                    continue;
+                }
                 match message.payload {
                     NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
                         visit(u64::from_ne_bytes(response.header.socket_id.cookie));
@@ -79,8 +77,6 @@ impl Diag {
                     },
                     other => return Err(KernelError::Diag(format!("expected a socket or the end, found {other:?}"))),
                 }
-                let length = (message.header.length as usize).next_multiple_of(4);
-                rest = rest.get(length..).unwrap_or_default();
             }
         }
     }
