@@ -48,6 +48,12 @@ pub struct Event {
     pub summary: Summary,
 }
 
+/// In [`Summary::sk_flags`] (`enum sock_flags` of the kernel's include/net/sock.h): the peer's FIN has come (`tcp_fin` of
+/// net/ipv4/tcp_input.c).
+pub const SOCK_DONE: u8 = 1 << 1;
+/// In [`Summary::sk_flags`]: SO_KEEPALIVE was on, whoever set it.
+pub const SOCK_KEEPOPEN: u8 = 1 << 3;
+
 /// How a connection fared, as its socket counted (`struct tcp_sock` of the kernel's include/linux/tcp.h).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
@@ -64,8 +70,10 @@ pub struct Summary {
     pub retransmits: u8,
     /// `icsk_probes_out`: how many probes had no answer.
     pub probes: u8,
+    /// `sk_flags`, the lowest byte of it: [`SOCK_DONE`], [`SOCK_KEEPOPEN`].
+    pub sk_flags: u8,
     /// Explicit padding.
-    pub pad: [u8; 2],
+    pub pad: u8,
     /// `icsk_user_timeout`: TCP_USER_TIMEOUT, whoever set it, milliseconds; 0 is off.
     pub user_timeout_ms: u32,
 }
@@ -79,7 +87,8 @@ impl Summary {
         idle_ms: 0,
         retransmits: 0,
         probes: 0,
-        pad: [0; 2],
+        sk_flags: 0,
+        pad: 0,
         user_timeout_ms: 0,
     };
 }

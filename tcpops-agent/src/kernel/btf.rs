@@ -10,9 +10,10 @@ use super::{KernelError, Result};
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 /// The constants of the kernel programs and the fields that they stand for.
-const FIELDS: [(&str, &str, &str); 27] = [
+const FIELDS: [(&str, &str, &str); 28] = [
     ("SK_UID", "sock", "sk_uid"),
     ("SK_ERR", "sock", "sk_err"),
+    ("SK_FLAGS", "sock", "__sk_common.skc_flags"),
     ("SK_BOUND_DEV_IF", "sock", "__sk_common.skc_bound_dev_if"),
     ("SK_CGROUP", "sock", "sk_cgrp_data.cgroup"),
     ("SK_STATE", "sock", "__sk_common.skc_state"),

@@ -56,7 +56,7 @@ fn the_object_has_the_layout_of_this_program() {
         SocketOptions { keepalive, keepcnt, keepidle_s, keepintvl_s, pad, user_timeout_ms }
         Lifetime { idle_ns, max_age_ns, deadline_boot_ns }
         Event { at_boot_ns, key, kind, old_state, new_state, flags, errno, connection, summary }
-        Summary { bytes_received, bytes_sent, total_retrans, idle_ms, retransmits, probes, pad, user_timeout_ms }
+        Summary { bytes_received, bytes_sent, total_retrans, idle_ms, retransmits, probes, sk_flags, pad, user_timeout_ms }
         Probe { phase, pad, saved, asked_boot_ns }
         Rule { policy, id, pad, name }
         RuleIndex { generation }

@@ -5,8 +5,7 @@
 //! `tcp_write_err`, `tcp_abort` of net/ipv4); where the program did, it is zero.
 
 use tcpops_common::conn::{Connection, Direction, FinBy};
-use tcpops_common::event::Event;
-use tcpops_common::policy::Outcome;
+use tcpops_common::event::{Event, SOCK_KEEPOPEN};
 use tcpops_common::state::TcpState;
 
 use super::connections::CloseReason;
@@ -220,10 +219,9 @@ fn in_order(old_state: TcpState, connection: &Connection) -> Cause {
 
 /// For what the kernel waited: `tcp_keepalive_timer`, `tcp_write_timeout` and `tcp_probe_timer` of net/ipv4/tcp_timer.c.
 fn timeout(event: &Event) -> Timeout {
-    let Event { connection, summary, .. } = event;
-    // A probe may also ask whether a window that the peer had shut is open again. What a program has set itself on a
-    // connection that no policy concerns is not known.
-    let has_no_keepalive = connection.outcome != Outcome::Untouched && connection.in_force.keepalive == 0;
+    let summary = &event.summary;
+    // A probe may also ask whether a window that the peer had shut is open again.
+    let has_no_keepalive = summary.sk_flags & SOCK_KEEPOPEN == 0;
     if summary.user_timeout_ms != 0 {
         // It overrides every other limit, the number of keepalive probes too.
         Timeout::UserTimeout

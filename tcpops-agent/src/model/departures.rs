@@ -14,8 +14,6 @@ pub struct Departure {
     pub left_boot_ns: u64,
     /// When the state began that it is in now.
     pub since_boot_ns: u64,
-    /// Whether its program closed it, or shut its other half too, in FIN_WAIT2: the peer's FIN is then not waited for.
-    pub abandoned: bool,
 }
 
 /// The departures of the connections that are closing.
@@ -36,16 +34,14 @@ impl Departures {
     fn transition(&mut self, event: &Event) {
         let Event { at_boot_ns, key, old_state, new_state, .. } = *event;
         if old_state == TcpState::Established && new_state != TcpState::Established {
-            let departure = Departure { left_boot_ns: at_boot_ns, since_boot_ns: at_boot_ns, abandoned: false };
+            let departure = Departure { left_boot_ns: at_boot_ns, since_boot_ns: at_boot_ns };
             self.0.insert(key, departure);
-        } else if let Some(departure) = self.0.get_mut(&key) {
+        } else if old_state != new_state
+            && let Some(departure) = self.0.get_mut(&key)
+        {
             // close(2) after shutdown(2) is reported as a transition from a state to itself (`tcp_close_state` of
             // net/ipv4/tcp.c).
-            if old_state == new_state {
-                departure.abandoned |= new_state == TcpState::FinWait2;
-            } else {
-                departure.since_boot_ns = at_boot_ns;
-            }
+            departure.since_boot_ns = at_boot_ns;
         }
     }
 
@@ -92,13 +88,12 @@ mod tests {
             assert_eq!(departures.event(&event(at, kind, old, new)), None);
             assert_eq!(departures.0.len(), usize::from(at >= 30));
         }
-        let left = Departure { left_boot_ns: 30, since_boot_ns: 40, abandoned: false };
+        let left = Departure { left_boot_ns: 30, since_boot_ns: 40 };
         let mut other = departures.clone();
         assert_eq!(departures.event(&event(50, Closed, FinWait2, Close)), Some(left));
         assert!(departures.0.is_empty());
         // Its program closed it meanwhile: FIN_WAIT2 began when it began.
         assert_eq!(other.event(&event(45, Transition, FinWait2, FinWait2)), None);
-        let abandoned = Departure { abandoned: true, ..left };
-        assert_eq!(other.event(&event(50, Closed, FinWait2, Close)), Some(abandoned));
+        assert_eq!(other.event(&event(50, Closed, FinWait2, Close)), Some(left));
     }
 }

@@ -1,7 +1,7 @@
 //! How a connection fared, from its beginning to its end.
 
 use tcpops_common::conn::{Direction, Origin};
-use tcpops_common::event::{Event, Summary};
+use tcpops_common::event::{Event, SOCK_DONE, Summary};
 use tcpops_common::state::TcpState;
 
 use super::cause::Cause;
@@ -57,7 +57,7 @@ impl Ending {
             left_boot_ns: departure.map_or(0, |departure| departure.left_boot_ns),
             since_boot_ns: departure.map_or(connection.state_since_boot_ns, |departure| departure.since_boot_ns),
             ended_boot_ns: event.at_boot_ns,
-            bytes_in: bytes_in(event, departure),
+            bytes_in: bytes_in(summary),
             bytes_out: summary.bytes_sent,
             retransmissions: summary.total_retrans,
             idle_ms: (connection.established_boot_ns != 0).then_some(summary.idle_ms),
@@ -99,29 +99,11 @@ impl Ending {
 }
 
 /// `bytes_received` grows by one with the peer's FIN (`tcp_rcv_nxt_update` of net/ipv4/tcp_input.c), which is no byte of
-/// data.
-fn bytes_in(event: &Event, departure: Option<Departure>) -> u64 {
-    let Event { old_state, summary: Summary { bytes_received, .. }, .. } = *event;
-    bytes_received.saturating_sub(u64::from(has_fin_of_peer(event, old_state, departure)))
+/// data. A socket that its program has closed leaves FIN_WAIT2 at once, since what is left to be done needs no socket
+/// (`tcp_time_wait`); the peer's FIN then comes after its end.
+fn bytes_in(summary: &Summary) -> u64 {
+    summary.bytes_received.saturating_sub(u64::from(summary.sk_flags & SOCK_DONE != 0))
 }
-
-fn has_fin_of_peer(event: &Event, old_state: TcpState, departure: Option<Departure>) -> bool {
-    match old_state {
-        TcpState::CloseWait | TcpState::LastAck | TcpState::Closing => true,
-        // The peer's FIN ends FIN_WAIT2. A socket that its program has closed leaves it at once, since what is left to be
-        // done needs no socket (`tcp_time_wait`); the peer's FIN then comes after its end.
-        TcpState::FinWait2 => {
-            let since = departure.map_or(event.connection.state_since_boot_ns, |departure| departure.since_boot_ns);
-            let waited_ns = event.at_boot_ns.saturating_sub(since);
-            event.errno == 0 && waited_ns > AT_ONCE_NS && !departure.is_some_and(|departure| departure.abandoned)
-        }
-        _ => false,
-    }
-}
-
-/// What the kernel needs at the most from FIN_WAIT2 to the end of a socket that its program has closed; below that the
-/// peer's FIN can have come with the acknowledgement of ours only.
-const AT_ONCE_NS: u64 = 20_000;
 
 #[cfg(test)]
 mod tests {
@@ -153,7 +135,7 @@ mod tests {
     #[test]
     fn the_time_in_each_state_adds_up() {
         use TcpState::*;
-        let left = |left_boot_ns, since_boot_ns| Some(Departure { left_boot_ns, since_boot_ns, abandoned: false });
+        let left = |left_boot_ns, since_boot_ns| Some(Departure { left_boot_ns, since_boot_ns });
         for (event, departure, expected) in [
             (closed(Established, 200, 900), None, vec![(SynSent, 100), (Established, 700)]),
             (closed(FinWait1, 700, 900), left(700, 700), vec![(SynSent, 100), (Established, 500), (FinWait1, 200)]),
@@ -198,20 +180,9 @@ mod tests {
 
     #[test]
     fn the_fin_of_the_peer_is_no_byte() {
-        let bytes_in = |old_state, departure| Ending::of(&closed(old_state, 200, 1_000_000), None, departure).bytes_in;
-        for (old_state, expected) in [
-            (TcpState::Established, 5),
-            (TcpState::FinWait1, 5),
-            (TcpState::CloseWait, 4),
-            (TcpState::LastAck, 4),
-            (TcpState::Closing, 4),
-            (TcpState::FinWait2, 4),
-        ] {
-            assert_eq!(bytes_in(old_state, None), expected, "{old_state:?}");
-        }
-        let left = Departure { left_boot_ns: 300, since_boot_ns: 400, abandoned: true };
-        assert_eq!(bytes_in(TcpState::FinWait2, Some(left)), 5);
-        let at_once = Departure { since_boot_ns: 999_000, abandoned: false, ..left };
-        assert_eq!(bytes_in(TcpState::FinWait2, Some(at_once)), 5);
+        let mut event = closed(TcpState::FinWait2, 200, 1_000_000);
+        assert_eq!(Ending::of(&event, None, None).bytes_in, 5);
+        event.summary.sk_flags = SOCK_DONE;
+        assert_eq!(Ending::of(&event, None, None).bytes_in, 4);
     }
 }

@@ -28,6 +28,7 @@ macro_rules! offsets {
 offsets! {
     SK_UID: "sock.sk_uid",
     SK_ERR: "sock.sk_err",
+    SK_FLAGS: "sock.__sk_common.skc_flags",
     SK_BOUND_DEV_IF: "sock.__sk_common.skc_bound_dev_if",
     SK_CGROUP: "sock.sk_cgrp_data.cgroup",
     SK_STATE: "sock.__sk_common.skc_state",
@@ -188,7 +189,8 @@ impl Socket {
         summary.idle_ms = self.idle_ms();
         summary.retransmits = self.field(&ICSK_RETRANSMITS);
         summary.probes = self.field(&ICSK_PROBES_OUT);
-        summary.pad = [0; 2];
+        summary.sk_flags = self.field::<u64>(&SK_FLAGS) as u8;
+        summary.pad = 0;
         summary.user_timeout_ms = self.field(&ICSK_USER_TIMEOUT);
     }
 

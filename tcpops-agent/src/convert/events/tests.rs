@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tcpops_common::conn::{ConnKey, Connection, Direction};
-use tcpops_common::event::{Event as KernelEvent, EventKind, Summary as KernelSummary};
+use tcpops_common::event::{Event as KernelEvent, EventKind, SOCK_DONE, Summary as KernelSummary};
 use tcpops_common::policy::Setting;
 
 use super::*;
@@ -86,10 +86,11 @@ fn the_end_of_a_connection_says_how_it_fared() {
             bytes_sent: 20,
             total_retrans: 1,
             idle_ms: 1004,
+            sk_flags: SOCK_DONE,
             ..KernelSummary::NONE
         },
     };
-    let departure = Departure { left_boot_ns: 3_000_000_200, since_boot_ns: 4_000_000_200, abandoned: false };
+    let departure = Departure { left_boot_ns: 3_000_000_200, since_boot_ns: 4_000_000_200 };
     let ending = Ending::of(&event, Cause::of(&event, None), Some(departure));
     assert_eq!(
         shown_of(&event.connection, Happened::Closed(ending)),

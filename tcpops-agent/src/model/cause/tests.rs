@@ -2,7 +2,7 @@
 
 use tcpops_common::conn::ConnKey;
 use tcpops_common::event::{EventKind, Summary};
-use tcpops_common::policy::{Policy, SocketOptions};
+use tcpops_common::policy::Policy;
 
 use super::*;
 use crate::model::testing::connection;
@@ -33,7 +33,7 @@ fn each_end_of_each_close_has_its_cause() {
     use TcpState::*;
     let none = Summary::NONE;
     let retransmitted = Summary { retransmits: 3, ..none };
-    let probed = Summary { probes: 2, ..none };
+    let probed = Summary { probes: 2, sk_flags: SOCK_KEEPOPEN, ..none };
     for (old_state, errno, fin_by, summary, expected) in [
         // close(2), and its other end.
         (FinWait2, 0, ByLocal, none, Cause::Fin(Side::Local)),
@@ -79,26 +79,19 @@ fn each_end_of_each_close_has_its_cause() {
 
 #[test]
 fn options_tell_timeouts_apart() {
-    let timed_out = |keepalive: Option<u8>, summary: Summary| {
-        let mut event = closed(TcpState::Established, ETIMEDOUT, FinBy::Nobody, summary);
-        if let Some(keepalive) = keepalive {
-            event.connection.outcome = Outcome::Applied;
-            event.connection.in_force = SocketOptions { keepalive, ..SocketOptions::NONE };
-        }
-        cause(&event)
-    };
-    let probed = Summary { probes: 3, ..Summary::NONE };
-    let retransmitted = Summary { retransmits: 3, ..Summary::NONE };
-    for (keepalive, summary, expected) in [
-        (Some(1), probed, Timeout::Keepalive),
-        (None, probed, Timeout::Keepalive),
-        (Some(1), retransmitted, Timeout::Retransmissions),
+    let timed_out = |summary| cause(&closed(TcpState::Established, ETIMEDOUT, FinBy::Nobody, summary));
+    let window_probed = Summary { probes: 3, ..Summary::NONE };
+    let probed = Summary { sk_flags: SOCK_KEEPOPEN, ..window_probed };
+    let retransmitted = Summary { retransmits: 3, sk_flags: SOCK_KEEPOPEN, ..Summary::NONE };
+    for (summary, expected) in [
+        (probed, Timeout::Keepalive),
+        (retransmitted, Timeout::Retransmissions),
         // The peer shut its window, and then was gone.
-        (Some(0), probed, Timeout::Retransmissions),
-        (Some(1), Summary { user_timeout_ms: 2500, ..probed }, Timeout::UserTimeout),
-        (None, Summary { user_timeout_ms: 2500, ..retransmitted }, Timeout::UserTimeout),
+        (window_probed, Timeout::Retransmissions),
+        (Summary { user_timeout_ms: 2500, ..probed }, Timeout::UserTimeout),
+        (Summary { user_timeout_ms: 2500, ..retransmitted }, Timeout::UserTimeout),
     ] {
-        assert_eq!(timed_out(keepalive, summary), Cause::Timeout(expected), "{keepalive:?}, {summary:?}");
+        assert_eq!(timed_out(summary), Cause::Timeout(expected), "{summary:?}");
     }
 }
 
