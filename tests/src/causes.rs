@@ -255,6 +255,27 @@ fn data_that_is_sent_again_in_vain_ends_by_retransmissions() {
 }
 
 #[test]
+fn a_peer_that_shut_its_window_and_went_is_not_taken_for_a_failed_keepalive() {
+    let lab = Lab::new();
+    let agent = lab.agent().start();
+    lab.ns.sysctl("net.ipv4.tcp_retries2", "3");
+    lab.ns.sysctl("net.ipv4.tcp_rmem", "4096 4096 4096");
+    lab.ns.sysctl("net.ipv4.tcp_wmem", "4096 1048576 1048576");
+    let mut both = both(&lab, "127.0.0.1");
+    both.near.send(both.out, &"x".repeat(100_000));
+    // The peer reads nothing: all that it has taken is acknowledged, and its window is probed.
+    wait_until("the window is probed", SOON, || {
+        let info = &agent.connection(&both.out.id())["tcp_info"];
+        info["unacked"] == 0 && info["backoff"].as_u64() > Some(0)
+    });
+    cut_off(&lab, &both);
+    assert_eq!(both.near.receive(both.out).unwrap_err(), "ETIMEDOUT");
+    let closed = agent.closed(both.out);
+    assert_eq!(cause(&closed), json!({ "name": "timeout", "detail": "retransmissions", "errno": ETIMEDOUT }));
+    assert_eq!(closed["summary"]["retransmissions"], 0, "{closed}");
+}
+
+#[test]
 fn a_peer_that_a_router_calls_unreachable_times_out_all_the_same() {
     let lab = Lab::new();
     let agent = lab.agent().start();
