@@ -140,16 +140,21 @@ impl Daemon {
     /// Runs until a signal or a detach ends it.
     async fn serve(&mut self, mut signals: Signals) -> Result<()> {
         let mut events = Vec::new();
+        self.run(&mut signals, &mut events).await?;
+        self.tell_rest(&mut events)
+    }
+
+    async fn run(&mut self, signals: &mut Signals, events: &mut Vec<Event>) -> Result<()> {
         // What follows from the cgroups and the connections that were there already.
         self.follow_cgroups()?;
         self.act()?;
         loop {
-            let woken = self.wait(&mut signals, &mut events).await?;
+            let woken = self.wait(signals, events).await?;
             match woken {
-                Woken::Events => self.take_events(&mut events)?,
+                Woken::Events => self.take_events(events)?,
                 Woken::Behind => {
-                    self.events.read(&mut events)?;
-                    self.take_events(&mut events)?;
+                    self.events.read(events)?;
+                    self.take_events(events)?;
                 }
                 Woken::Command(Some(command)) => {
                     if self.command(*command).await? {
@@ -168,6 +173,27 @@ impl Daemon {
             }
             self.act()?;
         }
+    }
+
+    /// Tells what has happened until now, and begins nothing more: streams and the hook end with it.
+    fn tell_rest(&mut self, events: &mut Vec<Event>) -> Result<()> {
+        // No more than the ring holds: connections come and go meanwhile.
+        for _ in 0..CAPACITY.div_ceil(BATCH) {
+            self.events.read(events)?;
+            let was_emptied = events.len() < BATCH;
+            self.take_events(events)?;
+            for effect in std::mem::take(&mut self.effects) {
+                match effect {
+                    Effect::Happened(event) => self.teller.happened(&event),
+                    Effect::Ended(undertaking, event) => self.teller.ended(&event, undertaking),
+                    Effect::Inspect(_) | Effect::Close(_) | Effect::Spared(_) | Effect::Held(_) => {}
+                }
+            }
+            if was_emptied {
+                break;
+            }
+        }
+        Ok(())
     }
 
     async fn wait(&mut self, signals: &mut Signals, events: &mut Vec<Event>) -> Result<Woken> {
