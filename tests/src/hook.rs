@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::harness::agent::Agent;
 use crate::harness::lab::Lab;
-use crate::harness::wait::{SOON, wait_for, wait_until};
+use crate::harness::wait::{SOON, wait_for, wait_to_see, wait_until};
 
 /// A shell script in the lab's directory, `$1` being that directory.
 fn script(lab: &Lab, text: &str) -> PathBuf {
@@ -79,8 +79,8 @@ fn it_is_bounded_in_number_and_what_is_too_much_is_counted() {
     program.churn("127.0.0.1", 600);
     let all = 1201;
     wait_until("what is too much is dropped", SOON, || metric(&agent, "hook_dropped") == all - 1024 - 2);
-    assert_eq!(written(&lab, "begun").len(), 2);
-    assert!(agent.log().contains("the hook is too slow"), "{}", agent.log());
+    wait_to_see("two run", &2, || written(&lab, "begun").len());
+    agent.wait_to_say("the hook is too slow");
     // Nothing else waits for it.
     assert_eq!(agent.history("&type=closed").len() as u64, all);
     assert_eq!(agent.get("/readyz").status, 200);
@@ -126,7 +126,7 @@ fn it_is_killed_after_its_time_and_with_the_agent() {
     assert!(!all_gone(1));
     wait_until("it is killed, with what it started", SOON, || all_gone(1));
     wait_until("that is counted", SOON, || metric(&agent, "hook_killed") == 1);
-    assert!(agent.log().contains("took too long"), "{}", agent.log());
+    agent.wait_to_say("took too long");
 
     let _second = lab.outbound("127.0.0.1");
     wait_until("it runs again", SOON, || written(&lab, "pids").len() == 2);
@@ -141,7 +141,7 @@ fn a_hook_that_fails_is_told_of_and_does_no_harm() {
     let agent = lab.agent().arguments(&["--hook", path(&hook), "--hook-type", "opened"]).start();
     let _first = lab.outbound("127.0.0.1");
     wait_until("the failure is counted", SOON, || metric(&agent, "hook_failed") == 1);
-    assert!(agent.log().contains("exit status: 7"), "{}", agent.log());
+    agent.wait_to_say("exit status: 7");
     fs::remove_file(&hook).expect("it is there");
     let _second = lab.outbound("127.0.0.1");
     wait_until("this one too", SOON, || metric(&agent, "hook_failed") == 2);

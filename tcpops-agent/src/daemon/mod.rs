@@ -175,7 +175,7 @@ impl Daemon {
         }
     }
 
-    /// Tells what has happened until now, and begins nothing more: streams and the hook end with it.
+    /// Tells what has happened until now, and begins nothing more: streams end with it.
     fn tell_rest(&mut self, events: &mut Vec<Event>) -> Result<()> {
         // No more than the ring holds: connections come and go meanwhile.
         for _ in 0..CAPACITY.div_ceil(BATCH) {

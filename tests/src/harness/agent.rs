@@ -18,7 +18,7 @@ use super::name::unique;
 use super::peer::Sock;
 use super::pidns::PidNs;
 use super::stream::Stream;
-use super::wait::{SOON, patient, wait_for};
+use super::wait::{SOON, patient, wait_for, wait_until};
 use super::{mounts, require};
 
 /// How long the agent may take to serve.
@@ -215,6 +215,11 @@ impl Agent<'_> {
     /// What it has said so far, those before it included.
     pub(crate) fn log(&self) -> String {
         self.log.text()
+    }
+
+    /// Waits until it has said this: what it writes is read by a thread of its own.
+    pub(crate) fn wait_to_say(&self, part: &str) {
+        wait_until(&format!("it says {part:?}"), SOON, || self.log().contains(part));
     }
 
     /// Its process.
