@@ -180,9 +180,12 @@ fn a_rule_closes_by_fin_too() {
     assert_eq!(deaf.program.receive(deaf.sock).unwrap_err(), "ECONNABORTED");
     assert!(began.elapsed() >= SECOND * 5 / 2, "after {:?}", began.elapsed());
     assert!(fin_at.elapsed() < SECOND * 3 / 2 + patient(TOLD), "after {:?}", fin_at.elapsed());
-    let counts = agent.get("/v1/status").ok()["agent_counters"].clone();
-    assert_eq!((&counts["expired_fin"], &counts["expired_reset"]), (&json!(2), &json!(1)), "{counts}");
-    let lines = |result: &str| agent.log().lines().filter(|line| line.contains(result)).count();
+    wait_to_see("the counts", &(json!(2), json!(1)), || {
+        let counts = agent.get("/v1/status").ok()["agent_counters"].clone();
+        (counts["expired_fin"].clone(), counts["expired_reset"].clone())
+    });
+    let of_rule = |line: &&str| line.contains("rule=\"gentle\"");
+    let lines = |result: &str| agent.log().lines().filter(of_rule).filter(|line| line.contains(result)).count();
     let said = "why=\"max_age\" result=";
     wait_to_see("the audit", &(2, 1), || (lines(&format!("{said}\"fin\"")), lines(&format!("{said}\"reset\""))));
 }

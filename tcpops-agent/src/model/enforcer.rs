@@ -174,7 +174,7 @@ impl Enforcer {
 
     /// What is under way with a connection goes on, whatever limits it has now: when to look again.
     pub(super) fn go_on(&mut self, key: ConnKey, now_boot_ns: u64, effects: &mut Vec<Effect>) -> Option<u64> {
-        let reason = self.closing.get(&key)?.reason;
+        let Undertaking { reason, rule, .. } = *self.closing.get(&key)?;
         match self.graces.get(&key) {
             Some(end) if *end > now_boot_ns => return Some(*end),
             Some(end) => effects.push(Effect::Close(Closure {
@@ -182,7 +182,7 @@ impl Enforcer {
                 reason,
                 step: Step::Reset,
                 is_first: false,
-                rule: 0,
+                rule,
                 due_boot_ns: Some(*end),
             })),
             None => {}

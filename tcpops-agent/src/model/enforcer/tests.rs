@@ -52,7 +52,7 @@ fn a_grace_ends_with_a_reset_whatever_comes_meanwhile() {
     assert_eq!([enforcer.failed(key), enforcer.failed(key)], [RETRY_NS, 2 * RETRY_NS]);
     assert_eq!(enforcer.go_on(key, 185, &mut effects), Some(185 + RETRY_NS));
     let reason = CloseReason::Expired(Expiry::MaxAge);
-    let reset = Closure { key, reason, step: Step::Reset, is_first: false, rule: 0, due_boot_ns: Some(185) };
+    let reset = Closure { key, reason, step: Step::Reset, is_first: false, rule: RULE, due_boot_ns: Some(185) };
     assert_eq!(effects, [Effect::Close(reset)]);
     assert_eq!(enforcer.ended(key), Some(Undertaking { reason, rule: RULE, by_fin: true, fin_sent: true }));
 }
