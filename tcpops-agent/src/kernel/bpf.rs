@@ -4,7 +4,8 @@
 #![expect(unsafe_code, reason = "bpf(2) is called by hand where aya does not")]
 
 use std::ffi::CStr;
-use std::io;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_prog_type};
@@ -178,4 +179,18 @@ pub(super) fn link_cgroup_id(link: BorrowedFd<'_>) -> io::Result<Option<u64>> {
     // SAFETY: the link is one to a cgroup, for which the kernel fills this part; and any bytes are an integer.
     let id = unsafe { info.__bindgen_anon_1.cgroup.cgroup_id };
     Ok((id != 0).then_some(id))
+}
+
+/// Lets the program of an iteration, which writes nothing, see every socket.
+pub(super) fn run_to_end(mut iteration: File) -> io::Result<()> {
+    let mut output = [0; 64];
+    loop {
+        match iteration.read(&mut output) {
+            Ok(0) => return Ok(()),
+            // The kernel gives up the CPU after a million sockets without output.
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+    }
 }

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap as Results;
 use std::fs::File;
-use std::io::{self, ErrorKind, Read as _};
+use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use aya::maps::{HashMap, Map, MapData};
 use aya_obj::btf::BtfKind;
 use aya_obj::generated::bpf_map_type;
 
-use super::bpf::{iter_create, link_create_iter, prog_load_iter};
+use super::bpf::{iter_create, link_create_iter, prog_load_iter, run_to_end};
 use super::clock::thread_cpu_time;
 use super::netns::Namespace;
 use super::{KernelError, Result};
@@ -103,17 +103,8 @@ impl Destroyer {
     fn walk(&self) -> Result<()> {
         let failed = |call| move |error: io::Error| KernelError::syscall(call, "the walk over the sockets", error);
         let link = link_create_iter(self.program.as_fd()).map_err(failed("BPF_LINK_CREATE"))?;
-        let mut iteration = File::from(iter_create(link.as_fd()).map_err(failed("BPF_ITER_CREATE"))?);
-        let mut output = [0; 64];
-        loop {
-            match iteration.read(&mut output) {
-                Ok(0) => return Ok(()),
-                // The kernel gives up the CPU after a million sockets without output.
-                Ok(_) => {}
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-                Err(error) => return Err(failed("read")(error)),
-            }
-        }
+        let iteration = File::from(iter_create(link.as_fd()).map_err(failed("BPF_ITER_CREATE"))?);
+        run_to_end(iteration).map_err(failed("read"))
     }
 }
 

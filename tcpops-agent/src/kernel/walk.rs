@@ -1,12 +1,12 @@
 //! Running the `iter/tcp` program over every socket of a network namespace.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read as _};
 use std::sync::{Mutex, PoisonError};
 
 use aya::Ebpf;
 use aya::programs::Iter;
 
+use super::bpf::run_to_end;
 use super::destroy::Destroyer;
 use super::netns::Namespace;
 use super::{KernelError, Result};
@@ -40,17 +40,8 @@ impl Walker {
     /// Below 6.17 a walk can miss a socket while others come and go; what must not be missed is looked for afterwards,
     /// and walked for again.
     pub fn walk(&self, namespace: &Namespace) -> Result<()> {
-        let mut iteration = namespace.run(|| self.iteration())??;
-        let mut output = [0; 64];
-        loop {
-            match iteration.read(&mut output) {
-                Ok(0) => return Ok(()),
-                // The program writes nothing; the kernel gives up the CPU after a million sockets without output.
-                Ok(_) => {}
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-                Err(error) => return Err(KernelError::syscall("read", "the walk over the sockets", error)),
-            }
-        }
+        let failed = |error| KernelError::syscall("read", "the walk over the sockets", error);
+        run_to_end(namespace.run(|| self.iteration())??).map_err(failed)
     }
 
     /// A descriptor that walks the namespace of the calling thread as it is read.
