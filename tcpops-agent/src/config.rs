@@ -9,54 +9,54 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde::Deserialize;
 
-pub use file::{File, FileHook};
-pub use hook::{HOOK_MAX_RUNNING, HOOK_TIMEOUT, HookConfig};
+pub(crate) use file::{File, FileHook};
+pub(crate) use hook::{HOOK_MAX_RUNNING, HOOK_TIMEOUT, HookConfig};
 
-pub use crate::kernel::follow::Follow;
-pub use crate::kernel::load::LogLevel;
-pub use crate::kernel::netns::Reach;
+pub(crate) use crate::kernel::follow::Follow;
+pub(crate) use crate::kernel::load::LogLevel;
+pub(crate) use crate::kernel::netns::Reach;
 
 /// Where the socket is unless it is said otherwise.
-pub const DEFAULT_SOCKET: &str = "/run/tcpops/tcpops.sock";
+pub(crate) const DEFAULT_SOCKET: &str = "/run/tcpops/tcpops.sock";
 
 /// How many connections can be tracked unless it is said otherwise.
-pub const DEFAULT_MAX_CONNECTIONS: u32 = 1_048_576;
+pub(crate) const DEFAULT_MAX_CONNECTIONS: u32 = 1_048_576;
 /// How many it can be told to track.
-pub const MAX_CONNECTIONS: RangeInclusive<i64> = 1..=16_777_216;
+pub(crate) const MAX_CONNECTIONS: RangeInclusive<i64> = 1..=16_777_216;
 
 /// The configuration of the agent.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// The rules file, read at the start and on SIGHUP.
-    pub rules: Option<PathBuf>,
+    pub(crate) rules: Option<PathBuf>,
     /// The cgroup2 directory to attach to; the root of the hierarchy if none is given.
-    pub cgroup: Option<PathBuf>,
+    pub(crate) cgroup: Option<PathBuf>,
     /// The unix socket.
-    pub socket: PathBuf,
+    pub(crate) socket: PathBuf,
     /// The directory of the pins; `<bpffs>/tcpops` if none is given.
-    pub pins: Option<PathBuf>,
+    pub(crate) pins: Option<PathBuf>,
     /// How many connections can be tracked.
-    pub max_connections: u32,
+    pub(crate) max_connections: u32,
     /// Which network namespaces to enter.
-    pub reach: Reach,
+    pub(crate) reach: Reach,
     /// Whether to take in the connections that are open at the start.
-    pub adopt: bool,
+    pub(crate) adopt: bool,
     /// How the connections are followed that were open at the start; the best way that the kernel offers if it is not said.
-    pub follow: Option<Follow>,
+    pub(crate) follow: Option<Follow>,
     /// How much the kernel programs log.
-    pub ebpf_log: LogLevel,
+    pub(crate) ebpf_log: LogLevel,
     /// Kernel programs instead of the built-in ones.
-    pub object: Option<PathBuf>,
+    pub(crate) object: Option<PathBuf>,
     /// The bytes of the ring buffer, for tests: a power of two, and whole pages.
-    pub events_bytes: Option<u32>,
+    pub(crate) events_bytes: Option<u32>,
     /// What is run with events, if anything is.
-    pub hook: Option<HookConfig>,
+    pub(crate) hook: Option<HookConfig>,
 }
 
 /// Into which network namespaces the agent reaches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum NetnsScope {
+pub(crate) enum NetnsScope {
     /// All that can be found.
     #[default]
     All,
@@ -67,7 +67,7 @@ pub enum NetnsScope {
 /// Whether connections that are open already are taken in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Adopt {
+pub(crate) enum Adopt {
     /// They are.
     #[default]
     On,
@@ -78,7 +78,7 @@ pub enum Adopt {
 /// From which level on the kernel programs log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum EbpfLog {
+pub(crate) enum EbpfLog {
     /// Nothing.
     #[default]
     Off,
@@ -97,7 +97,7 @@ pub enum EbpfLog {
 /// The form of the agent's log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// A line of text for each event.
     #[default]
     Text,

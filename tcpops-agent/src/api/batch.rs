@@ -11,59 +11,59 @@ use super::problem::Problem;
 use super::values::Manner;
 
 /// The most changes in one request.
-pub const MAX_CHANGES: usize = 10_000;
+pub(crate) const MAX_CHANGES: usize = 10_000;
 /// The most connections that one `match` may select.
-pub const MAX_SELECTED: usize = 100_000;
+pub(crate) const MAX_SELECTED: usize = 100_000;
 
 /// The body of `POST /v1/policies:batch`, in one of two forms: `changes`, each with its connection; or `match`, with the
 /// one `action` for every connection that it selects. Either way they share one walk over the sockets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct BatchRequest {
+pub(crate) struct BatchRequest {
     /// The changes, at most 10000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub changes: Option<Vec<BatchChange>>,
+    pub(crate) changes: Option<Vec<BatchChange>>,
     /// Which connections: at least one filter, and no more than 100000 connections that it takes. Neither `limit` nor
     /// `cursor`.
     #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
-    pub matching: Option<ListQuery>,
+    pub(crate) matching: Option<ListQuery>,
     /// With `match`: what to do with each. `lifetime_set`, `lifetime_clear` and `close` leave listeners out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub action: Option<BatchAction>,
+    pub(crate) action: Option<BatchAction>,
     /// With `keepalive_enable`: the parameters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub keepalive: Option<KeepaliveRequest>,
+    pub(crate) keepalive: Option<KeepaliveRequest>,
     /// With `lifetime_set`: the limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lifetime: Option<LifetimeRequest>,
+    pub(crate) lifetime: Option<LifetimeRequest>,
     /// With `close`: how; by a reset if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub close: Option<CloseQuery>,
+    pub(crate) close: Option<CloseQuery>,
 }
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct BatchChange {
+pub(crate) struct BatchChange {
     /// The connection: a conid, `cookie:`, `remote:`, `local:` or `fd:`.
-    pub id: String,
+    pub(crate) id: String,
     /// What to do.
-    pub action: BatchAction,
+    pub(crate) action: BatchAction,
     /// With `keepalive_enable`: the parameters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub keepalive: Option<KeepaliveRequest>,
+    pub(crate) keepalive: Option<KeepaliveRequest>,
     /// With `lifetime_set`: the limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lifetime: Option<LifetimeRequest>,
+    pub(crate) lifetime: Option<LifetimeRequest>,
     /// With `close`: how; by a reset if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub close: Option<CloseQuery>,
+    pub(crate) close: Option<CloseQuery>,
 }
 
 /// What to do with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum BatchAction {
+pub(crate) enum BatchAction {
     /// As `PUT .../keepalive`, with the parameters in `keepalive`.
     KeepaliveEnable,
     /// As `DELETE .../keepalive`.
@@ -79,19 +79,19 @@ pub enum BatchAction {
 /// The answer: a result for each change, in their order, or for each connection that was selected, by rising conid. The
 /// status is 200 even where some failed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct BatchResponse {
+pub(crate) struct BatchResponse {
     /// How many were done.
-    pub done: usize,
+    pub(crate) done: usize,
     /// How many were not.
-    pub failed: usize,
+    pub(crate) failed: usize,
     /// With `match`: how many connections ended before the change came to them; they have no result.
     #[serde(default, skip_serializing_if = "is_zero")]
-    pub ended: usize,
+    pub(crate) ended: usize,
     /// With `match`: how many listeners matched and were left out; they have no result.
     #[serde(default, skip_serializing_if = "is_zero")]
-    pub listeners: usize,
+    pub(crate) listeners: usize,
     /// The results.
-    pub results: Vec<BatchResult>,
+    pub(crate) results: Vec<BatchResult>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -101,32 +101,32 @@ fn is_zero(count: &usize) -> bool {
 
 /// The result of one change: `conid` and what is in force, or `problem`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct BatchResult {
+pub(crate) struct BatchResult {
     /// The connection as the change named it; its conid with `match`.
-    pub id: String,
+    pub(crate) id: String,
     /// The connection that it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub conid: Option<u64>,
+    pub(crate) conid: Option<u64>,
     /// With `match`: this host's endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub local: Option<String>,
+    pub(crate) local: Option<String>,
     /// With `match`: the peer's endpoint; absent for a listener.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remote: Option<String>,
+    pub(crate) remote: Option<String>,
     /// The options in force, after a change of keepalive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub options: Option<SocketOptions>,
+    pub(crate) options: Option<SocketOptions>,
     /// The lifetimes in force, after a change of lifetime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lifetime: Option<Lifetime>,
+    pub(crate) lifetime: Option<Lifetime>,
     /// After a close with a FIN: whether one was sent, or the connection had to be reset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub close: Option<Manner>,
+    pub(crate) close: Option<Manner>,
     /// Where it was sent a FIN: when it is reset, if it is still there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
-    pub reset_at: Option<Timestamp>,
+    pub(crate) reset_at: Option<Timestamp>,
     /// Why it was not done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub problem: Option<Problem>,
+    pub(crate) problem: Option<Problem>,
 }

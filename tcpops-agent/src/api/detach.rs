@@ -5,8 +5,8 @@ use utoipa::ToSchema;
 
 /// The answer to `POST /v1/detach`: nothing is left in the kernel, and the agent ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Detached {
+pub(crate) struct Detached {
     /// Whether every socket has the options back that its program had set; false where a network namespace could not be
     /// entered, or where connections were not tracked since the maps were full.
-    pub restored: bool,
+    pub(crate) restored: bool,
 }

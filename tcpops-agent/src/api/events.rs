@@ -13,56 +13,56 @@ use super::values::{CgroupPath, Cidr, Direction, Ports, RuleName};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct EventsQuery {
+pub(crate) struct EventsQuery {
     /// Those after the event with this number; 0: all that are held. Left out: with `follow` those to come, else all that
     /// are held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<u64>,
+    pub(crate) since: Option<u64>,
     /// Types, separated by commas.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
-    pub types: Option<String>,
+    pub(crate) types: Option<String>,
     /// Whether to go on with those to come, which is so if it is left out; or to end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub follow: Option<bool>,
+    pub(crate) follow: Option<bool>,
     /// After so many seconds with no event there is a heartbeat, 1 to 3600; 15 if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub heartbeat_seconds: Option<u32>,
+    pub(crate) heartbeat_seconds: Option<u32>,
     /// Of this connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub conid: Option<u64>,
+    pub(crate) conid: Option<u64>,
     /// Who began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub direction: Option<Direction>,
+    pub(crate) direction: Option<Direction>,
     /// An address or network of this host, such as `10.0.0.0/8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub local: Option<Cidr>,
+    pub(crate) local: Option<Cidr>,
     /// An address or network of the peer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remote: Option<Cidr>,
+    pub(crate) remote: Option<Cidr>,
     /// A port of this host, or a range such as `5060-5070`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub local_port: Option<Ports>,
+    pub(crate) local_port: Option<Ports>,
     /// A port of the peer, or a range.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remote_port: Option<Ports>,
+    pub(crate) remote_port: Option<Ports>,
     /// A cgroup2 path such as `/system.slice/sshd.service`, with everything below it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cgroup: Option<CgroupPath>,
+    pub(crate) cgroup: Option<CgroupPath>,
     /// The uid that owns the socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uid: Option<u32>,
+    pub(crate) uid: Option<u32>,
     /// The cookie of the network namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub netns: Option<u64>,
+    pub(crate) netns: Option<u64>,
     /// The name of the rule that matches it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule: Option<RuleName>,
+    pub(crate) rule: Option<RuleName>,
 }
 
 /// What kind of thing happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum EventType {
+pub(crate) enum EventType {
     /// A connection or listener got its conid.
     Opened,
     /// One that was open before the agent was taken in.
@@ -87,162 +87,162 @@ pub enum EventType {
 
 /// Something that happened. Which fields there are follows from `type`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Event {
+pub(crate) struct Event {
     /// Its number, greater than those of all events before. A `lost` has that of the last event that is missing, a
     /// `heartbeat` that of the last one there was, whether the filters let it through or not.
-    pub seq: u64,
+    pub(crate) seq: u64,
     /// When it happened.
     #[schema(value_type = String, format = DateTime)]
-    pub time: Timestamp,
+    pub(crate) time: Timestamp,
     /// What kind of thing it is.
     #[serde(rename = "type")]
-    pub kind: EventType,
+    pub(crate) kind: EventType,
     /// The connection or listener that it happened to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub conid: Option<u64>,
+    pub(crate) conid: Option<u64>,
     /// The socket's cookie.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cookie: Option<u64>,
+    pub(crate) cookie: Option<u64>,
     /// `inbound`, `outbound` or `listen`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub direction: Option<String>,
+    pub(crate) direction: Option<String>,
     /// This host's endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub local: Option<String>,
+    pub(crate) local: Option<String>,
     /// The peer's endpoint; absent for a listener.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remote: Option<String>,
+    pub(crate) remote: Option<String>,
     /// The uid that owns the socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uid: Option<u32>,
+    pub(crate) uid: Option<u32>,
     /// The network namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub netns_cookie: Option<u64>,
+    pub(crate) netns_cookie: Option<u64>,
     /// The name of the rule that matches it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule: Option<String>,
+    pub(crate) rule: Option<String>,
     /// The TCP state: with `opened` and `adopted` the first one, with `transition` the new one, with `closed` the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<String>,
+    pub(crate) state: Option<String>,
     /// With `transition`: the state before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub old_state: Option<String>,
+    pub(crate) old_state: Option<String>,
     /// With `applied` and `refused`: the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub policy: Option<EventPolicy>,
+    pub(crate) policy: Option<EventPolicy>,
     /// With `expiring` and `closed`: why. Absent for a listener.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cause: Option<Cause>,
+    pub(crate) cause: Option<Cause>,
     /// With `closed`: how the connection fared. Absent for a listener.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub summary: Option<Summary>,
+    pub(crate) summary: Option<Summary>,
     /// With `lost`: how many are missing, of all types; absent where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub count: Option<u64>,
+    pub(crate) count: Option<u64>,
     /// With `lost`: `slow_reader`, `ring_overflow`, `detached` or `agent_restarted`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// With `resynchronised`: how many connections and listeners there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tracked: Option<u64>,
+    pub(crate) tracked: Option<u64>,
 }
 
 /// A policy that was applied or refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct EventPolicy {
+pub(crate) struct EventPolicy {
     /// Where it came from: `rule` or `override`; absent where no rule wants anything any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
+    pub(crate) source: Option<String>,
     /// With `override`: who pushed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub by_uid: Option<u32>,
+    pub(crate) by_uid: Option<u32>,
     /// With `applied`: what came of its options, `applied` or `left to the program`; absent where it wants none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<String>,
+    pub(crate) outcome: Option<String>,
     /// With `applied`: the options in force since, as `getsockopt` read them; absent where none were set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub in_force: Option<SocketOptions>,
+    pub(crate) in_force: Option<SocketOptions>,
     /// With `applied`: the lifetimes in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lifetime: Option<Lifetime>,
+    pub(crate) lifetime: Option<Lifetime>,
     /// With `refused`: the option; absent where the socket could not be reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refused_option: Option<String>,
+    pub(crate) refused_option: Option<String>,
     /// With `refused`: the errno.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub errno: Option<i32>,
+    pub(crate) errno: Option<i32>,
 }
 
 /// Why a connection ends or ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Cause {
+pub(crate) struct Cause {
     /// `fin`, `reset`, `timeout`, `refused`, `expired`, `closed_by_request`, `aborted` or `unknown`.
-    pub name: String,
+    pub(crate) name: String,
     /// With `fin` and `reset`: the side that began it, `local` or `peer`; absent where that cannot be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub side: Option<String>,
+    pub(crate) side: Option<String>,
     /// With `timeout`: `keepalive`, `user_timeout`, `retransmissions` or `handshake`; with `refused`: `unreachable`; with
     /// `fin`: `handshake`, where the program did not wait for its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
+    pub(crate) detail: Option<String>,
     /// With `expired`: which of the limits, such as `idle` or `max_age`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lifetime: Option<String>,
+    pub(crate) lifetime: Option<String>,
     /// With `expired`: the name of the rule that wanted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule: Option<String>,
+    pub(crate) rule: Option<String>,
     /// With `expired` and `closed_by_request`: the uid that wanted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub by_uid: Option<u32>,
+    pub(crate) by_uid: Option<u32>,
     /// The errno that the socket held, if it held one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub errno: Option<i32>,
+    pub(crate) errno: Option<i32>,
 }
 
 /// How a connection fared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// Seconds since it was opened, or adopted.
-    pub age_seconds: f64,
+    pub(crate) age_seconds: f64,
     /// Seconds since the last byte of data, as exact as the kernel's ticks; absent where the handshake did not end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idle_seconds: Option<f64>,
+    pub(crate) idle_seconds: Option<f64>,
     /// Bytes of data received.
-    pub bytes_in: u64,
+    pub(crate) bytes_in: u64,
     /// Bytes of data sent, each counted once.
-    pub bytes_out: u64,
+    pub(crate) bytes_out: u64,
     /// Segments sent again.
-    pub retransmissions: u32,
+    pub(crate) retransmissions: u32,
     /// The time in each state.
-    pub states: StateSeconds,
+    pub(crate) states: StateSeconds,
 }
 
 /// Seconds in each TCP state. One that it was not in, or of which that is not known, is absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
-pub struct StateSeconds {
+pub(crate) struct StateSeconds {
     /// SYN_SENT.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub syn_sent: Option<f64>,
+    pub(crate) syn_sent: Option<f64>,
     /// SYN_RECV, from the end of the handshake on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub syn_recv: Option<f64>,
+    pub(crate) syn_recv: Option<f64>,
     /// ESTABLISHED.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub established: Option<f64>,
+    pub(crate) established: Option<f64>,
     /// FIN_WAIT1.
     #[serde(default, rename = "fin-wait-1", skip_serializing_if = "Option::is_none")]
-    pub fin_wait_1: Option<f64>,
+    pub(crate) fin_wait_1: Option<f64>,
     /// FIN_WAIT2.
     #[serde(default, rename = "fin-wait-2", skip_serializing_if = "Option::is_none")]
-    pub fin_wait_2: Option<f64>,
+    pub(crate) fin_wait_2: Option<f64>,
     /// CLOSE_WAIT.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub close_wait: Option<f64>,
+    pub(crate) close_wait: Option<f64>,
     /// CLOSING.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub closing: Option<f64>,
+    pub(crate) closing: Option<f64>,
     /// LAST_ACK.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_ack: Option<f64>,
+    pub(crate) last_ack: Option<f64>,
 }

@@ -8,40 +8,40 @@ use super::seconds::{KeepaliveProbes, KeepaliveSeconds, UserTimeoutMs};
 /// The body of `PUT /v1/connections/{id}/keepalive`, the module's `tcp_keepalive_enable(idle, count, interval)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct KeepaliveRequest {
+pub(crate) struct KeepaliveRequest {
     /// TCP_KEEPIDLE: seconds without traffic before the first probe, 1 to 32767.
-    pub idle_seconds: KeepaliveSeconds,
+    pub(crate) idle_seconds: KeepaliveSeconds,
     /// TCP_KEEPCNT: unanswered probes after which the kernel gives up, 1 to 127.
-    pub count: KeepaliveProbes,
+    pub(crate) count: KeepaliveProbes,
     /// TCP_KEEPINTVL: seconds between two probes, 1 to 32767.
-    pub interval_seconds: KeepaliveSeconds,
+    pub(crate) interval_seconds: KeepaliveSeconds,
     /// TCP_USER_TIMEOUT: milliseconds after which unacknowledged data ends the connection; 0 turns it off. Left out, it
     /// stays as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user_timeout_ms: Option<UserTimeoutMs>,
+    pub(crate) user_timeout_ms: Option<UserTimeoutMs>,
 }
 
 /// The answer: what `getsockopt` says of the connection now that the request is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct KeepaliveResult {
+pub(crate) struct KeepaliveResult {
     /// The connection.
-    pub conid: u64,
+    pub(crate) conid: u64,
     /// The options in force.
     #[serde(flatten)]
-    pub options: SocketOptions,
+    pub(crate) options: SocketOptions,
 }
 
 /// The socket options as `getsockopt` reads them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct SocketOptions {
+pub(crate) struct SocketOptions {
     /// SO_KEEPALIVE.
-    pub keepalive: bool,
+    pub(crate) keepalive: bool,
     /// TCP_KEEPIDLE, seconds.
-    pub idle_seconds: u16,
+    pub(crate) idle_seconds: u16,
     /// TCP_KEEPCNT.
-    pub count: u8,
+    pub(crate) count: u8,
     /// TCP_KEEPINTVL, seconds.
-    pub interval_seconds: u16,
+    pub(crate) interval_seconds: u16,
     /// TCP_USER_TIMEOUT, milliseconds; 0 is off.
-    pub user_timeout_ms: u32,
+    pub(crate) user_timeout_ms: u32,
 }

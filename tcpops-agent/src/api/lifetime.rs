@@ -10,47 +10,47 @@ use super::seconds::{JitterPercent, LifetimeSeconds};
 /// first to come closes the connection. It replaces whatever lifetime was in force.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct LifetimeRequest {
+pub(crate) struct LifetimeRequest {
     /// Seconds with no byte sent or received, 1 to 315360000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idle_seconds: Option<LifetimeSeconds>,
+    pub(crate) idle_seconds: Option<LifetimeSeconds>,
     /// Seconds since the connection was established, 1 to 315360000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_age_seconds: Option<LifetimeSeconds>,
+    pub(crate) max_age_seconds: Option<LifetimeSeconds>,
     /// A time, as RFC 3339 writes it; in the future.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
-    pub deadline: Option<Timestamp>,
+    pub(crate) deadline: Option<Timestamp>,
     /// No limit: by how much `idle_seconds` and `max_age_seconds`, of which one must be there, are made longer at the
     /// most, 0 to 100; each connection by another share of it, so that they do not end together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub jitter_percent: Option<JitterPercent>,
+    pub(crate) jitter_percent: Option<JitterPercent>,
 }
 
 /// The answer: the lifetimes in force now that the request is done.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct LifetimeResult {
+pub(crate) struct LifetimeResult {
     /// The connection.
-    pub conid: u64,
+    pub(crate) conid: u64,
     /// The limits in force; none of them if the lifetime was cleared.
     #[serde(flatten)]
-    pub lifetime: Lifetime,
+    pub(crate) lifetime: Lifetime,
 }
 
 /// The limits in force on a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Lifetime {
+pub(crate) struct Lifetime {
     /// Seconds with no byte sent or received.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idle_seconds: Option<f64>,
+    pub(crate) idle_seconds: Option<f64>,
     /// Seconds since the connection was established.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_age_seconds: Option<f64>,
+    pub(crate) max_age_seconds: Option<f64>,
     /// A time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
-    pub deadline: Option<Timestamp>,
+    pub(crate) deadline: Option<Timestamp>,
     /// By how much idle time and age may be longer, percent; absent where they are exact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub jitter_percent: Option<u8>,
+    pub(crate) jitter_percent: Option<u8>,
 }

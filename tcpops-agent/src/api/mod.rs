@@ -1,18 +1,18 @@
 //! The types of the protocol: what requests and answers look like. The only types that are serialized; they import
 //! nothing of ours and hold no logic but the checking of values.
 
-pub mod rules;
-pub mod values;
+pub(crate) mod rules;
+pub(crate) mod values;
 
-pub mod batch;
-pub mod connections;
-pub mod detach;
-pub mod events;
-pub mod keepalive;
-pub mod lifetime;
-pub mod probe;
-pub mod problem;
-pub mod rules_result;
-pub mod seconds;
-pub mod status;
-pub mod why;
+pub(crate) mod batch;
+pub(crate) mod connections;
+pub(crate) mod detach;
+pub(crate) mod events;
+pub(crate) mod keepalive;
+pub(crate) mod lifetime;
+pub(crate) mod probe;
+pub(crate) mod problem;
+pub(crate) mod rules_result;
+pub(crate) mod seconds;
+pub(crate) mod status;
+pub(crate) mod why;

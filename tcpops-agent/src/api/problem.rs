@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// The content type of every error.
-pub const CONTENT_TYPE: &str = "application/problem+json";
+pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
 
 /// What went wrong, for programs. A code never changes its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Code {
+pub(crate) enum Code {
     /// The request cannot be understood: malformed, of a wrong type, an unknown field, out of range.
     InvalidRequest,
     /// The body is larger than the agent takes.
@@ -52,7 +52,7 @@ pub enum Code {
 
 impl Code {
     /// The HTTP status that goes with the code.
-    pub const fn status(self) -> u16 {
+    pub(crate) const fn status(self) -> u16 {
         match self {
             Self::InvalidRequest | Self::InvalidRules => 400,
             Self::Forbidden => 403,
@@ -72,7 +72,7 @@ impl Code {
     }
 
     /// A title that is the same for every problem of the code.
-    pub const fn title(self) -> &'static str {
+    pub(crate) const fn title(self) -> &'static str {
         match self {
             Self::InvalidRequest => "the request cannot be understood",
             Self::TooLarge => "the body is too large",
@@ -99,54 +99,54 @@ impl Code {
 
 /// A problem in the form of RFC 9457.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// Always `about:blank`: `code` says what kind of problem it is.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub(crate) kind: String,
     /// The code in words.
-    pub title: String,
+    pub(crate) title: String,
     /// The HTTP status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// What was expected, what was found, what to do.
-    pub detail: String,
+    pub(crate) detail: String,
     /// The stable code.
-    pub code: Code,
+    pub(crate) code: Code,
     /// With `ambiguous`: the connections that match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub matches: Vec<Match>,
+    pub(crate) matches: Vec<Match>,
     /// With `refused`: the number and name of the error, and the socket option where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub errno: Option<i32>,
+    pub(crate) errno: Option<i32>,
     /// With `invalid_rules`: which field of which rule is at fault, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fault: Option<Box<Fault>>,
+    pub(crate) fault: Option<Box<Fault>>,
 }
 
 /// The field of a rule that is at fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// The position of the rule, from 0.
-    pub rule: usize,
+    pub(crate) rule: usize,
     /// The field, with dots: `match.cgroup`.
-    pub field: String,
+    pub(crate) field: String,
     /// What was expected, and what was found.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 /// One of several connections that match.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Match {
+pub(crate) struct Match {
     /// The conid.
-    pub conid: u64,
+    pub(crate) conid: u64,
     /// This host's endpoint.
-    pub local: String,
+    pub(crate) local: String,
     /// The peer's endpoint.
-    pub remote: String,
+    pub(crate) remote: String,
 }
 
 impl Problem {
     /// A problem of `code` with its particulars.
-    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
         Self {
             kind: "about:blank".to_owned(),
             title: code.title().to_owned(),

@@ -11,8 +11,8 @@
 mod check;
 mod text;
 
-pub use check::RuleFault;
-pub use text::{RuleFileError, in_toml};
+pub(crate) use check::RuleFault;
+pub(crate) use text::{RuleFileError, in_toml};
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -43,79 +43,79 @@ type Origins = OneOrMany<Origin>;
     "keepalive": { "idle": "60s", "count": 5, "interval": "10s" },
     "user_timeout": "auto",
 }] }))]
-pub struct RuleDocument {
+pub(crate) struct RuleDocument {
     /// What keeps the rules from closing too much; absent, no bounds, and port 22 is protected.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub guard: Option<RuleGuard>,
+    pub(crate) guard: Option<RuleGuard>,
     /// At most 1024 rules, with names that differ.
     #[serde(rename = "rule")]
     #[schema(required = false, max_items = 1024)]
-    pub rules: Vec<Rule>,
+    pub(crate) rules: Vec<Rule>,
 }
 
 /// What keeps the rules from closing too much. It is not about what somebody asks to be closed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RuleGuard {
+pub(crate) struct RuleGuard {
     /// How many connections all rules together may close in a second; absent, no bound.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub closes_per_second: Option<Rate>,
+    pub(crate) closes_per_second: Option<Rate>,
     /// How many connections one rule may close in a minute, in percent of those that live; absent, no bound.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub percent_per_minute: Option<Share>,
+    pub(crate) percent_per_minute: Option<Share>,
     /// No rule closes a connection with one of these ports at either end; absent, 22. An empty list protects none.
     #[serde(default, deserialize_with = "list", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub protect_ports: Option<Vec<Ports>>,
+    pub(crate) protect_ports: Option<Vec<Ports>>,
 }
 
 /// Which connections, and what is wanted of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Rule {
+pub(crate) struct Rule {
     /// The name, which no other rule has. Connections are shown with it; renaming makes it another rule.
-    pub name: RuleName,
+    pub(crate) name: RuleName,
     /// Which connections: those that fit every field that is there. Without it, every connection, but no listener.
     #[serde(rename = "match", default, skip_serializing_if = "RuleMatch::is_empty", deserialize_with = "table")]
     #[schema(required = false)]
-    pub matching: RuleMatch,
+    pub(crate) matching: RuleMatch,
     /// How `keepalive` and `user_timeout` stand against what the program sets itself: "force" replaces it, "default"
     /// leaves it where there is any, "floor" only tightens it.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schema(default = "force")]
-    pub mode: Mode,
+    pub(crate) mode: Mode,
     /// Keepalive on with these values, or "off"; absent, as the program set it.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(inline, nullable = false)]
-    pub keepalive: Option<KeepaliveSwitch>,
+    pub(crate) keepalive: Option<KeepaliveSwitch>,
     /// TCP_USER_TIMEOUT: a duration, "off", or "auto", which is idle + interval * count of the keepalive beside it;
     /// absent, as the program set it.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub user_timeout: Option<UserTimeout>,
+    pub(crate) user_timeout: Option<UserTimeout>,
     /// When the connection is closed, or "none"; absent, never.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(inline, nullable = false)]
-    pub lifetime: Option<LifetimeSwitch>,
+    pub(crate) lifetime: Option<LifetimeSwitch>,
     /// How it is closed: by a "reset", or by a "fin" first.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schema(default = "reset")]
-    pub close: Manner,
+    pub(crate) close: Manner,
     /// With `close = "fin"`: how long after the FIN the connection is reset if it is still there; absent, 10s.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub grace: Option<LifetimeDuration>,
+    pub(crate) grace: Option<LifetimeDuration>,
     /// False: what the rule would close is logged, and stays open.
     #[serde(default = "enforced", deserialize_with = "flag", skip_serializing_if = "is_enforced")]
     #[schema(default = true)]
-    pub enforce: bool,
+    pub(crate) enforce: bool,
     /// True: the connections that the rule matches are never closed by any rule, whatever its place.
     #[serde(default, deserialize_with = "flag", skip_serializing_if = "is_default")]
     #[schema(default = false)]
-    pub protect: bool,
+    pub(crate) protect: bool,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -133,48 +133,48 @@ const fn is_enforced(enforce: &bool) -> bool {
 /// Which connections. A field fits if one of its values does; a field that is not there fits always.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RuleMatch {
+pub(crate) struct RuleMatch {
     /// Who began. Without it, inbound and outbound connections; listeners match only a rule that says "listen".
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(inline, nullable = false)]
-    pub direction: Option<Directions>,
+    pub(crate) direction: Option<Directions>,
     /// This host's address.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(inline, nullable = false)]
-    pub local: Option<Networks>,
+    pub(crate) local: Option<Networks>,
     /// This host's port.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(inline, nullable = false)]
-    pub local_port: Option<PortList>,
+    pub(crate) local_port: Option<PortList>,
     /// The peer's address.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(inline, nullable = false)]
-    pub remote: Option<Networks>,
+    pub(crate) remote: Option<Networks>,
     /// The peer's port.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(inline, nullable = false)]
-    pub remote_port: Option<PortList>,
+    pub(crate) remote_port: Option<PortList>,
     /// The uid that owns the socket.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(inline, nullable = false)]
-    pub uid: Option<Uids>,
+    pub(crate) uid: Option<Uids>,
     /// The cgroup that the socket was made in, or one above it.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(inline, nullable = false)]
-    pub cgroup: Option<Cgroups>,
+    pub(crate) cgroup: Option<Cgroups>,
     /// The address family on the wire.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(inline, nullable = false)]
-    pub family: Option<Families>,
+    pub(crate) family: Option<Families>,
     /// Whether the handshake was seen, or the connection was open before the agent came.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(inline, nullable = false)]
-    pub origin: Option<Origins>,
+    pub(crate) origin: Option<Origins>,
 }
 
 impl RuleMatch {
     /// Whether no field is there.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
@@ -182,52 +182,52 @@ impl RuleMatch {
 /// The parameters of keepalive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RuleKeepalive {
+pub(crate) struct RuleKeepalive {
     /// How long a connection is quiet before the first probe (TCP_KEEPIDLE).
-    pub idle: KeepaliveTime,
+    pub(crate) idle: KeepaliveTime,
     /// How many probes without an answer end it (TCP_KEEPCNT).
-    pub count: KeepaliveCount,
+    pub(crate) count: KeepaliveCount,
     /// The time between probes (TCP_KEEPINTVL).
-    pub interval: KeepaliveTime,
+    pub(crate) interval: KeepaliveTime,
 }
 
 /// When the connection is closed: at the first of these limits to come. At least one of them is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RuleLifetime {
+pub(crate) struct RuleLifetime {
     /// After so long with no byte sent or received.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub idle: Option<LifetimeDuration>,
+    pub(crate) idle: Option<LifetimeDuration>,
     /// So long after the connection was established.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub max_age: Option<LifetimeDuration>,
+    pub(crate) max_age: Option<LifetimeDuration>,
     /// At this time.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub deadline: Option<Deadline>,
+    pub(crate) deadline: Option<Deadline>,
     /// No limit: by how much `idle` and `max_age` are made longer at the most, by another share for each connection.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub jitter: Option<Jitter>,
+    pub(crate) jitter: Option<Jitter>,
     /// So long after an inbound connection was established, if no byte came until then.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub first_byte: Option<LifetimeDuration>,
+    pub(crate) first_byte: Option<LifetimeDuration>,
     /// After so long in CLOSE_WAIT or FIN_WAIT2.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub half_closed: Option<LifetimeDuration>,
+    pub(crate) half_closed: Option<LifetimeDuration>,
     /// After so long in SYN_SENT: an outbound connection whose peer does not answer.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub connect: Option<LifetimeDuration>,
+    pub(crate) connect: Option<LifetimeDuration>,
 }
 
 impl RuleLifetime {
     /// Whether any limit is there.
-    pub fn has_limit(&self) -> bool {
+    pub(crate) fn has_limit(&self) -> bool {
         *self != Self { jitter: self.jitter, ..Self::default() }
     }
 }

@@ -9,54 +9,54 @@ use super::connections::Intent;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct RulesQuery {
+pub(crate) struct RulesQuery {
     /// True: nothing is changed; the answer says whether the rules could be put in force, and what that would change.
     #[serde(default)]
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 /// The answer to `PUT /v1/rules`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct RulesResult {
+pub(crate) struct RulesResult {
     /// How many rules the document has.
-    pub count: usize,
+    pub(crate) count: usize,
     /// The generation in force now: raised by one with each change.
-    pub generation: u64,
+    pub(crate) generation: u64,
     /// Whether the document is in force now; false with `dry_run`.
-    pub applied: bool,
+    pub(crate) applied: bool,
     /// How many open connections have another policy now; those of other changes that came at the same time included.
     /// With `dry_run`: how many would have.
     #[serde(default)]
-    pub changed: u64,
+    pub(crate) changed: u64,
     /// With `dry_run`: which those are, by rising conid; the first 10000 of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub changes: Vec<RuleChange>,
+    pub(crate) changes: Vec<RuleChange>,
     /// With `dry_run`: how many more would change, but are in network namespaces that cannot be entered.
     #[serde(default, skip_serializing_if = "is_zero")]
-    pub unreachable: u64,
+    pub(crate) unreachable: u64,
     /// With `dry_run`, where a rule asks for the cgroup: how many connections are in a directory that is gone. They are
     /// judged as if nothing were above it; only the kernel knows what was.
     #[serde(default, skip_serializing_if = "is_zero")]
-    pub unsure: u64,
+    pub(crate) unsure: u64,
 }
 
 /// The most connections in [`RulesResult::changes`].
-pub const MAX_CHANGES: usize = 10_000;
+pub(crate) const MAX_CHANGES: usize = 10_000;
 
 /// What other rules would change on one connection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct RuleChange {
+pub(crate) struct RuleChange {
     /// The connection.
-    pub conid: u64,
+    pub(crate) conid: u64,
     /// This host's endpoint.
-    pub local: String,
+    pub(crate) local: String,
     /// The peer's endpoint; absent for a listener.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remote: Option<String>,
+    pub(crate) remote: Option<String>,
     /// What is in force, of rules and of what was pushed for the connection.
-    pub before: Intent,
+    pub(crate) before: Intent,
     /// What would be.
-    pub after: Intent,
+    pub(crate) after: Intent,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

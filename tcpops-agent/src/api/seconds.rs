@@ -39,7 +39,7 @@ macro_rules! whole {
         $(#[doc = $doc])+
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
         #[serde(transparent)]
-        pub struct $name(pub $number);
+        pub(crate) struct $name(pub $number);
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -66,7 +66,7 @@ whole! {
 /// A lifetime in seconds, with fractions.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 #[serde(transparent)]
-pub struct LifetimeSeconds(pub f64);
+pub(crate) struct LifetimeSeconds(pub f64);
 
 struct Seconds;
 

@@ -8,51 +8,51 @@ use utoipa::ToSchema;
 
 /// The answer to `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Status {
+pub(crate) struct Status {
     /// The version of the agent.
-    pub version: String,
+    pub(crate) version: String,
     /// Its process.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// When it started.
     #[schema(value_type = String, format = DateTime)]
-    pub started: Timestamp,
+    pub(crate) started: Timestamp,
     /// The release of the running kernel.
-    pub kernel: String,
+    pub(crate) kernel: String,
     /// The cgroup2 directory that the kernel program is attached to: it sees the sockets of everything below.
-    pub cgroup: String,
+    pub(crate) cgroup: String,
     /// The directory of the pinned maps, for `bpftool map dump pinned`.
-    pub pins: String,
+    pub(crate) pins: String,
     /// Whether the maps were there already, from an agent before.
-    pub resumed: bool,
+    pub(crate) resumed: bool,
     /// How the states of connections are followed that were open before the agent.
-    pub follow: Follow,
+    pub(crate) follow: Follow,
     /// Live connections and listeners with an entry.
-    pub tracked: u64,
+    pub(crate) tracked: u64,
     /// How many there can be.
-    pub max_connections: u32,
+    pub(crate) max_connections: u32,
     /// How many of them have a lifetime that is being watched.
-    pub lifetimes: u64,
+    pub(crate) lifetimes: u64,
     /// The rules in force.
-    pub rules: RulesStatus,
+    pub(crate) rules: RulesStatus,
     /// What the kernel programs and the agent counted since the maps were made, by name.
-    pub counters: BTreeMap<String, u64>,
+    pub(crate) counters: BTreeMap<String, u64>,
     /// What keeps rules from closing too much.
-    pub guard: GuardStatus,
+    pub(crate) guard: GuardStatus,
     /// What the agent itself counted since it started, by name: what became of connections whose time was over or that
     /// somebody wanted closed, and of the runs of the hook.
-    pub agent_counters: BTreeMap<String, u64>,
+    pub(crate) agent_counters: BTreeMap<String, u64>,
     /// The network namespaces that could not be entered, and still cannot: what was open there before is not tracked, and
     /// pushes, changed rules and closes do not reach what is tracked there.
     #[serde(default)]
-    pub unreachable: Vec<UnreachableNamespace>,
+    pub(crate) unreachable: Vec<UnreachableNamespace>,
     /// What this kernel lacks or cannot do, and what that means; empty where nothing is amiss.
-    pub limitations: Vec<String>,
+    pub(crate) limitations: Vec<String>,
 }
 
 /// How the states of connections are followed that were open before the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Follow {
+pub(crate) enum Follow {
     /// By callbacks of each socket, as those of other connections are.
     Callbacks,
     /// By a tracepoint that every socket of the host passes: the kernel cannot turn on their callbacks.
@@ -61,48 +61,48 @@ pub enum Follow {
 
 /// The rules in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct RulesStatus {
+pub(crate) struct RulesStatus {
     /// How many.
-    pub count: usize,
+    pub(crate) count: usize,
     /// Raised by one with each change.
-    pub generation: u64,
+    pub(crate) generation: u64,
     /// The file that SIGHUP reads, if one was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
+    pub(crate) file: Option<String>,
 }
 
 /// What keeps rules from closing too much.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct GuardStatus {
+pub(crate) struct GuardStatus {
     /// The most closes in a second, by all rules together; absent where there is no bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub closes_per_second: Option<u32>,
+    pub(crate) closes_per_second: Option<u32>,
     /// The most closes of one rule in a minute, in percent of the live connections; absent where there is no bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub percent_per_minute: Option<u8>,
+    pub(crate) percent_per_minute: Option<u8>,
     /// The ports of connections that no rule closes.
-    pub protect_ports: Vec<u16>,
+    pub(crate) protect_ports: Vec<u16>,
     /// How many connections wait for the guard to let them be closed.
-    pub waiting: u64,
+    pub(crate) waiting: u64,
     /// How many connections the budget has held back so far.
-    pub held_by_budget: u64,
+    pub(crate) held_by_budget: u64,
     /// How many connections the cap of their rule has held back so far.
-    pub held_by_cap: u64,
+    pub(crate) held_by_cap: u64,
     /// How many connections were not closed since they are protected.
-    pub protected: u64,
+    pub(crate) protected: u64,
     /// How many connections a rule with `enforce = false` would have closed.
-    pub not_enforced: u64,
+    pub(crate) not_enforced: u64,
 }
 
 /// A network namespace that cannot be entered. It is known by its cookie or by its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct UnreachableNamespace {
+pub(crate) struct UnreachableNamespace {
     /// Its cookie, as its connections have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub netns_cookie: Option<u64>,
+    pub(crate) netns_cookie: Option<u64>,
     /// Its name, or a process in it: `/run/netns/blue`, `/proc/1234/ns/net`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub place: Option<String>,
+    pub(crate) place: Option<String>,
     /// Why not.
-    pub why: String,
+    pub(crate) why: String,
 }

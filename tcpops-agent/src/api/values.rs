@@ -12,13 +12,13 @@ mod net;
 mod tables;
 mod time;
 
-pub use bounds::{Jitter, Rate, Share};
-pub use dates::Deadline;
-pub use lists::{OneOrMany, list};
-pub use names::{CgroupPath, Direction, Family, Manner, Mode, Origin, RuleName, Uid};
-pub use net::{Cidr, Ports};
-pub use tables::{Switch, Switchable, Table, present, present_table, table, tables};
-pub use time::{KeepaliveCount, KeepaliveTime, LifetimeDuration, UserTimeout};
+pub(crate) use bounds::{Jitter, Rate, Share};
+pub(crate) use dates::Deadline;
+pub(crate) use lists::{OneOrMany, list};
+pub(crate) use names::{CgroupPath, Direction, Family, Manner, Mode, Origin, RuleName, Uid};
+pub(crate) use net::{Cidr, Ports};
+pub(crate) use tables::{Switch, Switchable, Table, present, present_table, table, tables};
+pub(crate) use time::{KeepaliveCount, KeepaliveTime, LifetimeDuration, UserTimeout};
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -30,11 +30,11 @@ use toml::value::Datetime;
 /// Why a value was refused; in the words that its author needs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct ValueError(String);
+pub(crate) struct ValueError(String);
 
 impl ValueError {
     /// The usual sentence.
-    pub fn new(expected: impl fmt::Display, found: impl fmt::Display) -> Self {
+    pub(crate) fn new(expected: impl fmt::Display, found: impl fmt::Display) -> Self {
         Self(format!("expected {expected}, found {found}"))
     }
 
@@ -46,7 +46,7 @@ impl ValueError {
 
 /// What stands where one string or one number is expected.
 #[derive(Clone, Copy, Debug)]
-pub enum Found<'a> {
+pub(crate) enum Found<'a> {
     /// A string.
     Text(&'a str),
     /// A whole number.
@@ -80,7 +80,7 @@ impl fmt::Display for Found<'_> {
 }
 
 /// A value that stands in a document as one string or one number.
-pub trait Scalar: Sized {
+pub(crate) trait Scalar: Sized {
     /// What is expected, as in "expected a number of probes from 1 to 127".
     const EXPECTED: &'static str;
 
@@ -178,7 +178,7 @@ impl Scalar for bool {
 ///
 /// # Errors
 /// Those of the format, and "expected …, found …".
-pub fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+pub(crate) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     deserializer.deserialize_any(ScalarVisitor(PhantomData))
 }
 

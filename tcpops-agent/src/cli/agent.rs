@@ -9,15 +9,15 @@ use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use super::context::non_empty;
+use crate::agent;
 use crate::config::{
     Adopt, Config, DEFAULT_MAX_CONNECTIONS, DEFAULT_SOCKET, EbpfLog, File, FileHook, Follow, HOOK_MAX_RUNNING,
     HOOK_TIMEOUT, HookConfig, LogFormat, LogLevel, MAX_CONNECTIONS, NetnsScope, Reach,
 };
 use crate::convert::events::kinds;
-use crate::daemon;
-use crate::model::record::{Kind, Kinds};
+use crate::model::history::record::{Kind, Kinds};
 
-pub(super) const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 With no rules the agent only watches: it changes nothing. It needs root. SIGHUP reads the rules file again; SIGTERM \
 ends the agent and leaves its programs in place, so that rules still apply at handshakes: `tcpops detach` removes them.
 
@@ -28,52 +28,52 @@ Examples:
 
 /// The arguments of `agent`.
 #[derive(Clone, Debug, Args)]
-pub struct AgentArgs {
+pub(crate) struct AgentArgs {
     /// Take options from this file (TOML); those of the command line go before it
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Apply the rules of this file (TOML), and read it again on SIGHUP
     #[arg(long, value_name = "FILE")]
-    pub rules: Option<PathBuf>,
+    pub(crate) rules: Option<PathBuf>,
     /// See the sockets of this cgroup2 directory and everything below it [default: the root of the hierarchy]
     #[arg(long, value_name = "DIR")]
-    pub cgroup: Option<PathBuf>,
+    pub(crate) cgroup: Option<PathBuf>,
     /// Pin maps and programs in this directory of a BPF file system [default: tcpops in the one that is mounted]
     #[arg(long, value_name = "DIR")]
-    pub pins: Option<PathBuf>,
+    pub(crate) pins: Option<PathBuf>,
     /// Track so many connections at the most, 1 to 16777216 [default: 1048576]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(MAX_CONNECTIONS))]
-    pub max_connections: Option<u32>,
+    pub(crate) max_connections: Option<u32>,
     /// Reach into all network namespaces to change and close connections, or only into the agent's own [default: all]
     #[arg(long, value_enum, value_name = "all|host")]
-    pub netns: Option<NetnsScope>,
+    pub(crate) netns: Option<NetnsScope>,
     /// At the start take in the connections that are open already, or only see those that come [default: on]
     #[arg(long, value_enum, value_name = "on|off")]
-    pub adopt: Option<Adopt>,
+    pub(crate) adopt: Option<Adopt>,
     /// Follow what was taken in by its state callbacks or by the tracepoint, whatever the kernel can do
     #[arg(long, value_enum, value_name = "callbacks|tracepoint", hide = true)]
-    pub follow: Option<FollowBy>,
+    pub(crate) follow: Option<FollowBy>,
     /// Run this program with each event, as a line of JSON on its standard input
     #[arg(long, value_name = "PROGRAM")]
-    pub hook: Option<PathBuf>,
+    pub(crate) hook: Option<PathBuf>,
     /// Run it with events of these types only, separated by commas [default: closed]
     #[arg(long, value_name = "TYPE", value_delimiter = ',', value_parser = types())]
-    pub hook_type: Vec<String>,
+    pub(crate) hook_type: Vec<String>,
     /// Log what the kernel programs do, for debugging [default: off]
     #[arg(long, value_enum, value_name = "LEVEL")]
-    pub ebpf_log: Option<EbpfLog>,
+    pub(crate) ebpf_log: Option<EbpfLog>,
     /// Write the log as lines of text or of JSON [default: text]
     #[arg(long, value_enum, value_name = "text|json")]
-    pub log_format: Option<LogFormat>,
+    pub(crate) log_format: Option<LogFormat>,
     /// Let the ring buffer have so many bytes: a power of two, and whole pages
     #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(4096..))]
-    pub events_bytes: Option<u32>,
+    pub(crate) events_bytes: Option<u32>,
     /// Load the kernel programs from this file rather than from the binary [env: TCPOPS_BPF_OBJECT]
     #[arg(long, value_name = "FILE", hide = true)]
-    pub object: Option<PathBuf>,
+    pub(crate) object: Option<PathBuf>,
     /// The socket to listen on: the global option, or what the environment says.
     #[arg(skip)]
-    pub socket: Option<PathBuf>,
+    pub(crate) socket: Option<PathBuf>,
 }
 
 /// Takes the name of a type of events.
@@ -82,13 +82,13 @@ fn types() -> PossibleValuesParser {
 }
 
 /// The file with the kernel programs that the environment names, instead of the ones in the binary.
-pub(super) fn object() -> Option<PathBuf> {
+pub(crate) fn object() -> Option<PathBuf> {
     non_empty(env::var_os("TCPOPS_BPF_OBJECT"))
 }
 
 /// How connections are followed that were open already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FollowBy {
+pub(crate) enum FollowBy {
     /// By their state callbacks.
     Callbacks,
     /// By the tracepoint.
@@ -99,12 +99,12 @@ pub enum FollowBy {
 ///
 /// # Errors
 /// Whatever keeps the agent from starting, or ends it.
-pub(super) fn run(args: AgentArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: AgentArgs) -> anyhow::Result<()> {
     let file = args.config.as_deref().map(File::read).transpose()?.unwrap_or_default();
     log_to_stderr(args.log_format.or(file.log_format).unwrap_or_default())?;
     // One thread for the loop and the socket; what blocks has threads of its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(daemon::run(config(args, file)?))
+    runtime.block_on(agent::run(config(args, file)?))
 }
 
 /// What the command line says goes before what the file says.

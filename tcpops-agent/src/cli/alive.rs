@@ -11,7 +11,7 @@ use crate::api::seconds::ProbeSeconds;
 use crate::api::values::{KeepaliveTime, ValueError};
 
 /// The examples of `alive`.
-pub(super) const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 Prints `alive` or `not-alive`, then the code and its name; see `tcpops state --help`.
 With --probe it makes the kernel send the peer a keepalive probe now, and prints `alive`, `dead` or `unknown` with the \
 evidence. The keepalive settings of the connection are changed meanwhile, and then restored; while data waits for an \

@@ -15,7 +15,7 @@ const HEADER: [&str; 4] = ["CONID", "LOCAL", "REMOTE", "RESULT"];
 ///
 /// # Errors
 /// Those of asking the agent, and of writing.
-pub(super) async fn change_all(request: &BatchRequest, context: &mut Context) -> Result<Exit, Failure> {
+pub(crate) async fn change_all(request: &BatchRequest, context: &mut Context) -> Result<Exit, Failure> {
     let response = context.client().await?.batch(request).await?;
     if context.out.format() == Format::Ndjson {
         for result in &response.results {

@@ -13,7 +13,7 @@ use crate::api::connections::{CloseQuery, Closed, ListQuery};
 use crate::api::seconds::LifetimeSeconds;
 use crate::api::values::{LifetimeDuration, Manner};
 
-pub(super) const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 The kernel aborts the connection (SOCK_DESTROY): the program that has it gets ECONNABORTED, the peer a reset. With \
 --fin the peer first gets a FIN, as if the program had shut down its side; what is still there when the grace is over \
 is reset. Where no FIN can be sent, since no process has the connection open, it is reset at once. Of many \

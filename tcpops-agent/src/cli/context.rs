@@ -10,7 +10,7 @@ use super::output::{Format, Output};
 use crate::client::{Client, ClientError};
 
 /// Where the agent listens unless told otherwise.
-pub use crate::config::DEFAULT_SOCKET;
+pub(crate) use crate::config::DEFAULT_SOCKET;
 
 /// The options of every verb.
 #[derive(Clone, Debug, Args)]
@@ -41,7 +41,7 @@ fn socket(option: Option<PathBuf>, variable: Option<OsString>) -> Option<PathBuf
 }
 
 /// The path in an environment variable; an empty one counts as unset.
-pub(super) fn non_empty(variable: Option<OsString>) -> Option<PathBuf> {
+pub(crate) fn non_empty(variable: Option<OsString>) -> Option<PathBuf> {
     variable.filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 

@@ -11,7 +11,7 @@ use crate::api::detach::Detached;
 use crate::client::ClientError;
 use crate::daemon::detach_offline;
 
-pub(super) const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 Connections get back the socket options that their programs had set; programs and maps are removed, and with them every \
 conid, override and rule; the agent ends. With no agent running, this process does it, and needs root.
 

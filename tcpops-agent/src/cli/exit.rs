@@ -14,7 +14,7 @@ use crate::client::ClientError;
 /// The exit codes, a contract with scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// Done. Of `alive`: the connection is.
     Done = 0,
     /// Failed. Of `alive`: the connection is not.
@@ -135,7 +135,7 @@ impl Failure {
 }
 
 /// Writes a message to standard error; where that is closed, nobody wants it.
-pub(super) fn report(message: &str) {
+pub(crate) fn report(message: &str) {
     let _closed = io::stderr().lock().write_all(message.as_bytes());
 }
 

@@ -9,17 +9,17 @@ use crate::api::lifetime::Lifetime;
 use crate::api::values::Mode;
 
 /// What stands for nothing.
-pub(super) const NOTHING: &str = "-";
+pub(crate) const NOTHING: &str = "-";
 
 const PRINTER: SpanPrinter = SpanPrinter::new().spacing(Spacing::None).fractional(Some(FractionalUnit::Second));
 
 /// A duration to the millisecond: `90s` is `1m30s`.
-pub(super) fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     print(seconds, Unit::Millisecond, 1)
 }
 
 /// How long ago something was, in its two greatest units.
-pub(super) fn age(seconds: f64) -> String {
+pub(crate) fn age(seconds: f64) -> String {
     match seconds {
         ..10.0 => print(seconds, Unit::Millisecond, 100),
         ..3600.0 => print(seconds, Unit::Second, 1),
@@ -44,17 +44,17 @@ fn print(seconds: f64, smallest: Unit, increment: i64) -> String {
 }
 
 /// A TCP_USER_TIMEOUT.
-pub(super) fn user_timeout(ms: u32) -> String {
+pub(crate) fn user_timeout(ms: u32) -> String {
     if ms == 0 { "off".to_owned() } else { duration(f64::from(ms) / 1000.0) }
 }
 
 /// Keepalive parameters: after `idle` seconds `count` probes `interval` seconds apart.
-pub(super) fn keepalive(idle_s: u16, count: u8, interval_s: u16) -> String {
+pub(crate) fn keepalive(idle_s: u16, count: u8, interval_s: u16) -> String {
     format!("{idle_s}s/{count}x{interval_s}s")
 }
 
 /// All options, also the parameters of a keepalive that is off.
-pub(super) fn options(options: &SocketOptions) -> String {
+pub(crate) fn options(options: &SocketOptions) -> String {
     format!(
         "keepalive {} ({}), user timeout {}",
         if options.keepalive { "on" } else { "off" },
@@ -64,12 +64,12 @@ pub(super) fn options(options: &SocketOptions) -> String {
 }
 
 /// So many of a thing.
-pub(super) fn count(number: usize, thing: &str) -> String {
+pub(crate) fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 /// What is wanted of keepalive.
-pub(super) fn wanted_keepalive(wanted: &Wanted) -> String {
+pub(crate) fn wanted_keepalive(wanted: &Wanted) -> String {
     let text = match (wanted.keepalive, wanted.idle_seconds, wanted.count, wanted.interval_seconds) {
         (Some(true), Some(idle), Some(count), Some(interval)) => keepalive(idle, count, interval),
         (Some(true), ..) => "on".to_owned(),
@@ -80,13 +80,13 @@ pub(super) fn wanted_keepalive(wanted: &Wanted) -> String {
 }
 
 /// What is wanted of the user timeout.
-pub(super) fn wanted_user_timeout(wanted: &Wanted) -> String {
+pub(crate) fn wanted_user_timeout(wanted: &Wanted) -> String {
     let text = wanted.user_timeout_ms.map_or_else(|| NOTHING.to_owned(), user_timeout);
     with_mode(text, wanted.user_timeout_mode)
 }
 
 /// With how it stands against the program's own, where it does not replace it.
-pub(super) fn with_mode(text: String, mode: Option<Mode>) -> String {
+pub(crate) fn with_mode(text: String, mode: Option<Mode>) -> String {
     match mode {
         Some(mode) => format!("{text} ({mode})"),
         None => text,
@@ -94,7 +94,7 @@ pub(super) fn with_mode(text: String, mode: Option<Mode>) -> String {
 }
 
 /// What is wanted of lifetimes: `none` where they are taken off.
-pub(super) fn wanted_lifetime(intent: &Intent) -> String {
+pub(crate) fn wanted_lifetime(intent: &Intent) -> String {
     match &intent.lifetime {
         None => NOTHING.to_owned(),
         Some(limits) if *limits == Lifetime::default() => "none".to_owned(),
@@ -103,7 +103,7 @@ pub(super) fn wanted_lifetime(intent: &Intent) -> String {
 }
 
 /// The limits of a lifetime.
-pub(super) fn lifetime(lifetime: &Lifetime) -> String {
+pub(crate) fn lifetime(lifetime: &Lifetime) -> String {
     let Lifetime { idle_seconds, max_age_seconds, deadline, jitter_percent } = *lifetime;
     let limits = [
         idle_seconds.map(|seconds| format!("idle {}", duration(seconds))),
@@ -115,13 +115,13 @@ pub(super) fn lifetime(lifetime: &Lifetime) -> String {
 }
 
 /// A time to the nearest second: between the kernel's clock and the wall clock some nanoseconds get lost.
-pub(super) fn time(time: Timestamp) -> String {
+pub(crate) fn time(time: Timestamp) -> String {
     let rounded = time.round(Unit::Second).unwrap_or(time);
     format!("{rounded:.0}")
 }
 
 /// `text`, or what stands for nothing.
-pub(super) fn or_nothing(text: String) -> String {
+pub(crate) fn or_nothing(text: String) -> String {
     if text.is_empty() { NOTHING.to_owned() } else { text }
 }
 

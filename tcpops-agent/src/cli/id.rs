@@ -3,7 +3,7 @@
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
-pub(super) const LONG_HELP: &str = "\
+pub(crate) const LONG_HELP: &str = "\
 The connection, by one of
 - 17: its conid, as `tcpops conn list` shows it
 - cookie:42: the cookie of its socket, as SO_COOKIE gives it (and `ss -e`, in hexadecimal, as sk)

@@ -21,9 +21,8 @@ mod table;
 mod target;
 mod words;
 
-pub use agent::AgentArgs;
-pub use context::DEFAULT_SOCKET;
-pub use exit::Exit;
+use agent::AgentArgs;
+use exit::Exit;
 
 use std::process::ExitCode;
 
@@ -108,7 +107,7 @@ enum Question {
 }
 
 /// The command line as clap has it, for man pages and completions.
-pub fn command() -> clap::Command {
+pub(crate) fn command() -> clap::Command {
     Cli::command()
 }
 

@@ -116,7 +116,7 @@ impl fmt::Debug for Output {
 }
 
 #[cfg(test)]
-pub(super) mod capture {
+pub(crate) mod capture {
     use std::cell::RefCell;
     use std::rc::Rc;
 

@@ -9,7 +9,7 @@ use super::id::Id;
 use crate::api::connections::ConnectionState;
 
 /// The examples of `state`.
-pub(super) const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 Prints code, name and TCP state:
    1 ok           established
    2 accepting    listen, syn-recv

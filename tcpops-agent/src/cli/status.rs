@@ -6,7 +6,7 @@ use super::human::{self, NOTHING};
 use super::table::fields;
 use crate::api::status::{Follow, GuardStatus, Status, UnreachableNamespace};
 
-pub(super) const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 The table leaves out counters that are zero; JSON has them all.
 
 Examples:

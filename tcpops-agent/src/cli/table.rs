@@ -9,19 +9,19 @@ const GAP: u16 = 2;
 /// A table that is rendered in blocks, so that it need not be held as a whole: the columns of a block are as wide as
 /// those of the blocks before, or wider.
 #[derive(Debug)]
-pub(super) struct Blocks<const N: usize> {
+pub(crate) struct Blocks<const N: usize> {
     header: Option<[&'static str; N]>,
     widths: [u16; N],
 }
 
 impl<const N: usize> Blocks<N> {
     /// A table with these columns.
-    pub(super) const fn new(header: [&'static str; N]) -> Self {
+    pub(crate) const fn new(header: [&'static str; N]) -> Self {
         Self { header: Some(header), widths: [0; N] }
     }
 
     /// The next rows, under the header if they are the first.
-    pub(super) fn render(&mut self, rows: impl IntoIterator<Item = [String; N]>) -> String {
+    pub(crate) fn render(&mut self, rows: impl IntoIterator<Item = [String; N]>) -> String {
         let mut table = borderless();
         if let Some(header) = self.header.take() {
             table.set_header(header);
@@ -39,12 +39,12 @@ impl<const N: usize> Blocks<N> {
 }
 
 /// A table of its own.
-pub(super) fn table<const N: usize>(header: [&'static str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+pub(crate) fn table<const N: usize>(header: [&'static str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     Blocks::new(header).render(rows)
 }
 
 /// Names and values, a line each.
-pub(super) fn fields<N: Into<String>>(fields: impl IntoIterator<Item = (N, String)>) -> String {
+pub(crate) fn fields<N: Into<String>>(fields: impl IntoIterator<Item = (N, String)>) -> String {
     let mut table = borderless();
     table.add_rows(fields.into_iter().map(|(name, value)| [name.into(), printable(value)]));
     table.column_iter_mut().for_each(|column| {

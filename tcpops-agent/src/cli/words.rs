@@ -8,7 +8,7 @@ use tcpops_common::state::TcpState;
 use crate::api::values::ValueError;
 
 /// Takes one of the words that name `values`.
-pub(super) fn words<T, const N: usize>(values: [T; N], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
+pub(crate) fn words<T, const N: usize>(values: [T; N], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
 where
     T: FromStr<Err = ValueError> + Copy + Send + Sync + 'static,
 {
@@ -16,6 +16,6 @@ where
 }
 
 /// Takes the name of a TCP state.
-pub(super) fn state() -> impl TypedValueParser<Value = String> {
+pub(crate) fn state() -> impl TypedValueParser<Value = String> {
     PossibleValuesParser::new(TcpState::ALL.map(TcpState::name)).map(|name| name.to_ascii_lowercase())
 }

@@ -21,32 +21,32 @@ const RULES: &str = "/v1/rules";
 
 impl Client {
     /// A page of the connections that fit `query`, by rising conid.
-    pub async fn connections(&mut self, query: &ListQuery) -> Result<ConnectionList, ClientError> {
+    pub(crate) async fn connections(&mut self, query: &ListQuery) -> Result<ConnectionList, ClientError> {
         self.request(Method::GET, &with_query(CONNECTIONS, query)?).await
     }
 
     /// All connections that fit `query`, one in each line, in any order.
-    pub async fn all_connections(self, query: &ListQuery) -> Result<Lines, ClientError> {
+    pub(crate) async fn all_connections(self, query: &ListQuery) -> Result<Lines, ClientError> {
         self.lines(&with_query(CONNECTIONS, query)?).await
     }
 
     /// Everything known of a connection.
-    pub async fn connection(&mut self, id: &str) -> Result<ConnectionDetail, ClientError> {
+    pub(crate) async fn connection(&mut self, id: &str) -> Result<ConnectionDetail, ClientError> {
         self.request(Method::GET, &connection(id, None)).await
     }
 
     /// Whether the peer of a connection answers.
-    pub async fn probe(&mut self, id: &str, request: &ProbeRequest) -> Result<ProbeResult, ClientError> {
+    pub(crate) async fn probe(&mut self, id: &str, request: &ProbeRequest) -> Result<ProbeResult, ClientError> {
         self.submit(Method::POST, &connection(id, Some("probe")), request, None).await
     }
 
     /// The state of a connection; the code of one that is not known is -1.
-    pub async fn state(&mut self, id: &str) -> Result<ConnectionState, ClientError> {
+    pub(crate) async fn state(&mut self, id: &str) -> Result<ConnectionState, ClientError> {
         self.request(Method::GET, &connection(id, Some("state"))).await
     }
 
     /// Turns keepalive on.
-    pub async fn enable_keepalive(
+    pub(crate) async fn enable_keepalive(
         &mut self,
         id: &str,
         request: &KeepaliveRequest,
@@ -55,38 +55,42 @@ impl Client {
     }
 
     /// Turns keepalive off.
-    pub async fn disable_keepalive(&mut self, id: &str) -> Result<KeepaliveResult, ClientError> {
+    pub(crate) async fn disable_keepalive(&mut self, id: &str) -> Result<KeepaliveResult, ClientError> {
         self.request(Method::DELETE, &connection(id, Some("keepalive"))).await
     }
 
     /// Sets lifetimes, in place of any that were in force.
-    pub async fn set_lifetime(&mut self, id: &str, request: &LifetimeRequest) -> Result<LifetimeResult, ClientError> {
+    pub(crate) async fn set_lifetime(
+        &mut self,
+        id: &str,
+        request: &LifetimeRequest,
+    ) -> Result<LifetimeResult, ClientError> {
         self.submit(Method::PUT, &connection(id, Some("lifetime")), request, None).await
     }
 
     /// Takes lifetimes away.
-    pub async fn clear_lifetime(&mut self, id: &str) -> Result<LifetimeResult, ClientError> {
+    pub(crate) async fn clear_lifetime(&mut self, id: &str) -> Result<LifetimeResult, ClientError> {
         self.request(Method::DELETE, &connection(id, Some("lifetime"))).await
     }
 
     /// Closes a connection.
-    pub async fn close(&mut self, id: &str, query: &CloseQuery) -> Result<Closed, ClientError> {
+    pub(crate) async fn close(&mut self, id: &str, query: &CloseQuery) -> Result<Closed, ClientError> {
         self.request(Method::DELETE, &with_query(&connection(id, None), query)?).await
     }
 
     /// Makes many changes, or one change to many connections.
-    pub async fn batch(&mut self, request: &BatchRequest) -> Result<BatchResponse, ClientError> {
+    pub(crate) async fn batch(&mut self, request: &BatchRequest) -> Result<BatchResponse, ClientError> {
         self.submit(Method::POST, "/v1/policies:batch", request, None).await
     }
 
     /// The rules in force.
-    pub async fn rules(&mut self) -> Result<RuleDocument, ClientError> {
+    pub(crate) async fn rules(&mut self) -> Result<RuleDocument, ClientError> {
         self.request(Method::GET, RULES).await
     }
 
     /// Puts `rules` in force in place of all others, or with `dry_run` says what that would do; with `if_match` only if
     /// the rules in force are still of that generation.
-    pub async fn apply_rules(
+    pub(crate) async fn apply_rules(
         &mut self,
         rules: &RuleDocument,
         dry_run: bool,
@@ -98,17 +102,17 @@ impl Client {
     }
 
     /// What happened, and with `follow` what happens, one event in each line.
-    pub async fn events(self, query: &EventsQuery) -> Result<Lines, ClientError> {
+    pub(crate) async fn events(self, query: &EventsQuery) -> Result<Lines, ClientError> {
         self.lines(&with_query("/v1/events", query)?).await
     }
 
     /// How the agent fares.
-    pub async fn status(&mut self) -> Result<Status, ClientError> {
+    pub(crate) async fn status(&mut self) -> Result<Status, ClientError> {
         self.request(Method::GET, "/v1/status").await
     }
 
     /// Has the agent undo what it did to connections, remove its programs and maps, and end.
-    pub async fn detach(&mut self) -> Result<Detached, ClientError> {
+    pub(crate) async fn detach(&mut self) -> Result<Detached, ClientError> {
         self.request(Method::POST, "/v1/detach").await
     }
 }

@@ -10,7 +10,7 @@ use crate::api::problem::Problem;
 
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientError {
+pub(crate) enum ClientError {
     /// There is no agent at the socket, or the caller may not talk to it. Nothing was asked.
     #[error("cannot reach the agent at {}{}", path.display(), advice(source.kind()))]
     Unreachable {

@@ -14,7 +14,7 @@ const MAX_LINE: usize = 1 << 20;
 
 /// The lines of an NDJSON answer, one JSON document each.
 #[derive(Debug)]
-pub struct Lines {
+pub(crate) struct Lines {
     body: Incoming,
     timeout: Duration,
     buffer: Vec<u8>,
@@ -23,7 +23,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(body: Incoming, timeout: Duration) -> Self {
+    pub(crate) fn new(body: Incoming, timeout: Duration) -> Self {
         Self { body, timeout, buffer: Vec::new(), start: 0 }
     }
 
@@ -32,7 +32,7 @@ impl Lines {
     ///
     /// # Errors
     /// [`ClientError::Timeout`] if none came in time; [`ClientError::Interrupted`] if the answer breaks off.
-    pub async fn next(&mut self) -> Result<Option<&[u8]>, ClientError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<&[u8]>, ClientError> {
         let mut searched = self.start;
         let line = loop {
             match self.buffer[searched..].iter().position(|byte| *byte == b'\n') {
@@ -66,7 +66,7 @@ impl Lines {
     ///
     /// # Errors
     /// As [`Lines::next`], and [`ClientError::Protocol`] for a line of another form.
-    pub async fn next_as<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ClientError> {
+    pub(crate) async fn next_as<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ClientError> {
         let line = self.next().await?;
         line.map(serde_json::from_slice)
             .transpose()

@@ -5,8 +5,8 @@ mod error;
 mod lines;
 mod target;
 
-pub use error::ClientError;
-pub use lines::Lines;
+pub(crate) use error::ClientError;
+pub(crate) use lines::Lines;
 
 use std::io;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use tokio::time::timeout;
 use crate::api::problem::{self, Problem};
 
 /// How long the agent may take to answer, or to send the next piece of an answer.
-pub const TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest answer that is taken as one document, bytes.
 const MAX_ANSWER: usize = 64 << 20;
 const JSON: &str = "application/json";
@@ -36,7 +36,7 @@ const NDJSON: &str = "application/x-ndjson";
 ///
 /// The agent tells who asks from the process that made the connection, so `fd:` ids name descriptors of this process.
 #[derive(Debug)]
-pub struct Client {
+pub(crate) struct Client {
     sender: SendRequest<Full<Bytes>>,
     timeout: Duration,
 }
@@ -46,7 +46,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Unreachable`]: nobody listens there, or the caller may not connect.
-    pub async fn connect(path: impl Into<PathBuf>) -> Result<Self, ClientError> {
+    pub(crate) async fn connect(path: impl Into<PathBuf>) -> Result<Self, ClientError> {
         let path = path.into();
         let stream = match timeout(TIMEOUT, UnixStream::connect(&path)).await {
             Ok(Ok(stream)) => stream,
@@ -64,7 +64,7 @@ impl Client {
     }
 
     /// Sets how long the agent may take to answer, or to send the next piece of an answer, in place of [`TIMEOUT`].
-    pub fn set_timeout(&mut self, timeout: Duration) {
+    pub(crate) fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = timeout;
     }
 
@@ -72,7 +72,11 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Problem`] if the agent refused; every other but [`ClientError::Unreachable`].
-    pub async fn request<T: DeserializeOwned>(&mut self, method: Method, target: &str) -> Result<T, ClientError> {
+    pub(crate) async fn request<T: DeserializeOwned>(
+        &mut self,
+        method: Method,
+        target: &str,
+    ) -> Result<T, ClientError> {
         let request = head(method, target, JSON, None);
         self.exchange(request, Bytes::new()).await
     }
@@ -81,7 +85,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn submit<T: DeserializeOwned>(
+    pub(crate) async fn submit<T: DeserializeOwned>(
         &mut self,
         method: Method,
         target: &str,
@@ -98,7 +102,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn lines(mut self, target: &str) -> Result<Lines, ClientError> {
+    pub(crate) async fn lines(mut self, target: &str) -> Result<Lines, ClientError> {
         let response = self.send(head(Method::GET, target, NDJSON, None), Bytes::new()).await?;
         expect_type(&response, NDJSON)?;
         Ok(Lines::new(response.into_body(), self.timeout))

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::ClientError;
 
 /// The path of a connection, or of a part of it such as `state`. The id may hold anything.
-pub(super) fn connection(id: &str, part: Option<&str>) -> String {
+pub(crate) fn connection(id: &str, part: Option<&str>) -> String {
     let mut target = "/v1/connections/".to_owned();
     encode(id, &mut target);
     if let Some(part) = part {
@@ -18,7 +18,7 @@ pub(super) fn connection(id: &str, part: Option<&str>) -> String {
 }
 
 /// `path` with the fields of `query` that are there.
-pub(super) fn with_query(path: &str, query: &impl Serialize) -> Result<String, ClientError> {
+pub(crate) fn with_query(path: &str, query: &impl Serialize) -> Result<String, ClientError> {
     let fields =
         serde_json::to_value(query).map_err(|error| ClientError::protocol("a query of plain fields", error))?;
     let mut target = path.to_owned();

@@ -11,7 +11,7 @@ use super::{Adopt, EbpfLog, LogFormat, MAX_CONNECTIONS, NetnsScope};
 use crate::api::rules::{RuleFileError, in_toml};
 use crate::api::values::LifetimeDuration;
 use crate::convert::events::kinds;
-use crate::model::record::Kinds;
+use crate::model::history::record::Kinds;
 
 /// How many programs the hook may run at a time at the most.
 const MAX_RUNNING: usize = 64;
@@ -21,48 +21,48 @@ const MAX_TIMEOUT_SECONDS: u64 = 3600;
 /// What a file says; an option that is not there is as the command line has it, or as it is by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct File {
+pub(crate) struct File {
     /// `--rules`.
-    pub rules: Option<PathBuf>,
+    pub(crate) rules: Option<PathBuf>,
     /// `--cgroup`.
-    pub cgroup: Option<PathBuf>,
+    pub(crate) cgroup: Option<PathBuf>,
     /// `--socket`.
-    pub socket: Option<PathBuf>,
+    pub(crate) socket: Option<PathBuf>,
     /// `--pins`.
-    pub pins: Option<PathBuf>,
+    pub(crate) pins: Option<PathBuf>,
     /// `--max-connections`.
     #[serde(deserialize_with = "max_connections")]
-    pub max_connections: Option<u32>,
+    pub(crate) max_connections: Option<u32>,
     /// `--netns`.
-    pub netns: Option<NetnsScope>,
+    pub(crate) netns: Option<NetnsScope>,
     /// `--adopt`.
-    pub adopt: Option<Adopt>,
+    pub(crate) adopt: Option<Adopt>,
     /// `--ebpf-log`.
-    pub ebpf_log: Option<EbpfLog>,
+    pub(crate) ebpf_log: Option<EbpfLog>,
     /// `--log-format`.
-    pub log_format: Option<LogFormat>,
+    pub(crate) log_format: Option<LogFormat>,
     /// The program that is run with events.
-    pub hook: Option<FileHook>,
+    pub(crate) hook: Option<FileHook>,
 }
 
 /// The table `[hook]`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct FileHook {
+pub(crate) struct FileHook {
     /// The program: `--hook`.
-    pub program: PathBuf,
+    pub(crate) program: PathBuf,
     /// Its arguments.
     #[serde(default)]
-    pub args: Vec<String>,
+    pub(crate) args: Vec<String>,
     /// Types of events: `--hook-type`.
     #[serde(default, deserialize_with = "types")]
-    pub types: Option<Kinds>,
+    pub(crate) types: Option<Kinds>,
     /// How many run at a time.
     #[serde(default, deserialize_with = "max_running")]
-    pub max_running: Option<usize>,
+    pub(crate) max_running: Option<usize>,
     /// How long one may take, such as `"10s"`.
     #[serde(default, deserialize_with = "timeout")]
-    pub timeout: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
 }
 
 impl File {
@@ -70,7 +70,7 @@ impl File {
     ///
     /// # Errors
     /// Where it cannot be read; with the place of what cannot be understood.
-    pub fn read(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         let text = std::fs::read_to_string(path).map_err(|error| anyhow::anyhow!("cannot read {shown}: {error}"))?;
         Ok(Self::parse(&text, &shown.to_string())?)
@@ -115,7 +115,7 @@ fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::record::Kind;
+    use crate::model::history::record::Kind;
 
     #[test]
     fn every_option_has_its_key() {

@@ -3,24 +3,24 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::record::Kinds;
+use crate::model::history::record::Kinds;
 
 /// How many programs the hook runs at a time unless it is said otherwise.
-pub const HOOK_MAX_RUNNING: usize = 4;
+pub(crate) const HOOK_MAX_RUNNING: usize = 4;
 /// How long one may take unless it is said otherwise.
-pub const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A program that is run with each event of some kinds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HookConfig {
+pub(crate) struct HookConfig {
     /// Its absolute path.
-    pub program: PathBuf,
+    pub(crate) program: PathBuf,
     /// Its arguments.
-    pub args: Vec<String>,
+    pub(crate) args: Vec<String>,
     /// Which events.
-    pub kinds: Kinds,
+    pub(crate) kinds: Kinds,
     /// How many run at a time.
-    pub max_running: usize,
+    pub(crate) max_running: usize,
     /// How long one may take before it is killed.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
 }

@@ -12,71 +12,17 @@ use crate::api::lifetime::{Lifetime as ApiLifetime, LifetimeRequest};
 use crate::api::seconds::LifetimeSeconds;
 use crate::api::values::{self as words, Mode};
 use crate::api::why::Override;
-use crate::model::closing::{Closed, Manner};
-use crate::model::lifetimes::Expiry;
-use crate::model::policies::Change;
+use crate::clocks::{Clocks, seconds};
+use crate::model::expiry::closing::{Closed, Manner};
+use crate::model::expiry::lifetimes::Expiry;
+use crate::model::requests::policies::Change;
 
 const NS_PER_SECOND: f64 = 1e9;
 /// The time between a FIN and a reset, unless something else is said.
 const GRACE_NS: u64 = 10_000_000_000;
 
-/// The wall clock and the clock of the maps at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Clocks {
-    /// Nanoseconds since 1970.
-    pub wall_ns: i128,
-    /// Nanoseconds since boot.
-    pub boot_ns: u64,
-}
-
-impl Clocks {
-    /// The date of a time since boot, to the millisecond; `None` for zero, which means "not yet".
-    pub fn date(&self, boot_ns: u64) -> Option<Timestamp> {
-        if boot_ns == 0 {
-            return None;
-        }
-        let wall_ns = self.wall_ns - i128::from(self.boot_ns) + i128::from(boot_ns);
-        // To the nearest: the two clocks were read a moment apart.
-        let rounded = wall_ns + 500_000;
-        Timestamp::from_nanosecond(rounded - rounded.rem_euclid(1_000_000)).ok()
-    }
-
-    /// The date now, to the millisecond.
-    pub fn now(&self) -> Timestamp {
-        self.date(self.boot_ns).unwrap_or(Timestamp::UNIX_EPOCH)
-    }
-
-    /// The time since boot of a date; `None` if it is not in the future.
-    pub fn future_boot_ns(&self, date: Timestamp) -> Option<u64> {
-        let ahead = date.as_nanosecond() - self.wall_ns;
-        if ahead <= 0 {
-            return None;
-        }
-        u64::try_from(i128::from(self.boot_ns) + ahead).ok()
-    }
-
-    /// The time since boot of a date, rounded up to ten milliseconds, so that the same date gives the same time again
-    /// although the two clocks are read a moment apart. Of a date before the boot, the first such time: zero is none.
-    pub fn boot_ns(&self, date: Timestamp) -> u64 {
-        const STEP_NS: i128 = 10_000_000;
-        let boot_ns = date.as_nanosecond() - self.wall_ns + i128::from(self.boot_ns);
-        let steps = (boot_ns + STEP_NS - 1).div_euclid(STEP_NS).max(1);
-        u64::try_from(steps * STEP_NS).unwrap_or(u64::MAX)
-    }
-
-    /// Seconds since a time since boot.
-    fn seconds_since(&self, boot_ns: u64) -> f64 {
-        seconds(self.boot_ns.saturating_sub(boot_ns))
-    }
-}
-
-/// Seconds, to the millisecond.
-fn seconds(ns: u64) -> f64 {
-    (ns / 1_000_000) as f64 / 1e3
-}
-
 /// A connection as the API shows it.
-pub fn connection(
+pub(crate) fn connection(
     key: ConnKey,
     connection: &Connection,
     rule_names: &HashMap<u32, String>,
@@ -114,7 +60,7 @@ pub fn connection(
 }
 
 /// When a connection will end, and by which limit, as the API shows it; `None` for a time that no calendar has.
-pub fn expires(
+pub(crate) fn expires(
     at_boot_ns: u64,
     expiry: Expiry,
     connection: &Connection,
@@ -131,13 +77,13 @@ pub fn expires(
 }
 
 /// Both ends; a listener has one.
-pub fn ends(connection: &Connection) -> (String, Option<String>) {
+pub(crate) fn ends(connection: &Connection) -> (String, Option<String>) {
     let remote = (connection.direction != Direction::Listen).then(|| connection.remote().to_string());
     (connection.local().to_string(), remote)
 }
 
 /// The name of a direction.
-pub(super) fn direction(direction: Direction) -> &'static str {
+pub(crate) fn direction(direction: Direction) -> &'static str {
     match direction {
         Direction::Outbound => "outbound",
         Direction::Inbound => "inbound",
@@ -159,7 +105,7 @@ fn policy(connection: &Connection, rule_names: &HashMap<u32, String>, clocks: Cl
 }
 
 /// What a policy wants, and the name of the rule that matches.
-pub fn intent(rule: Option<&str>, policy: &Policy, clocks: Clocks) -> api::Intent {
+pub(crate) fn intent(rule: Option<&str>, policy: &Policy, clocks: Clocks) -> api::Intent {
     let limits = match policy.lifetime_setting {
         // A lifetime that is taken off is something that is wanted.
         Setting::Clear => Some(ApiLifetime::default()),
@@ -173,13 +119,13 @@ pub fn intent(rule: Option<&str>, policy: &Policy, clocks: Clocks) -> api::Inten
 }
 
 /// What was pushed for a connection, as its detail shows it.
-pub fn pushed(pushed: &Policy, connection: &Connection, clocks: Clocks) -> Override {
+pub(crate) fn pushed(pushed: &Policy, connection: &Connection, clocks: Clocks) -> Override {
     let api::Intent { wanted, lifetime, .. } = intent(None, pushed, clocks);
     Override { by_uid: pushed.by_uid, applied: connection.policy.serial == pushed.serial, wanted, lifetime }
 }
 
 /// What the program has set itself.
-pub fn set_by_program(connection: &Connection) -> Vec<String> {
+pub(crate) fn set_by_program(connection: &Connection) -> Vec<String> {
     let parts = [(OWN_KEEPALIVE, "keepalive"), (OWN_USER_TIMEOUT, "user_timeout")];
     parts.into_iter().filter(|(flag, _)| connection.own & flag != 0).map(|(_, name)| name.to_owned()).collect()
 }
@@ -234,7 +180,7 @@ fn result(connection: &Connection, clocks: Clocks) -> Option<api::ApplyResult> {
 }
 
 /// The words for what came of applying options; `None` where none were applied.
-pub(super) fn outcome(outcome: Outcome) -> Option<&'static str> {
+pub(crate) fn outcome(outcome: Outcome) -> Option<&'static str> {
     match outcome {
         Outcome::Untouched => None,
         Outcome::Applied => Some("applied"),
@@ -244,7 +190,7 @@ pub(super) fn outcome(outcome: Outcome) -> Option<&'static str> {
 }
 
 /// Socket options as the API shows them.
-pub fn options(options: &SocketOptions) -> ApiOptions {
+pub(crate) fn options(options: &SocketOptions) -> ApiOptions {
     ApiOptions {
         keepalive: options.keepalive != 0,
         idle_seconds: options.keepidle_s,
@@ -255,7 +201,7 @@ pub fn options(options: &SocketOptions) -> ApiOptions {
 }
 
 /// The lifetimes in force under a policy, as the API shows them.
-pub fn lifetime_in_force(policy: &Policy, clocks: Clocks) -> ApiLifetime {
+pub(crate) fn lifetime_in_force(policy: &Policy, clocks: Clocks) -> ApiLifetime {
     let Lifetime { idle_ns, max_age_ns, deadline_boot_ns } = policy.lifetime_in_force();
     let given = |ns: u64| (ns != 0).then(|| ns as f64 / NS_PER_SECOND);
     let spread = policy.jitter_percent != 0 && (idle_ns != 0 || max_age_ns != 0);
@@ -268,7 +214,7 @@ pub fn lifetime_in_force(policy: &Policy, clocks: Clocks) -> ApiLifetime {
 }
 
 /// What a request for keepalive changes.
-pub fn keepalive_change(request: &KeepaliveRequest) -> Change {
+pub(crate) fn keepalive_change(request: &KeepaliveRequest) -> Change {
     Change::KeepaliveEnable {
         idle_s: request.idle_seconds.0,
         count: request.count.0,
@@ -281,7 +227,7 @@ pub fn keepalive_change(request: &KeepaliveRequest) -> Change {
 ///
 /// # Errors
 /// Says what was expected: at least one limit, one that jitter is about, and a deadline in the future, within ten years.
-pub fn lifetime_change(request: &LifetimeRequest, clocks: Clocks) -> Result<Change, String> {
+pub(crate) fn lifetime_change(request: &LifetimeRequest, clocks: Clocks) -> Result<Change, String> {
     let LifetimeRequest { idle_seconds, max_age_seconds, deadline, jitter_percent } = *request;
     match (idle_seconds.or(max_age_seconds), deadline, jitter_percent) {
         (None, None, _) => {
@@ -313,7 +259,7 @@ pub fn lifetime_change(request: &LifetimeRequest, clocks: Clocks) -> Result<Chan
 ///
 /// # Errors
 /// Says what was expected: no grace without a FIN.
-pub fn manner(query: &api::CloseQuery) -> Result<Manner, String> {
+pub(crate) fn manner(query: &api::CloseQuery) -> Result<Manner, String> {
     match (query.close, query.grace_seconds) {
         (words::Manner::Reset, None) => Ok(Manner::Reset),
         (words::Manner::Reset, Some(_)) => Err("grace_seconds: expected close=fin beside it, found a reset".to_owned()),
@@ -325,7 +271,7 @@ pub fn manner(query: &api::CloseQuery) -> Result<Manner, String> {
 }
 
 /// How a close that was asked for in some manner was made.
-pub fn closed(conid: u64, wanted: words::Manner, closed: Closed, clocks: Clocks) -> api::Closed {
+pub(crate) fn closed(conid: u64, wanted: words::Manner, closed: Closed, clocks: Clocks) -> api::Closed {
     let mut answer = api::Closed { conid, close: None, reset_at: None, detail: None };
     match (wanted, closed) {
         (words::Manner::Reset, _) => {}

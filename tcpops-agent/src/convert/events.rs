@@ -6,29 +6,30 @@ use jiff::Timestamp;
 use tcpops_common::policy::{Outcome, TcpOption};
 use tcpops_common::state::TcpState;
 
-use super::connections::{Clocks, direction, ends, lifetime_in_force, options, outcome};
+use super::connections::{direction, ends, lifetime_in_force, options, outcome};
 use crate::api::connections::ListQuery;
 use crate::api::events::{Cause as ApiCause, Event, EventPolicy, EventType, EventsQuery, StateSeconds, Summary};
 use crate::api::lifetime::Lifetime;
-use crate::model::cause::{Author, Cause};
-use crate::model::ending::Ending;
-use crate::model::filter::Filter;
-use crate::model::record::{Happened, Kind, Kinds, Party, Record, What};
+use crate::clocks::Clocks;
+use crate::model::history::cause::{Author, Cause};
+use crate::model::history::ending::Ending;
+use crate::model::history::record::{Happened, Kind, Kinds, Party, Record, What};
+use crate::model::requests::filter::Filter;
 
 /// Which records a reader wants.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// Of these kinds.
-    pub kinds: Kinds,
+    pub(crate) kinds: Kinds,
     /// Of connections that this lets through.
-    pub filter: Filter,
+    pub(crate) filter: Filter,
     /// Of this connection.
-    pub conid: Option<u64>,
+    pub(crate) conid: Option<u64>,
 }
 
 impl Wanted {
     /// Whether the reader is to have the record. What is missing concerns everybody.
-    pub fn takes(&self, record: &Record) -> bool {
+    pub(crate) fn takes(&self, record: &Record) -> bool {
         match &record.what {
             What::Lost(..) | What::Resynchronised(_) => true,
             What::Of(party, _) => {
@@ -44,7 +45,7 @@ impl Wanted {
 ///
 /// # Errors
 /// Says what was expected.
-pub fn kinds(types: &str) -> Result<Kinds, String> {
+pub(crate) fn kinds(types: &str) -> Result<Kinds, String> {
     types.split(',').try_fold(Kinds::NONE, |kinds, name| {
         let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name.trim());
         kind.map(|kind| kinds.with(kind)).ok_or_else(|| {
@@ -55,7 +56,7 @@ pub fn kinds(types: &str) -> Result<Kinds, String> {
 }
 
 /// The part of the query that a list of connections has too.
-pub fn list_query(query: &EventsQuery) -> ListQuery {
+pub(crate) fn list_query(query: &EventsQuery) -> ListQuery {
     ListQuery {
         direction: query.direction,
         local: query.local,
@@ -71,7 +72,7 @@ pub fn list_query(query: &EventsQuery) -> ListQuery {
 }
 
 /// An event of a type that carries nothing more.
-pub fn bare(seq: u64, time: Timestamp, kind: EventType) -> Event {
+pub(crate) fn bare(seq: u64, time: Timestamp, kind: EventType) -> Event {
     Event {
         seq,
         time,
@@ -96,7 +97,7 @@ pub fn bare(seq: u64, time: Timestamp, kind: EventType) -> Event {
 }
 
 /// The event of a record. `rule_names` has the names of rules by id.
-pub fn event(record: &Record, rule_names: &HashMap<u32, String>, clocks: Clocks) -> Event {
+pub(crate) fn event(record: &Record, rule_names: &HashMap<u32, String>, clocks: Clocks) -> Event {
     let time = clocks.date(record.at_boot_ns).unwrap_or(Timestamp::UNIX_EPOCH);
     let event = bare(record.seq, time, event_type(record.what.kind()));
     match &record.what {

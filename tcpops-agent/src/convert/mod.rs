@@ -1,6 +1,6 @@
 //! Between the protocol and the model.
 
-pub mod connections;
-pub mod events;
-pub mod query;
-pub mod rules;
+pub(crate) mod connections;
+pub(crate) mod events;
+pub(crate) mod query;
+pub(crate) mod rules;

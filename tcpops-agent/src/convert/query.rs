@@ -6,14 +6,14 @@ use tcpops_common::state::TcpState;
 
 use super::rules::{from_direction, from_family, from_origin};
 use crate::api::connections::ListQuery;
-use crate::model::filter::Filter;
+use crate::model::requests::filter::Filter;
 
 /// The filter that a query asks for. `cgroup_ids` gives the ids of a cgroup path and of everything below it, `rule_id`
 /// the id of a rule's name.
 ///
 /// # Errors
 /// Names the parameter and what was expected.
-pub fn filter(
+pub(crate) fn filter(
     query: &ListQuery,
     cgroup_ids: impl FnOnce(&str) -> Result<Vec<u64>, String>,
     rule_id: impl FnOnce(&str) -> Option<u32>,

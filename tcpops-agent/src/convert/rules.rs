@@ -6,13 +6,13 @@ use ipnet::IpNet;
 use tcpops_common::conn;
 use tcpops_common::policy::{self, Options, Policy, Setting};
 
-use super::connections::Clocks;
 use crate::api::rules::{Rule, RuleDocument, RuleFault, RuleGuard, RuleKeepalive, RuleLifetime, RuleMatch};
 use crate::api::values::{
     Cidr, Direction, Family, Jitter, LifetimeDuration, Manner, Mode, OneOrMany, Origin, Ports, Switch, Uid, ValueError,
 };
-use crate::model::closing::{self, Closing, Guard};
-use crate::model::rules as model;
+use crate::clocks::Clocks;
+use crate::model::expiry::closing::{self, Closing, Guard};
+use crate::model::rules::rule_set as model;
 
 /// The rules of a document, with the id 0 each; `clocks` turn its dates into times since boot, and `resolve_cgroup`
 /// finds the cgroup of a path.
@@ -21,7 +21,7 @@ use crate::model::rules as model;
 ///
 /// # Errors
 /// Those of [`RuleDocument::check`], and those of `resolve_cgroup`; each names the rule and the field.
-pub fn to_model<E: fmt::Display>(
+pub(crate) fn to_model<E: fmt::Display>(
     document: &RuleDocument,
     clocks: Clocks,
     mut resolve_cgroup: impl FnMut(&str) -> Result<model::Cgroup, E>,
@@ -154,7 +154,7 @@ fn net(cidr: &Cidr) -> IpNet {
 }
 
 /// The direction of the model.
-pub fn from_direction(direction: Direction) -> conn::Direction {
+pub(crate) fn from_direction(direction: Direction) -> conn::Direction {
     match direction {
         Direction::Inbound => conn::Direction::Inbound,
         Direction::Outbound => conn::Direction::Outbound,
@@ -163,7 +163,7 @@ pub fn from_direction(direction: Direction) -> conn::Direction {
 }
 
 /// The family of the model.
-pub fn from_family(family: Family) -> conn::Family {
+pub(crate) fn from_family(family: Family) -> conn::Family {
     match family {
         Family::Ipv4 => conn::Family::Inet,
         Family::Ipv6 => conn::Family::Inet6,
@@ -171,7 +171,7 @@ pub fn from_family(family: Family) -> conn::Family {
 }
 
 /// The origin of the model.
-pub fn from_origin(origin: Origin) -> conn::Origin {
+pub(crate) fn from_origin(origin: Origin) -> conn::Origin {
     match origin {
         Origin::Handshake => conn::Origin::Handshake,
         Origin::Adopted => conn::Origin::Adopted,
@@ -181,8 +181,8 @@ pub fn from_origin(origin: Origin) -> conn::Origin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::classifier::compile;
-    use crate::model::rules::{Cgroup, Facts};
+    use crate::model::rules::classifier::compile;
+    use crate::model::rules::rule_set::{Cgroup, Facts};
 
     fn resolve(path: &str) -> Result<Cgroup, String> {
         match path {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use rustix::process::getuid;
 use tcpops_common::counters::Counter;
 
-use super::audit;
-use super::shared::{Shared, blocking};
 use crate::api::detach::Detached;
+use crate::daemon::shared::{Shared, blocking};
+use crate::daemon::telling::audit;
 use crate::kernel::connections::Connections;
 use crate::kernel::load::{LoadOptions, LogLevel, load};
 use crate::kernel::netns::{Namespaces, Reach};
@@ -19,7 +19,7 @@ use crate::kernel::walk::Walker;
 use crate::kernel::{Result, probe};
 
 /// Detaches while the agent runs.
-pub(super) async fn detach(shared: &Arc<Shared>, pins: &Arc<Pins>, by_uid: u32) -> Result<Detached> {
+pub(crate) async fn detach(shared: &Arc<Shared>, pins: &Arc<Pins>, by_uid: u32) -> Result<Detached> {
     let (shared, pins) = (Arc::clone(shared), Arc::clone(pins));
     blocking(move || {
         let Shared { connections, switches, namespaces, walker, .. } = &*shared;
@@ -32,7 +32,7 @@ pub(super) async fn detach(shared: &Arc<Shared>, pins: &Arc<Pins>, by_uid: u32) 
 ///
 /// # Errors
 /// As the start of an agent: the programs are loaded once more, to give the sockets their options back.
-pub fn detach_offline(base: Option<&Path>, object: Option<&Path>) -> Result<Option<Detached>> {
+pub(crate) fn detach_offline(base: Option<&Path>, object: Option<&Path>) -> Result<Option<Detached>> {
     probe::check()?;
     let pins = Pins::lock(base)?;
     if !pins.exist() {
@@ -76,7 +76,7 @@ fn take_back(
         match namespaces.find(cookie).and_then(|namespace| walker.walk(&namespace)) {
             Ok(()) => {}
             Err(error) => {
-                let error = super::refusal::chain(&error);
+                let error = crate::daemon::refusal::chain(&error);
                 restored = false;
                 tracing::warn!(netns_cookie = cookie, error, "sockets there keep the options that were set");
             }

@@ -4,24 +4,24 @@ use std::collections::HashMap;
 
 use tcpops_common::conn::{ConnKey, Connection};
 
-use super::shared::Shared;
+use crate::daemon::shared::Shared;
 use crate::kernel::Result;
 use crate::kernel::diag::{Diag, SocketInfo, SocketName};
 
 /// sock_diag in each namespace that a batch needs, opened once. They are closed with the batch, since an open one keeps
 /// its namespace alive.
-pub(super) struct Diags<'a> {
+pub(crate) struct Diags<'a> {
     shared: &'a Shared,
     by_netns: HashMap<u64, Diag>,
 }
 
 impl<'a> Diags<'a> {
-    pub(super) fn new(shared: &'a Shared) -> Self {
+    pub(crate) fn new(shared: &'a Shared) -> Self {
         Self { shared, by_netns: HashMap::new() }
     }
 
     /// That of a namespace.
-    pub(super) fn of(&mut self, netns_cookie: u64) -> Result<&Diag> {
+    pub(crate) fn of(&mut self, netns_cookie: u64) -> Result<&Diag> {
         if !self.by_netns.contains_key(&netns_cookie) {
             let diag = Diag::open(&self.shared.namespaces.find(netns_cookie)?)?;
             self.by_netns.insert(netns_cookie, diag);
@@ -30,13 +30,13 @@ impl<'a> Diags<'a> {
     }
 
     /// What the kernel says of a connection; `None` if it is gone.
-    pub(super) fn info(&mut self, key: ConnKey, connection: &Connection) -> Result<Option<SocketInfo>> {
+    pub(crate) fn info(&mut self, key: ConnKey, connection: &Connection) -> Result<Option<SocketInfo>> {
         self.of(connection.netns_cookie)?.info(&socket_name(key, connection))
     }
 }
 
 /// What sock_diag calls the connection's socket.
-pub(super) fn socket_name(key: ConnKey, connection: &Connection) -> SocketName {
+pub(crate) fn socket_name(key: ConnKey, connection: &Connection) -> SocketName {
     SocketName {
         local: connection.local(),
         remote: connection.remote(),

@@ -7,25 +7,25 @@ use tcpops_common::conn::{ConnKey, Direction};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::adopt::adopt;
-use super::close::{self, Tried};
-use super::inspect;
-use super::push::{self, Pending, Walked};
-use super::reevaluate::reevaluate;
-use super::shared::Shared;
-use super::sweep::sweep;
 use crate::api::problem::Problem;
 use crate::api::rules_result::RulesResult;
+use crate::daemon::expiry::close::{self, Tried};
+use crate::daemon::expiry::inspect;
+use crate::daemon::policy::overrides::{self, Pending, Walked};
+use crate::daemon::shared::Shared;
+use crate::daemon::walks::adopt::adopt;
+use crate::daemon::walks::reevaluate::reevaluate;
+use crate::daemon::walks::sweep::sweep;
 use crate::kernel::Result;
 use crate::kernel::clock::now_boot_ns;
-use crate::model::connections::Known;
-use crate::model::enforcer::{Closure, Seen};
-use crate::model::lifetimes::{Subject, judge};
+use crate::model::expiry::connections::Known;
+use crate::model::expiry::enforcer::{Closure, Seen};
+use crate::model::expiry::lifetimes::{Subject, judge};
 
 /// The jobs that run, and those that wait. The queues are bounded by the number of tracked connections: each is in a
 /// queue once for each reason to look at it.
 #[derive(Default)]
-pub(super) struct Jobs {
+pub(crate) struct Jobs {
     to_inspect: VecDeque<ConnKey>,
     to_close: VecDeque<Closure>,
     to_walk: Option<Vec<Pending>>,
@@ -45,10 +45,10 @@ pub(super) struct Jobs {
 }
 
 /// Who waits for other rules to be in force on every connection, and what the answer is so far; nobody after SIGHUP.
-pub(super) type RulesAnswer = (RulesResult, Option<oneshot::Sender<Result<RulesResult, Problem>>>);
+pub(crate) type RulesAnswer = (RulesResult, Option<oneshot::Sender<Result<RulesResult, Problem>>>);
 
 /// A job that ended.
-pub(super) enum Done {
+pub(crate) enum Done {
     Inspected(Vec<(ConnKey, Option<Seen>)>),
     Closed(Vec<Tried>),
     Walked(Walked, Vec<Pending>),
@@ -93,58 +93,58 @@ impl<T: Send + 'static> Job<T> {
 }
 
 impl Jobs {
-    pub(super) fn inspect(&mut self, key: ConnKey) {
+    pub(crate) fn inspect(&mut self, key: ConnKey) {
         self.to_inspect.push_back(key);
     }
 
-    pub(super) fn close(&mut self, closure: Closure) {
+    pub(crate) fn close(&mut self, closure: Closure) {
         self.to_close.push_back(closure);
     }
 
-    pub(super) fn walk(&mut self, pending: Vec<Pending>) {
+    pub(crate) fn walk(&mut self, pending: Vec<Pending>) {
         self.to_walk = Some(pending);
     }
 
-    pub(super) fn walking(&self) -> bool {
+    pub(crate) fn walking(&self) -> bool {
         self.walking.runs() || self.to_walk.is_some()
     }
 
-    pub(super) fn resync(&mut self) {
+    pub(crate) fn resync(&mut self) {
         self.to_resync = true;
     }
 
     /// Judges every connection anew, and then answers.
-    pub(super) fn reevaluate(&mut self, answer: RulesAnswer) {
+    pub(crate) fn reevaluate(&mut self, answer: RulesAnswer) {
         self.to_reevaluate.push(answer);
     }
 
     /// Takes in what has no entry.
-    pub(super) fn adopt(&mut self) {
+    pub(crate) fn adopt(&mut self) {
         self.to_adopt = true;
     }
 
     /// Removes entries that no socket has any more.
-    pub(super) fn sweep(&mut self) {
+    pub(crate) fn sweep(&mut self) {
         self.to_sweep = true;
     }
 
-    pub(super) fn resyncing(&self) -> bool {
+    pub(crate) fn resyncing(&self) -> bool {
         self.to_resync || self.resyncing.runs()
     }
 
     /// Looks at the limits of every connection by what the rules in force say about closing, which is not in the entries.
-    pub(super) fn judge(&mut self) {
+    pub(crate) fn judge(&mut self) {
         self.to_judge = true;
     }
 
     /// Whether that was done since every connection has its policy by the rules in force.
-    pub(super) fn settled(&self) -> bool {
+    pub(crate) fn settled(&self) -> bool {
         let reevaluated = self.to_reevaluate.is_empty() && !self.reevaluating.runs();
         reevaluated && !self.to_judge && !self.judging.runs()
     }
 
     /// Starts what waits, where nothing of its kind runs.
-    pub(super) fn start(&mut self, shared: &Arc<Shared>) {
+    pub(crate) fn start(&mut self, shared: &Arc<Shared>) {
         if !self.inspecting.runs() && !self.to_inspect.is_empty() {
             let keys: Vec<_> = self.to_inspect.drain(..inspect::BATCH.min(self.to_inspect.len())).collect();
             let shared = Arc::clone(shared);
@@ -157,7 +157,7 @@ impl Jobs {
         }
         if let Some(pending) = self.to_walk.take() {
             let shared = Arc::clone(shared);
-            self.walking.start(move || (push::walk(&shared, &pending), pending));
+            self.walking.start(move || (overrides::walk(&shared, &pending), pending));
         }
         if !self.reevaluating.runs() && !self.to_reevaluate.is_empty() {
             let answers = std::mem::take(&mut self.to_reevaluate);
@@ -187,7 +187,7 @@ impl Jobs {
     }
 
     /// The next job that ends.
-    pub(super) async fn next(&mut self) -> Done {
+    pub(crate) async fn next(&mut self) -> Done {
         tokio::select! {
             inspected = self.inspecting.ended() => Done::Inspected(inspected),
             closed = self.closing.ended() => Done::Closed(closed),
@@ -202,7 +202,7 @@ impl Jobs {
 }
 
 /// Reads all connections, and the highest number of a push that was applied to one. Blocks.
-pub(super) fn everything(shared: &Shared) -> Result<(Vec<Known>, u32)> {
+pub(crate) fn everything(shared: &Shared) -> Result<(Vec<Known>, u32)> {
     let in_force = shared.in_force();
     let mut all = Vec::new();
     let mut serial = 0;

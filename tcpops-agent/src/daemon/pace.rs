@@ -33,7 +33,7 @@ struct Walk {
 
 impl Pace {
     /// How long to wait before a namespace is walked to close so many connections; `None` where it should not be.
-    pub(super) fn wait(&self, netns_cookie: u64, now_boot_ns: u64, connections: usize) -> Option<Duration> {
+    pub(crate) fn wait(&self, netns_cookie: u64, now_boot_ns: u64, connections: usize) -> Option<Duration> {
         let Some(Walk { ended_boot_ns, took }) = self.walks.get(&netns_cookie) else { return Some(Duration::ZERO) };
         let since = Duration::from_nanos(now_boot_ns.saturating_sub(*ended_boot_ns));
         if *took > SLOW && since < FORGIVEN {
@@ -47,7 +47,7 @@ impl Pace {
 
     /// A namespace was walked to close so many connections, and that took so much of a CPU. Namespaces of which nothing was
     /// heard for long are forgotten: they may be gone.
-    pub(super) fn walked(&mut self, netns_cookie: u64, ended_boot_ns: u64, took: Duration, connections: usize) {
+    pub(crate) fn walked(&mut self, netns_cookie: u64, ended_boot_ns: u64, took: Duration, connections: usize) {
         let forgiven_ns = u64::try_from(FORGIVEN.as_nanos()).unwrap_or(u64::MAX);
         self.walks.retain(|_, walk| ended_boot_ns.saturating_sub(walk.ended_boot_ns) < forgiven_ns);
         let closing = CLOSE * u32::try_from(connections).unwrap_or(u32::MAX);

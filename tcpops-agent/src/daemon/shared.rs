@@ -7,12 +7,10 @@ use jiff::Timestamp;
 use tcpops_common::conn::{ConnKey, Connection};
 use tokio::sync::Semaphore;
 
-use super::pace::Pace;
-use super::tally::Tally;
-use crate::convert::connections::Clocks;
+use crate::daemon::counters::Tally;
+use crate::daemon::pace::Pace;
 use crate::events::Fanout;
 use crate::kernel::cgroup::Lineages;
-use crate::kernel::clock::now_wall_and_boot_ns;
 use crate::kernel::connections::Connections;
 use crate::kernel::follow::Follow;
 use crate::kernel::netns::Namespaces;
@@ -21,7 +19,7 @@ use crate::kernel::probes::Probes;
 use crate::kernel::switches::Switches;
 use crate::kernel::walk::Walker;
 use crate::kernel::{KernelError, Result};
-use crate::model::in_force::InForce;
+use crate::model::rules::in_force::InForce;
 
 /// How many requests read the whole map at a time; others wait.
 const SCANS: usize = 2;
@@ -160,12 +158,6 @@ impl Shared {
         })
         .await
     }
-}
-
-/// The clocks now, for turning the maps' times into dates and back.
-pub fn clocks() -> Clocks {
-    let (wall_ns, boot_ns) = now_wall_and_boot_ns();
-    Clocks { wall_ns, boot_ns }
 }
 
 /// Runs something that blocks, off the loop.

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use crate::model::record::{Loss, Record, What};
+use crate::model::history::record::{Loss, Record, What};
 
 /// Where a reader begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
+pub(crate) enum Start {
     /// With what is published from now on.
     Now,
     /// With the oldest record that is there.
@@ -17,7 +17,7 @@ pub enum Start {
 
 /// The last records, in order.
 #[derive(Debug)]
-pub(super) struct History {
+pub(crate) struct History {
     records: VecDeque<Record>,
     capacity: usize,
     /// The number of the first record of this agent.
@@ -28,7 +28,7 @@ pub(super) struct History {
 
 /// The place up to which a reader has read.
 #[derive(Debug)]
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
     /// The number of the record that comes next.
     next_seq: u64,
     /// Whether it comes from numbers of another agent.
@@ -37,19 +37,19 @@ pub(super) struct Cursor {
 
 impl Cursor {
     /// The number of the last record that was read or passed over.
-    pub(super) fn last_seq(&self) -> u64 {
+    pub(crate) fn last_seq(&self) -> u64 {
         self.next_seq.saturating_sub(1)
     }
 }
 
 impl History {
     /// At most `capacity` records, of which the first has the number `first_seq`. Memory is taken as it fills.
-    pub(super) fn new(first_seq: u64, capacity: usize) -> Self {
+    pub(crate) fn new(first_seq: u64, capacity: usize) -> Self {
         Self { records: VecDeque::new(), capacity, first_seq, next_seq: first_seq }
     }
 
     /// Appends a record.
-    pub(super) fn push(&mut self, at_boot_ns: u64, what: What) {
+    pub(crate) fn push(&mut self, at_boot_ns: u64, what: What) {
         if self.records.len() == self.capacity {
             self.records.pop_front();
         }
@@ -58,7 +58,7 @@ impl History {
     }
 
     /// The number of the next record.
-    pub(super) fn next_seq(&self) -> u64 {
+    pub(crate) fn next_seq(&self) -> u64 {
         self.next_seq
     }
 
@@ -68,7 +68,7 @@ impl History {
     }
 
     /// A cursor that begins there.
-    pub(super) fn cursor(&self, start: Start) -> Cursor {
+    pub(crate) fn cursor(&self, start: Start) -> Cursor {
         let at = |next_seq| Cursor { next_seq, is_stranger: false };
         match start {
             Start::Now => at(self.next_seq),
@@ -83,7 +83,7 @@ impl History {
 
     /// Puts the records that follow, at most `limit`, at the end of `into`; before them one that says so where some are
     /// not there any more. It has the number of the last one that is missing.
-    pub(super) fn read(&self, cursor: &mut Cursor, limit: usize, now_boot_ns: u64, into: &mut Vec<Record>) {
+    pub(crate) fn read(&self, cursor: &mut Cursor, limit: usize, now_boot_ns: u64, into: &mut Vec<Record>) {
         let oldest = self.oldest_seq();
         let missing = oldest.saturating_sub(cursor.next_seq);
         let loss = if std::mem::take(&mut cursor.is_stranger) {

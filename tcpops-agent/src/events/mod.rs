@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::watch;
 
-pub use history::Start;
+pub(crate) use history::Start;
 
 use self::history::{Cursor, History};
-use crate::model::cause::Cause;
-use crate::model::record::{Kind, Loss, Record, What};
+use crate::model::history::cause::Cause;
+use crate::model::history::record::{Kind, Loss, Record, What};
 
 /// How many records are kept, for readers that are slow and for those that come later: up to 3.3 MiB, taken as it fills.
 /// The oldest make room.
@@ -26,7 +26,7 @@ const MAX_NAMES: usize = 8192;
 const BATCH: usize = 128;
 
 /// The names of rules by id, those of late included.
-pub type RuleNames = HashMap<u32, String>;
+pub(crate) type RuleNames = HashMap<u32, String>;
 
 /// What readers wait for.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,7 @@ struct Newest {
 
 /// Hands records out to readers.
 #[derive(Debug)]
-pub struct Fanout {
+pub(crate) struct Fanout {
     history: Mutex<History>,
     newest: watch::Sender<Newest>,
     names: RwLock<Arc<RuleNames>>,
@@ -54,7 +54,7 @@ struct Tally {
 
 /// Reads records, from a place of its own.
 #[derive(Debug)]
-pub struct Reader {
+pub(crate) struct Reader {
     fanout: Arc<Fanout>,
     cursor: Cursor,
     newest: watch::Receiver<Newest>,
@@ -63,7 +63,7 @@ pub struct Reader {
 impl Fanout {
     /// `first_seq` is the number of the first record. The microseconds since 1970 at which the agent started keep the
     /// numbers of different runs apart, also of two in one second, and are exact in JSON.
-    pub fn new(first_seq: u64) -> Self {
+    pub(crate) fn new(first_seq: u64) -> Self {
         Self {
             history: Mutex::new(History::new(first_seq, CAPACITY)),
             newest: watch::Sender::new(Newest { next_seq: first_seq, closed: false }),
@@ -73,7 +73,7 @@ impl Fanout {
     }
 
     /// Appends a record. Readers that wait hear of it with [`announce`](Self::announce).
-    pub fn publish(&self, at_boot_ns: u64, what: What) {
+    pub(crate) fn publish(&self, at_boot_ns: u64, what: What) {
         self.tally.published[what.kind() as usize].fetch_add(1, Ordering::Relaxed);
         if let Some(cause) = what.cause() {
             self.tally.closes[cause.number()].fetch_add(1, Ordering::Relaxed);
@@ -82,25 +82,25 @@ impl Fanout {
     }
 
     /// Wakes the readers that wait, if there is something new: once for all that was published meanwhile.
-    pub fn announce(&self) {
+    pub(crate) fn announce(&self) {
         let next_seq = self.history().next_seq();
         self.newest.send_if_modified(|newest| std::mem::replace(&mut newest.next_seq, next_seq) != next_seq);
     }
 
     /// Nothing more comes: readers end when they have read what is there.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.announce();
         self.newest.send_modify(|newest| newest.closed = true);
     }
 
     /// A reader that begins there.
-    pub fn read_from(self: &Arc<Self>, start: Start) -> Reader {
+    pub(crate) fn read_from(self: &Arc<Self>, start: Start) -> Reader {
         let cursor = self.history().cursor(start);
         Reader { fanout: Arc::clone(self), cursor, newest: self.newest.subscribe() }
     }
 
     /// Takes in the names of the rules in force.
-    pub fn learn_names(&self, in_force: &RuleNames) {
+    pub(crate) fn learn_names(&self, in_force: &RuleNames) {
         let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
         let mut known = RuleNames::clone(&names);
         known.extend(in_force.iter().map(|(id, name)| (*id, name.clone())));
@@ -108,28 +108,28 @@ impl Fanout {
     }
 
     /// The names of the rules that records tell of.
-    pub fn names(&self) -> Arc<RuleNames> {
+    pub(crate) fn names(&self) -> Arc<RuleNames> {
         Arc::clone(&self.names.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// How many records of a kind were published.
-    pub fn published(&self, kind: Kind) -> u64 {
+    pub(crate) fn published(&self, kind: Kind) -> u64 {
         self.tally.published[kind as usize].load(Ordering::Relaxed)
     }
 
     /// How many connections ended for a cause of this name.
-    pub fn closes(&self, name: &str) -> u64 {
+    pub(crate) fn closes(&self, name: &str) -> u64 {
         let number = Cause::NAMES.iter().position(|known| *known == name);
         number.map_or(0, |number| self.tally.closes[number].load(Ordering::Relaxed))
     }
 
     /// How many records readers missed.
-    pub fn missed(&self) -> u64 {
+    pub(crate) fn missed(&self) -> u64 {
         self.tally.missed.load(Ordering::Relaxed)
     }
 
     /// How many readers there are.
-    pub fn readers(&self) -> usize {
+    pub(crate) fn readers(&self) -> usize {
         self.newest.receiver_count()
     }
 
@@ -140,7 +140,7 @@ impl Fanout {
 
 impl Reader {
     /// Puts the records that follow at the end of `into`, a batch at the most; none where none are there yet.
-    pub fn take(&mut self, now_boot_ns: u64, into: &mut Vec<Record>) {
+    pub(crate) fn take(&mut self, now_boot_ns: u64, into: &mut Vec<Record>) {
         let before = into.len();
         self.fanout.history().read(&mut self.cursor, BATCH, now_boot_ns, into);
         if let Some(Record { what: What::Lost(Some(count), Loss::SlowReader), .. }) = into.get(before) {
@@ -149,7 +149,7 @@ impl Reader {
     }
 
     /// Waits until there is more; false where nothing more comes. Safe to abandon and call again.
-    pub async fn more(&mut self) -> bool {
+    pub(crate) async fn more(&mut self) -> bool {
         let next_seq = self.last_seq() + 1;
         match self.newest.wait_for(|newest| newest.next_seq > next_seq || newest.closed).await {
             Ok(newest) => newest.next_seq > next_seq,
@@ -158,12 +158,12 @@ impl Reader {
     }
 
     /// The number of the last record that was taken or passed over.
-    pub fn last_seq(&self) -> u64 {
+    pub(crate) fn last_seq(&self) -> u64 {
         self.cursor.last_seq()
     }
 
     /// The names of the rules that records tell of.
-    pub fn names(&self) -> Arc<RuleNames> {
+    pub(crate) fn names(&self) -> Arc<RuleNames> {
         self.fanout.names()
     }
 }

@@ -24,7 +24,7 @@ fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<RawFd> {
 }
 
 /// Opens what is pinned at `path`.
-pub(super) fn object_get(path: &CStr) -> io::Result<OwnedFd> {
+pub(crate) fn object_get(path: &CStr) -> io::Result<OwnedFd> {
     let mut attr = attr();
     // SAFETY: this is the part of the union that the command uses; writing integers to it is always sound.
     let object = unsafe { &mut attr.__bindgen_anon_4 };
@@ -35,7 +35,7 @@ pub(super) fn object_get(path: &CStr) -> io::Result<OwnedFd> {
 }
 
 /// Pins an object at `path`.
-pub(super) fn object_pin(object: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
+pub(crate) fn object_pin(object: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
     let mut attr = attr();
     // SAFETY: this is the part of the union that the command uses; writing integers to it is always sound.
     let pin = unsafe { &mut attr.__bindgen_anon_4 };
@@ -48,7 +48,7 @@ pub(super) fn object_pin(object: BorrowedFd<'_>, path: &CStr) -> io::Result<()> 
 ///
 /// # Errors
 /// `E2BIG` where 64 programs are attached already, `EPERM` where one above is attached exclusively.
-pub(super) fn link_create(
+pub(crate) fn link_create(
     program: BorrowedFd<'_>,
     cgroup: BorrowedFd<'_>,
     hook: bpf_attach_type,
@@ -65,7 +65,7 @@ pub(super) fn link_create(
 }
 
 /// Loads an iterator program, one instruction a number, for the iterator whose function has this id in the kernel's BTF.
-pub(super) fn prog_load_iter(name: &CStr, code: &[u64], iterator: u32) -> io::Result<OwnedFd> {
+pub(crate) fn prog_load_iter(name: &CStr, code: &[u64], iterator: u32) -> io::Result<OwnedFd> {
     let license = c"Dual MIT/GPL";
     let mut attr = attr();
     // SAFETY: this is the part of the union that the command uses; writing integers to it is always sound.
@@ -85,7 +85,7 @@ pub(super) fn prog_load_iter(name: &CStr, code: &[u64], iterator: u32) -> io::Re
 }
 
 /// A link from which iterations of an iterator program are made.
-pub(super) fn link_create_iter(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+pub(crate) fn link_create_iter(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let mut attr = attr();
     // SAFETY: `link_create` is the part of the union that this command uses; writing integers to it is always sound.
     let create = unsafe { &mut attr.link_create };
@@ -97,7 +97,7 @@ pub(super) fn link_create_iter(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 }
 
 /// A descriptor that runs the iterator of a link, in the namespace of the calling thread, as it is read.
-pub(super) fn iter_create(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+pub(crate) fn iter_create(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let mut attr = attr();
     // SAFETY: `iter_create` is the part of the union that this command uses; writing integers to it is always sound.
     let create = unsafe { &mut attr.iter_create };
@@ -108,10 +108,10 @@ pub(super) fn iter_create(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 }
 
 /// Where a batch look-up goes on: opaque, for the kernel. Large enough for the key of any map here.
-pub(super) type Cursor = [u8; 16];
+pub(crate) type Cursor = [u8; 16];
 
 /// How a batch look-up ended.
-pub(super) enum Batch {
+pub(crate) enum Batch {
     /// There may be more; so many entries were read.
     More(usize),
     /// This was the end; so many entries were read.
@@ -123,7 +123,7 @@ pub(super) enum Batch {
 ///
 /// # Errors
 /// `ENOSPC` where one bucket of the map holds more than `max` entries; the caller comes again with more room.
-pub(super) fn lookup_batch(
+pub(crate) fn lookup_batch(
     map: BorrowedFd<'_>,
     first: bool,
     cursor: &mut Cursor,
@@ -156,7 +156,7 @@ pub(super) fn lookup_batch(
 }
 
 /// Puts another program behind a link, atomically: there is no moment without one.
-pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = attr();
     // SAFETY: `link_update` is the part of the union that this command uses; writing integers to it is always sound.
     let update = unsafe { &mut attr.link_update };
@@ -166,7 +166,7 @@ pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
 }
 
 /// The id of the cgroup that a link is attached to; `None` where the cgroup has been removed, and the link with it.
-pub(super) fn link_cgroup_id(link: BorrowedFd<'_>) -> io::Result<Option<u64>> {
+pub(crate) fn link_cgroup_id(link: BorrowedFd<'_>) -> io::Result<Option<u64>> {
     // SAFETY: bpf_link_info is made of plain integers, for which all zeroes is a value.
     let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
     let mut attr = attr();
@@ -182,7 +182,7 @@ pub(super) fn link_cgroup_id(link: BorrowedFd<'_>) -> io::Result<Option<u64>> {
 }
 
 /// Lets the program of an iteration, which writes nothing, see every socket.
-pub(super) fn run_to_end(mut iteration: File) -> io::Result<()> {
+pub(crate) fn run_to_end(mut iteration: File) -> io::Result<()> {
     let mut output = [0; 64];
     loop {
         match iteration.read(&mut output) {

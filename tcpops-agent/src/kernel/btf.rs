@@ -43,17 +43,17 @@ const FIELDS: [(&str, &str, &str); 28] = [
 
 /// The offset of a field, for the kernel programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct FieldOffset {
+pub(crate) struct FieldOffset {
     /// The constant in the object.
-    pub(super) constant: &'static str,
+    pub(crate) constant: &'static str,
     /// The field, as `struct.field`.
-    pub(super) field: String,
+    pub(crate) field: String,
     /// Bytes from the start of the structure; `None` where the kernel has no such field.
-    pub(super) bytes: Option<u32>,
+    pub(crate) bytes: Option<u32>,
 }
 
 /// BTF in memory.
-pub(super) struct Bytes(pub(super) Vec<u8>);
+pub(crate) struct Bytes(pub(crate) Vec<u8>);
 
 impl Readable for Bytes {
     fn read(&self, offset: u64, buffer: &mut [u8]) -> btfparse::Result<()> {
@@ -67,11 +67,11 @@ impl Readable for Bytes {
 }
 
 /// The types of the running kernel.
-pub(super) struct KernelTypes(TypeInformation);
+pub(crate) struct KernelTypes(TypeInformation);
 
 impl KernelTypes {
     /// Reads them.
-    pub(super) fn read() -> Result<Self> {
+    pub(crate) fn read() -> Result<Self> {
         let bytes = fs::read(VMLINUX).map_err(|error| {
             KernelError::Missing(format!(
                 "cannot read {VMLINUX} ({error}); a kernel built with CONFIG_DEBUG_INFO_BTF is needed, and /sys mounted"
@@ -83,7 +83,7 @@ impl KernelTypes {
     }
 
     /// The offsets of every field that the kernel programs use.
-    pub(super) fn field_offsets(&self) -> Vec<FieldOffset> {
+    pub(crate) fn field_offsets(&self) -> Vec<FieldOffset> {
         let find = |(constant, structure, path): (&'static str, &str, &str)| {
             let offset = self.0.id_of(structure).and_then(|id| self.0.offset_of(id, path).ok());
             let bytes = match offset {
@@ -96,7 +96,7 @@ impl KernelTypes {
     }
 
     /// Whether an enum of the kernel has a constant of this name.
-    pub(super) fn has_constant(&self, name: &str) -> bool {
+    pub(crate) fn has_constant(&self, name: &str) -> bool {
         self.0.get().values().any(|kind| match kind {
             TypeVariant::Enum(numbers) => numbers.named_value_list().iter().any(|number| number.name == name),
             _ => false,

@@ -14,7 +14,7 @@ const KNOWN: usize = 10_000;
 ///
 /// # Errors
 /// Says which directory does not exist.
-pub fn lineage(mount: &Path, path: &str) -> Result<Vec<u64>, String> {
+pub(crate) fn lineage(mount: &Path, path: &str) -> Result<Vec<u64>, String> {
     let inside = Path::new(path);
     if !inside.is_absolute() || inside.components().any(|part| part == Component::ParentDir) {
         return Err(format!("expected an absolute path without \"..\" such as \"/system.slice\", found \"{path}\""));
@@ -34,7 +34,7 @@ pub fn lineage(mount: &Path, path: &str) -> Result<Vec<u64>, String> {
 }
 
 /// The path, from the root of the hierarchy, of the directory with this id; `None` if there is none (any more).
-pub fn path(mount: &Path, id: u64) -> Option<String> {
+pub(crate) fn path(mount: &Path, id: u64) -> Option<String> {
     find(mount, mount, id).map(|path| format!("/{}", path.display()))
 }
 
@@ -53,7 +53,7 @@ fn find(mount: &Path, directory: &Path, id: u64) -> Option<PathBuf> {
 ///
 /// # Errors
 /// As [`lineage`].
-pub fn subtree(mount: &Path, path: &str) -> Result<Vec<u64>, String> {
+pub(crate) fn subtree(mount: &Path, path: &str) -> Result<Vec<u64>, String> {
     let own = lineage(mount, path)?;
     let mut ids: Vec<u64> = own.first().copied().into_iter().collect();
     let mut pending = vec![mount.join(path.trim_start_matches('/'))];
@@ -73,19 +73,19 @@ pub fn subtree(mount: &Path, path: &str) -> Result<Vec<u64>, String> {
 
 /// The lineages of cgroups by id, each looked for once: ids are not used again.
 #[derive(Debug)]
-pub struct Lineages {
+pub(crate) struct Lineages {
     mount: PathBuf,
     known: Mutex<HashMap<u64, Option<Vec<u64>>>>,
 }
 
 impl Lineages {
     /// Of the hierarchy at `mount`.
-    pub fn new(mount: PathBuf) -> Self {
+    pub(crate) fn new(mount: PathBuf) -> Self {
         Self { mount, known: Mutex::default() }
     }
 
     /// The id of a cgroup and of each above it; `None` if it is gone, or not known. Blocks: it may look at every directory.
-    pub fn of(&self, id: u64) -> Option<Vec<u64>> {
+    pub(crate) fn of(&self, id: u64) -> Option<Vec<u64>> {
         if id == 0 {
             return None;
         }
@@ -103,7 +103,7 @@ impl Lineages {
 }
 
 /// The lineage of every directory of the hierarchy, by its id: the id itself, then that of each directory above it.
-pub fn lineages(mount: &Path) -> HashMap<u64, Vec<u64>> {
+pub(crate) fn lineages(mount: &Path) -> HashMap<u64, Vec<u64>> {
     let mut found = HashMap::new();
     let mut pending = vec![(mount.to_path_buf(), Vec::new())];
     while let Some((directory, above)) = pending.pop() {

@@ -12,7 +12,7 @@ use tokio::io::unix::AsyncFd;
 use super::{KernelError, Result};
 
 /// Watches the directories above some cgroups.
-pub struct CgroupWatch {
+pub(crate) struct CgroupWatch {
     mount: PathBuf,
     /// Nothing, where there is nothing to watch.
     inotify: Option<AsyncFd<OwnedFd>>,
@@ -20,13 +20,13 @@ pub struct CgroupWatch {
 
 impl CgroupWatch {
     /// Watches nothing yet, below the cgroup2 `mount`.
-    pub fn new(mount: &Path) -> Self {
+    pub(crate) fn new(mount: &Path) -> Self {
         Self { mount: mount.to_path_buf(), inotify: None }
     }
 
     /// Watches for these directories, given from the root of the hierarchy, instead of those before. Within a tokio
     /// runtime. What was made before this call is not reported: look for it afterwards.
-    pub fn set<'a>(&mut self, paths: impl Iterator<Item = &'a str>) -> Result<()> {
+    pub(crate) fn set<'a>(&mut self, paths: impl Iterator<Item = &'a str>) -> Result<()> {
         self.inotify = None;
         let mut paths = paths.peekable();
         if paths.peek().is_none() {
@@ -51,7 +51,7 @@ impl CgroupWatch {
     }
 
     /// Returns when a directory has been made. Safe to abandon and call again.
-    pub async fn changed(&mut self) -> Result<()> {
+    pub(crate) async fn changed(&mut self) -> Result<()> {
         let Some(inotify) = &mut self.inotify else { return std::future::pending().await };
         let mut guard =
             inotify.readable().await.map_err(|error| KernelError::syscall("epoll_wait", "inotify", error))?;

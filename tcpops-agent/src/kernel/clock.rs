@@ -13,24 +13,24 @@ use tokio::io::unix::AsyncFd;
 use super::{KernelError, Result};
 
 /// Nanoseconds since boot, suspended time included.
-pub fn now_boot_ns() -> u64 {
+pub(crate) fn now_boot_ns() -> u64 {
     nanoseconds(clock_gettime(ClockId::Boottime))
 }
 
 /// The time that the calling thread has spent on a CPU.
-pub(super) fn thread_cpu_time() -> Duration {
+pub(crate) fn thread_cpu_time() -> Duration {
     Duration::from_nanos(nanoseconds(clock_gettime(ClockId::ThreadCPUTime)))
 }
 
 /// Nanoseconds since 1970 by the wall clock, and nanoseconds since boot, read together.
-pub fn now_wall_and_boot_ns() -> (i128, u64) {
+pub(crate) fn now_wall_and_boot_ns() -> (i128, u64) {
     let wall = clock_gettime(ClockId::Realtime);
     (i128::from(wall.tv_sec) * 1_000_000_000 + i128::from(wall.tv_nsec), now_boot_ns())
 }
 
 /// What one jiffy takes, microseconds: the resolution of the coarse clocks, which the kernel reckons from it
 /// (`KTIME_LOW_RES` of include/linux/hrtimer_defs.h).
-pub fn tick_us() -> u32 {
+pub(crate) fn tick_us() -> u32 {
     u32::try_from(nanoseconds(clock_getres(ClockId::MonotonicCoarse)) / 1000).unwrap_or(0)
 }
 
@@ -42,7 +42,7 @@ fn nanoseconds(time: Timespec) -> u64 {
 
 /// A timer that wakes the agent at a time of `CLOCK_BOOTTIME`, exactly and also after a suspend.
 #[derive(Debug)]
-pub struct Timer {
+pub(crate) struct Timer {
     fd: AsyncFd<rustix::fd::OwnedFd>,
     /// What it is set to, so that setting it to the same costs nothing.
     due_boot_ns: Option<u64>,
@@ -50,7 +50,7 @@ pub struct Timer {
 
 impl Timer {
     /// A timer that is not set. Within a tokio runtime.
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let fd = timerfd_create(TimerfdClockId::Boottime, flags)
             .map_err(|error| KernelError::syscall("timerfd_create", "CLOCK_BOOTTIME", error))?;
@@ -61,7 +61,7 @@ impl Timer {
     }
 
     /// Sets the timer to `due_boot_ns`, past or future, or turns it off.
-    pub fn set(&mut self, due_boot_ns: Option<u64>) -> Result<()> {
+    pub(crate) fn set(&mut self, due_boot_ns: Option<u64>) -> Result<()> {
         if self.due_boot_ns == due_boot_ns {
             return Ok(());
         }
@@ -79,7 +79,7 @@ impl Timer {
     }
 
     /// Returns when the time has come.
-    pub async fn due(&mut self) -> Result<()> {
+    pub(crate) async fn due(&mut self) -> Result<()> {
         loop {
             let mut guard =
                 self.fd.readable().await.map_err(|error| KernelError::syscall("epoll_wait", "the timer", error))?;

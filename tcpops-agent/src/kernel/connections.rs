@@ -24,7 +24,7 @@ type Conids = HashMap<MapData, u64, u64>;
 
 /// The connections.
 #[derive(Debug)]
-pub struct Connections {
+pub(crate) struct Connections {
     entries: Entries,
     /// The map of `entries` once more, since aya gives no descriptor for batch calls.
     batches: MapData,
@@ -36,7 +36,7 @@ pub struct Connections {
 
 impl Connections {
     /// Opens the maps.
-    pub fn open(pins: &Pins) -> Result<Self> {
+    pub(crate) fn open(pins: &Pins) -> Result<Self> {
         Ok(Self {
             entries: pins.map(CONNECTIONS)?,
             batches: pins.map_data(CONNECTIONS)?,
@@ -47,13 +47,13 @@ impl Connections {
     }
 
     /// The key of the connection with this conid.
-    pub fn key(&self, conid: u64) -> Result<Option<ConnKey>> {
+    pub(crate) fn key(&self, conid: u64) -> Result<Option<ConnKey>> {
         let cookie = absent(self.conids.get(&conid, 0), CONIDS)?;
         Ok(cookie.map(|cookie| ConnKey { cookie, conid }))
     }
 
     /// The entry of a connection; `None` if it is over, or not wholly made yet.
-    pub fn get(&self, key: ConnKey) -> Result<Option<Connection>> {
+    pub(crate) fn get(&self, key: ConnKey) -> Result<Option<Connection>> {
         match absent(self.entries.get(&bytemuck::must_cast(key), 0), CONNECTIONS)? {
             Some(bytes) => Ok(Some(decode(&bytes)?).filter(is_made)),
             None => Ok(None),
@@ -61,18 +61,18 @@ impl Connections {
     }
 
     /// Whether there is a connection.
-    pub fn contains(&self, key: ConnKey) -> Result<bool> {
+    pub(crate) fn contains(&self, key: ConnKey) -> Result<bool> {
         Ok(absent(self.entries.get(&bytemuck::must_cast(key), 0), CONNECTIONS)?.is_some())
     }
 
     /// The conid that the socket behind a descriptor of this process carries.
-    pub fn tag(&self, socket: BorrowedFd<'_>) -> Result<Option<u64>> {
+    pub(crate) fn tag(&self, socket: BorrowedFd<'_>) -> Result<Option<u64>> {
         absent(self.tags.get(&socket, 0), CONN_TAGS)
     }
 
     /// Removes the entry of a socket that is no more, and whose end the kernel program did not see: it writes to the entry
     /// of no other.
-    pub fn remove(&self, key: ConnKey) -> Result<()> {
+    pub(crate) fn remove(&self, key: ConnKey) -> Result<()> {
         let (entries, conids) = &mut *self.removable.lock().unwrap_or_else(PoisonError::into_inner);
         removed(CONNECTIONS, entries.remove(&bytemuck::must_cast::<_, [u8; KEY]>(key)))?;
         removed(CONIDS, conids.remove(&key.conid))
@@ -80,7 +80,7 @@ impl Connections {
 
     /// Every entry, handed to `visit` in batches; it answers false to stop. A connection that is there throughout is
     /// visited at least once.
-    pub fn for_each_batch(&self, mut visit: impl FnMut(&[(ConnKey, Connection)]) -> bool) -> Result<()> {
+    pub(crate) fn for_each_batch(&self, mut visit: impl FnMut(&[(ConnKey, Connection)]) -> bool) -> Result<()> {
         let mut max = BATCH;
         let mut cursor = [0; 16];
         let mut first = true;

@@ -15,14 +15,14 @@ const SO_PEERPIDFD: i32 = 77;
 
 /// A handle to the process at the other end of a unix socket, as it was when it connected.
 #[derive(Debug)]
-pub struct Peer(OwnedFd);
+pub(crate) struct Peer(OwnedFd);
 
 impl Peer {
     /// Of an accepted unix socket.
     ///
     /// # Errors
     /// `Missing` on kernels before 6.5, which cannot tell without a race.
-    pub fn of(socket: BorrowedFd<'_>) -> Result<Self> {
+    pub(crate) fn of(socket: BorrowedFd<'_>) -> Result<Self> {
         let mut fd: RawFd = -1;
         get(socket.as_raw_fd(), libc::SOL_SOCKET, SO_PEERPIDFD, &mut fd).map_err(|error| {
             if error.raw_os_error() == Some(libc::ENOPROTOOPT) {
@@ -36,7 +36,7 @@ impl Peer {
     }
 
     /// A copy of the descriptor `number` of that process; `None` if it has none of that number.
-    pub fn descriptor(&self, number: RawFd) -> io::Result<Option<Descriptor>> {
+    pub(crate) fn descriptor(&self, number: RawFd) -> io::Result<Option<Descriptor>> {
         match pidfd_getfd(self.0.as_fd(), number, PidfdGetfdFlags::empty()) {
             Ok(fd) => Ok(Some(Descriptor(fd))),
             Err(rustix::io::Errno::BADF) => Ok(None),
@@ -47,11 +47,11 @@ impl Peer {
 
 /// A descriptor that another process owns too.
 #[derive(Debug)]
-pub struct Descriptor(OwnedFd);
+pub(crate) struct Descriptor(OwnedFd);
 
 /// What a descriptor turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DescriptorKind {
+pub(crate) enum DescriptorKind {
     /// A TCP socket.
     Tcp,
     /// An MPTCP socket: its subflows are TCP connections, it is not.
@@ -61,17 +61,17 @@ pub enum DescriptorKind {
 }
 
 impl Descriptor {
-    pub(super) fn new(fd: OwnedFd) -> Self {
+    pub(crate) fn new(fd: OwnedFd) -> Self {
         Self(fd)
     }
 
     /// `SO_COOKIE` of a TCP socket.
-    pub fn cookie(&self) -> Option<u64> {
+    pub(crate) fn cookie(&self) -> Option<u64> {
         tcp_cookie(self.0.as_raw_fd())
     }
 
     /// Sends a FIN, as the program that owns it does with `shutdown(SHUT_WR)`; false where it is not connected any more.
-    pub fn end_writing(&self) -> Result<bool> {
+    pub(crate) fn end_writing(&self) -> Result<bool> {
         match rustix::net::shutdown(&self.0, Shutdown::Write) {
             Ok(()) => Ok(true),
             Err(rustix::io::Errno::NOTCONN) => Ok(false),
@@ -80,12 +80,12 @@ impl Descriptor {
     }
 
     /// For look-ups by socket.
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 
     /// What it is.
-    pub fn kind(&self) -> DescriptorKind {
+    pub(crate) fn kind(&self) -> DescriptorKind {
         let mut protocol: i32 = 0;
         match get(self.0.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PROTOCOL, &mut protocol) {
             Ok(()) if protocol == libc::IPPROTO_TCP => DescriptorKind::Tcp,
@@ -96,7 +96,7 @@ impl Descriptor {
 }
 
 /// `SO_COOKIE` of what a number of this process leads to, if that is a TCP socket.
-pub(super) fn tcp_cookie(number: RawFd) -> Option<u64> {
+pub(crate) fn tcp_cookie(number: RawFd) -> Option<u64> {
     let mut protocol: i32 = 0;
     get(number, libc::SOL_SOCKET, libc::SO_PROTOCOL, &mut protocol).ok()?;
     if protocol != libc::IPPROTO_TCP {
@@ -107,7 +107,7 @@ pub(super) fn tcp_cookie(number: RawFd) -> Option<u64> {
 
 /// The supplementary groups of the process at the other end of a unix socket, as of its connect(2) (`SO_PEERGROUPS`,
 /// Linux 4.13).
-pub fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     // NGROUPS_MAX of the kernel's include/uapi/linux/limits.h.
     let mut groups = vec![0_u32; 65_536];
     let mut length = size_of_val(groups.as_slice()) as libc::socklen_t;
@@ -123,7 +123,7 @@ pub fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
 }
 
 /// Reads a socket option that is a u64.
-pub(super) fn get_u64(socket: RawFd, level: i32, name: i32) -> io::Result<u64> {
+pub(crate) fn get_u64(socket: RawFd, level: i32, name: i32) -> io::Result<u64> {
     let mut value = 0;
     get(socket, level, name, &mut value)?;
     Ok(value)

@@ -24,7 +24,7 @@ use super::netns::Namespace;
 use super::{KernelError, Result};
 
 /// The most sockets that one walk destroys.
-pub const MAX_TARGETS: u32 = 1024;
+pub(crate) const MAX_TARGETS: u32 = 1024;
 
 const NAME: &str = "the sockets to destroy";
 
@@ -33,7 +33,7 @@ const NOT_MET: i64 = 1;
 
 /// What came of a walk for one socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Met {
+pub(crate) enum Met {
     /// It was there, with this conid, and is destroyed.
     Destroyed,
     /// It was there, and had ended already.
@@ -46,7 +46,7 @@ pub enum Met {
 
 /// The program, and the map with the conids that it is to destroy.
 #[derive(Debug)]
-pub struct Destroyer {
+pub(crate) struct Destroyer {
     program: OwnedFd,
     targets: Mutex<HashMap<MapData, u64, i64>>,
 }
@@ -57,7 +57,7 @@ impl Destroyer {
     ///
     /// # Errors
     /// Where the kernel refuses the program although it has the kfunc.
-    pub(super) fn load(btf: &Btf, tags: BorrowedFd<'_>) -> Result<Option<Self>> {
+    pub(crate) fn load(btf: &Btf, tags: BorrowedFd<'_>) -> Result<Option<Self>> {
         let id = |name| btf.id_by_type_name_kind(name, BtfKind::Func).ok();
         let (Some(attach), Some(destroy)) = (id("bpf_iter_tcp"), id("bpf_sock_destroy")) else { return Ok(None) };
         let failed = |source| KernelError::Map { name: NAME, source };
@@ -75,7 +75,7 @@ impl Destroyer {
 
     /// Walks over `namespace` and destroys the sockets with these conids, at most [`MAX_TARGETS`]. Blocks, as a walk does.
     /// Says what came of each, and what the walk took of a CPU.
-    pub fn destroy(&self, namespace: &Namespace, conids: &[u64]) -> Result<(Results<u64, Met>, Duration)> {
+    pub(crate) fn destroy(&self, namespace: &Namespace, conids: &[u64]) -> Result<(Results<u64, Met>, Duration)> {
         let failed = |source| KernelError::Map { name: NAME, source };
         let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
         for conid in conids {

@@ -4,7 +4,7 @@
 
 mod dump;
 
-pub use dump::Kind;
+pub(crate) use dump::Kind;
 
 use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
@@ -29,57 +29,57 @@ const INET_DIAG_ULP_INFO: u16 = 19;
 
 /// Names one socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SocketName {
+pub(crate) struct SocketName {
     /// This host's endpoint.
-    pub local: SocketAddr,
+    pub(crate) local: SocketAddr,
     /// The peer's.
-    pub remote: SocketAddr,
+    pub(crate) remote: SocketAddr,
     /// `SO_COOKIE`.
-    pub cookie: u64,
+    pub(crate) cookie: u64,
     /// The interface that it is bound to; zero for none.
-    pub bound_dev_if: u32,
+    pub(crate) bound_dev_if: u32,
 }
 
 /// What the kernel says of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SocketInfo {
+pub(crate) struct SocketInfo {
     /// Its state.
-    pub state: TcpState,
+    pub(crate) state: TcpState,
     /// Whether it is a subflow of an MPTCP connection.
-    pub mptcp: bool,
+    pub(crate) mptcp: bool,
     /// Whether its program has closed it: no descriptor leads to it any more.
-    pub orphan: bool,
+    pub(crate) orphan: bool,
     /// The inode by which descriptors lead to it; zero for none, or none yet.
-    pub inode: u32,
+    pub(crate) inode: u32,
     /// Milliseconds since data was last sent.
-    pub last_data_sent_ms: u32,
+    pub(crate) last_data_sent_ms: u32,
     /// Milliseconds since data last came in.
-    pub last_data_recv_ms: u32,
+    pub(crate) last_data_recv_ms: u32,
     /// Milliseconds since an acknowledgement last came in.
-    pub last_ack_recv_ms: u32,
+    pub(crate) last_ack_recv_ms: u32,
     /// Smoothed round trip, microseconds.
-    pub rtt_us: u32,
+    pub(crate) rtt_us: u32,
     /// Its variation, microseconds.
-    pub rtt_var_us: u32,
+    pub(crate) rtt_var_us: u32,
     /// Bytes sent and acknowledged.
-    pub bytes_acked: u64,
+    pub(crate) bytes_acked: u64,
     /// Bytes received.
-    pub bytes_received: u64,
+    pub(crate) bytes_received: u64,
     /// Segments not acknowledged.
-    pub unacked: u32,
+    pub(crate) unacked: u32,
     /// Retransmissions of the segment that waits now.
-    pub retransmits: u8,
+    pub(crate) retransmits: u8,
     /// Unanswered probes.
-    pub probes: u8,
+    pub(crate) probes: u8,
     /// By how much the retransmission timer has backed off.
-    pub backoff: u8,
+    pub(crate) backoff: u8,
     /// Retransmitted segments in all.
-    pub total_retrans: u32,
+    pub(crate) total_retrans: u32,
 }
 
 /// What came of destroying a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Destroyed {
+pub(crate) enum Destroyed {
     /// It is gone.
     Done,
     /// There was none with these endpoints and this cookie.
@@ -87,7 +87,7 @@ pub enum Destroyed {
 }
 
 /// A sock_diag socket in one namespace.
-pub struct Diag {
+pub(crate) struct Diag {
     socket: Socket,
     /// The number of the last request. Its answers carry it too, so that one that was left unread, because receiving
     /// failed, is not taken for the answer to a later request.
@@ -96,7 +96,7 @@ pub struct Diag {
 
 impl Diag {
     /// Opens one. It keeps the namespace alive for as long as it is open.
-    pub fn open(namespace: &Namespace) -> Result<Self> {
+    pub(crate) fn open(namespace: &Namespace) -> Result<Self> {
         namespace.run(Self::open_here)?
     }
 
@@ -109,7 +109,7 @@ impl Diag {
     }
 
     /// What the kernel says of the socket; `None` if it is gone.
-    pub fn info(&self, name: &SocketName) -> Result<Option<SocketInfo>> {
+    pub(crate) fn info(&self, name: &SocketName) -> Result<Option<SocketInfo>> {
         let request = SockDiagMessage::InetRequest(request(name, ExtensionFlags::INFO));
         self.send(&self.message(request, 0))?;
         match self.answer::<SockDiagMessage>()? {
@@ -128,7 +128,7 @@ impl Diag {
     /// # Errors
     /// `EOPNOTSUPP` in a kernel without CONFIG_INET_DIAG_DESTROY, `EPERM` without CAP_NET_ADMIN in the namespace; those
     /// of `last_look`.
-    pub fn destroy(&self, name: &SocketName, last_look: impl FnOnce() -> Result<bool>) -> Result<Destroyed> {
+    pub(crate) fn destroy(&self, name: &SocketName, last_look: impl FnOnce() -> Result<bool>) -> Result<Destroyed> {
         let request = request(name, ExtensionFlags::empty());
         let request = self.message(SockDiagDestroy::new(SockDiagMessage::InetRequest(request)), NLM_F_ACK);
         if !last_look()? {

@@ -17,22 +17,22 @@ use super::switches::Switches;
 use super::{KernelError, Result};
 
 /// Events handed out at a time, so that nothing else waits long.
-pub const BATCH: usize = 1024;
+pub(crate) const BATCH: usize = 1024;
 /// How many events the ring holds: each has a header of eight bytes.
-pub const CAPACITY: usize = EVENTS_BYTES as usize / (size_of::<Event>() + 8);
+pub(crate) const CAPACITY: usize = EVENTS_BYTES as usize / (size_of::<Event>() + 8);
 
 /// How many times the ring is found empty before the agent sleeps: 40 ms of quiet.
 const EMPTY_POLLS: u32 = 20;
 
 /// Reads events.
-pub struct Events {
+pub(crate) struct Events {
     ring: AsyncFd<RingBuf<MapData>>,
     empty_polls: u32,
 }
 
 impl Events {
     /// Opens the ring at the place where its last reader stopped. Within a tokio runtime.
-    pub fn open(pins: &Pins) -> Result<Self> {
+    pub(crate) fn open(pins: &Pins) -> Result<Self> {
         let ring: RingBuf<MapData> = pins.map(EVENTS)?;
         // SAFETY: the ring owns its descriptor, gives always the same one, and lives as long as the registration.
         let ring =
@@ -41,12 +41,12 @@ impl Events {
     }
 
     /// Passes over what is in the ring: the maps say it too.
-    pub fn discard(&mut self) {
+    pub(crate) fn discard(&mut self) {
         while self.ring.get_mut().next().is_some() {}
     }
 
     /// Waits for events and reads up to a batch of them into `events`, which is empty. Safe to abandon and call again.
-    pub async fn next(&mut self, switches: &Switches, events: &mut Vec<Event>) -> Result<()> {
+    pub(crate) async fn next(&mut self, switches: &Switches, events: &mut Vec<Event>) -> Result<()> {
         loop {
             self.read(events)?;
             if !events.is_empty() {
@@ -74,7 +74,7 @@ impl Events {
     }
 
     /// Reads what is there, up to a batch, to the end of `events`.
-    pub fn read(&mut self, events: &mut Vec<Event>) -> Result<()> {
+    pub(crate) fn read(&mut self, events: &mut Vec<Event>) -> Result<()> {
         while events.len() < BATCH {
             let Some(record) = self.ring.get_mut().next() else { break };
             events.push(try_pod_read_unaligned(&record).map_err(|_invalid| KernelError::Value { name: EVENTS })?);

@@ -14,7 +14,7 @@ use super::{KernelError, Result};
 
 /// A way to follow them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Follow {
+pub(crate) enum Follow {
     /// Their state callbacks are turned on, and the sockops program hears of their transitions.
     Callbacks,
     /// The programs at the tracepoint `inet_sock_set_state` hear of every transition on the host.
@@ -31,18 +31,18 @@ const PROGRAMS: [(&str, &str); 2] = [("tcpops_follow", "follow"), ("tcpops_follo
 
 impl Follow {
     /// The way that the kernel offers: callbacks, if it can turn them on. Asks its types, and touches no socket.
-    pub(super) fn best(types: &KernelTypes) -> Self {
+    pub(crate) fn best(types: &KernelTypes) -> Self {
         if types.has_constant(CB_FLAGS_OPTION) { Self::Callbacks } else { Self::Tracepoint }
     }
 }
 
 /// Whether an agent before left the programs of the tracepoint in the directory of its pins.
-pub(super) fn pinned(directory: &Path) -> bool {
+pub(crate) fn pinned(directory: &Path) -> bool {
     PROGRAMS.iter().any(|(_, pin)| directory.join(pin).exists())
 }
 
 /// Loads the programs; nothing is in force yet.
-pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
+pub(crate) fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
     PROGRAMS
         .iter()
         .try_for_each(|(name, _)| program::<BtfTracePoint>(ebpf, name)?.load(TRACEPOINT, btf).map_err(failed))
@@ -50,7 +50,7 @@ pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
 
 /// Attaches the programs, and pins their links in `directory`, in the place of those of an agent before. For a moment both
 /// are attached, which does no harm: the second to come finds nothing to do.
-pub(super) fn attach(ebpf: &mut Ebpf, directory: &Path) -> Result<()> {
+pub(crate) fn attach(ebpf: &mut Ebpf, directory: &Path) -> Result<()> {
     for (name, pin) in PROGRAMS {
         let program = program::<BtfTracePoint>(ebpf, name)?;
         let id = program.attach().map_err(failed)?;

@@ -26,7 +26,7 @@ use super::walk::Walker;
 use super::{KernelError, Result};
 
 /// The kernel programs as they were built from `tcpops-ebpf` and committed beside it.
-pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../tcpops-ebpf/object/tcpops.bpf.o");
+pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../tcpops-ebpf/object/tcpops.bpf.o");
 
 const SOCKOPS: &str = "tcpops_sockops";
 const SETSOCKOPT: &str = "tcpops_setsockopt";
@@ -37,24 +37,24 @@ const LOG_LEVEL: &str = aya_log::LEVEL;
 
 /// What to load.
 #[derive(Clone, Debug)]
-pub struct LoadOptions<'a> {
+pub(crate) struct LoadOptions<'a> {
     /// An object instead of the built-in one.
-    pub object: Option<&'a Path>,
+    pub(crate) object: Option<&'a Path>,
     /// The capacity of the maps with an entry for each connection.
-    pub max_connections: u32,
+    pub(crate) max_connections: u32,
     /// The bytes of the ring buffer, where they are not those of the object.
-    pub events_bytes: Option<u32>,
+    pub(crate) events_bytes: Option<u32>,
     /// How much the kernel programs log.
-    pub log_level: LogLevel,
+    pub(crate) log_level: LogLevel,
     /// Whether the connections that are open already will be taken in.
-    pub adopt: bool,
+    pub(crate) adopt: bool,
     /// How these are to be followed; the best way that the kernel offers if it is not said.
-    pub follow: Option<Follow>,
+    pub(crate) follow: Option<Follow>,
 }
 
 /// How much the kernel programs log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogLevel {
+pub(crate) enum LogLevel {
     /// Nothing; the verifier then removes the logging code.
     #[default]
     Off = 0,
@@ -71,26 +71,26 @@ pub enum LogLevel {
 }
 
 /// The programs, loaded and not attached, with maps of their own or those that an agent before left pinned.
-pub struct Loaded {
+pub(crate) struct Loaded {
     ebpf: Ebpf,
     /// What destroys sockets under their locks, where the kernel can.
     destroyer: Option<Destroyer>,
     /// Where the maps are pinned: a place aside, until the programs are attached.
     directory: PathBuf,
     /// The log of the kernel programs, if it is on.
-    pub log: Option<ProgramLog>,
+    pub(crate) log: Option<ProgramLog>,
     /// Whether the maps were there already.
-    pub resumed: bool,
+    pub(crate) resumed: bool,
     /// What this kernel lacks.
-    pub limitations: Vec<String>,
+    pub(crate) limitations: Vec<String>,
     /// How connections are followed that were open before the agent.
-    pub follow: Follow,
+    pub(crate) follow: Follow,
     /// Whether the programs at the tracepoint are loaded.
     traces: bool,
 }
 
 /// Loads the programs. Nothing is in force yet, and what was stays.
-pub fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
+pub(crate) fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
     let read;
     let object = match options.object {
         Some(path) => {
@@ -138,7 +138,7 @@ pub fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
 impl Loaded {
     /// Puts the programs in force on a cgroup and everything below it; or, where an agent before left its pins, behind
     /// its link.
-    pub fn attach(&mut self, pins: &Pins, cgroup: &Path) -> Result<()> {
+    pub(crate) fn attach(&mut self, pins: &Pins, cgroup: &Path) -> Result<()> {
         if self.traces {
             follow::attach(&mut self.ebpf, &self.directory)?;
         }
@@ -155,7 +155,7 @@ impl Loaded {
     }
 
     /// What walks over sockets.
-    pub fn into_walker(self) -> Walker {
+    pub(crate) fn into_walker(self) -> Walker {
         Walker::new(self.ebpf, self.destroyer)
     }
 }
@@ -268,7 +268,7 @@ fn check(pins: &Pins, object: &[u8], max_connections: u32) -> Result<()> {
     })
 }
 
-pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P>
+pub(crate) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
 {
@@ -287,6 +287,6 @@ fn limitation(offset: &FieldOffset) -> String {
     format!("this kernel has no {}: rules by uid or cgroup, or the cause of a close, may be incomplete", offset.field)
 }
 
-pub(super) fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> KernelError {
+pub(crate) fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> KernelError {
     KernelError::Load(error.into())
 }

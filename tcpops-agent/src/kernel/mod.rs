@@ -1,30 +1,30 @@
 //! The kernel: the only place where aya, netlink, libc and `unsafe` are used. It knows nothing of the model.
 
-pub mod load;
-pub mod pins;
-pub mod probe;
-pub mod probes;
-pub mod program_log;
+pub(crate) mod load;
+pub(crate) mod pins;
+pub(crate) mod probe;
+pub(crate) mod probes;
+pub(crate) mod program_log;
 
-pub mod connections;
-pub mod events;
-pub mod overrides;
-pub mod rules;
-pub mod switches;
+pub(crate) mod connections;
+pub(crate) mod events;
+pub(crate) mod overrides;
+pub(crate) mod rules;
+pub(crate) mod switches;
 
-pub mod descriptor;
-pub mod destroy;
-pub mod diag;
-pub mod netns;
-pub mod owner;
-pub mod walk;
+pub(crate) mod descriptor;
+pub(crate) mod destroy;
+pub(crate) mod diag;
+pub(crate) mod netns;
+pub(crate) mod owner;
+pub(crate) mod walk;
 
-pub mod cgroup;
-pub mod cgroup_watch;
-pub mod clock;
-pub mod mounts;
+pub(crate) mod cgroup;
+pub(crate) mod cgroup_watch;
+pub(crate) mod clock;
+pub(crate) mod mounts;
 
-pub mod follow;
+pub(crate) mod follow;
 
 mod bpf;
 mod btf;
@@ -33,13 +33,13 @@ mod memory;
 #[cfg(test)]
 mod layout_test;
 
-pub use memory::release_memory;
+pub(crate) use memory::release_memory;
 
 use std::io;
 
 /// What the kernel, or the way to it, refused.
 #[derive(Debug, thiserror::Error)]
-pub enum KernelError {
+pub(crate) enum KernelError {
     /// A system call failed.
     #[error("{call} failed on {what}")]
     Syscall {
@@ -91,7 +91,7 @@ impl KernelError {
     }
 
     /// The kernel answered a call about a socket with this errno.
-    pub fn refused(call: &'static str, errno: i32) -> Self {
+    pub(crate) fn refused(call: &'static str, errno: i32) -> Self {
         Self::syscall(call, "the socket", io::Error::from_raw_os_error(errno))
     }
 
@@ -110,4 +110,4 @@ fn removed(name: &'static str, result: std::result::Result<(), aya::maps::MapErr
 }
 
 /// The result of everything here.
-pub type Result<T, E = KernelError> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = KernelError> = std::result::Result<T, E>;

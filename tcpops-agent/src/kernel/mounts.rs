@@ -12,7 +12,7 @@ use super::{KernelError, Result};
 const BPFFS: &str = "/sys/fs/bpf";
 
 /// The root of the cgroup2 hierarchy.
-pub fn cgroup2() -> Result<PathBuf> {
+pub(crate) fn cgroup2() -> Result<PathBuf> {
     find("cgroup2")?.ok_or_else(|| {
         KernelError::Missing(
             "no cgroup2 file system in /proc/self/mountinfo; expected one such as /sys/fs/cgroup: mount it with \
@@ -23,7 +23,7 @@ pub fn cgroup2() -> Result<PathBuf> {
 }
 
 /// The bpf file system, mounted now if it was not.
-pub fn bpffs() -> Result<PathBuf> {
+pub(crate) fn bpffs() -> Result<PathBuf> {
     if let Some(path) = find("bpf")? {
         return Ok(path);
     }
@@ -34,7 +34,7 @@ pub fn bpffs() -> Result<PathBuf> {
 }
 
 /// Whether `path`, or the nearest directory above it that exists, is within a file system of type `fs_type`.
-pub fn is_within(path: &Path, fs_type: &str) -> Result<bool> {
+pub(crate) fn is_within(path: &Path, fs_type: &str) -> Result<bool> {
     Ok(mounts()?
         .into_iter()
         .filter(|(mount_point, _)| path.starts_with(mount_point))

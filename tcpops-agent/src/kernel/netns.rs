@@ -5,7 +5,7 @@
 
 mod unreachable;
 
-pub use unreachable::{Unreachable, Whereabouts};
+pub(crate) use unreachable::{Unreachable, Whereabouts};
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -27,16 +27,16 @@ const SO_NETNS_COOKIE: i32 = 71;
 
 /// A network namespace that can be entered.
 #[derive(Clone, Debug)]
-pub struct Namespace {
+pub(crate) struct Namespace {
     /// Its cookie.
-    pub cookie: u64,
+    pub(crate) cookie: u64,
     /// How to enter it; `None` for the agent's own.
     handle: Option<Arc<File>>,
 }
 
 /// Which namespaces the agent may enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub(crate) enum Reach {
     /// Every one that it finds.
     All,
     /// Only its own.
@@ -45,7 +45,7 @@ pub enum Reach {
 
 /// The network namespaces of this host.
 #[derive(Debug)]
-pub struct Namespaces {
+pub(crate) struct Namespaces {
     own: Namespace,
     reach: Reach,
     /// Where a namespace was found last, by cookie; checked before it is used, since a process can end.
@@ -56,33 +56,33 @@ pub struct Namespaces {
 
 impl Namespace {
     /// Runs `action` in this namespace, on a thread that has no other use.
-    pub fn run<T: Send>(&self, action: impl FnOnce() -> T + Send) -> Result<T> {
+    pub(crate) fn run<T: Send>(&self, action: impl FnOnce() -> T + Send) -> Result<T> {
         let Some(handle) = &self.handle else { return Ok(action()) };
         in_namespace(handle, action).map_err(|why| KernelError::Namespace { cookie: self.cookie, why })
     }
 
     /// Whether it is the agent's own.
-    pub fn is_own(&self) -> bool {
+    pub(crate) fn is_own(&self) -> bool {
         self.handle.is_none()
     }
 }
 
 impl Namespaces {
     /// Learns the agent's own namespace.
-    pub fn new(reach: Reach) -> Result<Self> {
+    pub(crate) fn new(reach: Reach) -> Result<Self> {
         let cookie = current_cookie()?;
         let own = Namespace { cookie, handle: None };
         Ok(Self { own, reach, places: Mutex::default(), failures: Failures::default() })
     }
 
     /// The agent's own namespace.
-    pub fn own(&self) -> &Namespace {
+    pub(crate) fn own(&self) -> &Namespace {
         &self.own
     }
 
     /// Every namespace that may be entered; what cannot be is told by [`Namespaces::unreachable`]. Blocks: it looks at every
     /// process.
-    pub fn all(&self) -> Vec<Namespace> {
+    pub(crate) fn all(&self) -> Vec<Namespace> {
         let mut found = vec![self.own.clone()];
         if self.reach == Reach::All {
             for place in candidates() {
@@ -101,7 +101,7 @@ impl Namespaces {
     ///
     /// # Errors
     /// `Namespace` where it is not to be entered, or neither a process nor a name leads to it.
-    pub fn find(&self, cookie: u64) -> Result<Namespace> {
+    pub(crate) fn find(&self, cookie: u64) -> Result<Namespace> {
         let found = self.look_for(cookie);
         if let Err(why) = &found {
             self.failures.note(Whereabouts::Cookie(cookie), why.clone());
@@ -136,7 +136,7 @@ impl Namespaces {
     }
 
     /// What could not be entered, and still cannot. Blocks where there is such a thing: it looks at every process.
-    pub fn unreachable(&self) -> Vec<Unreachable> {
+    pub(crate) fn unreachable(&self) -> Vec<Unreachable> {
         self.failures.retry(|whereabouts| match whereabouts {
             Whereabouts::Cookie(cookie) => self.look_for(*cookie).map(drop),
             // What led there is gone, and with it what was to be entered.
@@ -146,7 +146,7 @@ impl Namespaces {
     }
 
     /// Nobody asks for the namespace with this cookie any more.
-    pub fn forget(&self, cookie: u64) {
+    pub(crate) fn forget(&self, cookie: u64) {
         self.failures.forget(&Whereabouts::Cookie(cookie));
     }
 }

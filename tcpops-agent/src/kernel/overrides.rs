@@ -16,16 +16,16 @@ const VALUE: usize = size_of::<Policy>();
 
 /// The pushed policies.
 #[derive(Debug)]
-pub struct Overrides(Mutex<HashMap<MapData, [u8; KEY], [u8; VALUE]>>);
+pub(crate) struct Overrides(Mutex<HashMap<MapData, [u8; KEY], [u8; VALUE]>>);
 
 impl Overrides {
     /// Opens the map.
-    pub fn open(pins: &Pins) -> Result<Self> {
+    pub(crate) fn open(pins: &Pins) -> Result<Self> {
         Ok(Self(Mutex::new(pins.map(OVERRIDES)?)))
     }
 
     /// The policy pushed for a connection.
-    pub fn get(&self, key: ConnKey) -> Result<Option<Policy>> {
+    pub(crate) fn get(&self, key: ConnKey) -> Result<Option<Policy>> {
         let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match map.get(&bytemuck::must_cast(key), 0) {
             Ok(bytes) => {
@@ -40,7 +40,7 @@ impl Overrides {
     ///
     /// # Errors
     /// `Missing` if the map is full.
-    pub fn put(&self, key: ConnKey, policy: &Policy) -> Result<()> {
+    pub(crate) fn put(&self, key: ConnKey, policy: &Policy) -> Result<()> {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let value: [u8; VALUE] = bytemuck::must_cast(*policy);
         let key: [u8; KEY] = bytemuck::must_cast(key);
@@ -49,13 +49,13 @@ impl Overrides {
 
     /// Takes back what was put down for a connection that ended meanwhile: the kernel program removes the policy of a
     /// connection that ends, but not one that comes after.
-    pub fn remove(&self, key: ConnKey) -> Result<()> {
+    pub(crate) fn remove(&self, key: ConnKey) -> Result<()> {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         removed(OVERRIDES, map.remove(&bytemuck::must_cast::<_, [u8; KEY]>(key)))
     }
 
     /// The highest number that a policy in the map has.
-    pub fn last_serial(&self) -> Result<u32> {
+    pub(crate) fn last_serial(&self) -> Result<u32> {
         let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut last = 0;
         for entry in map.iter() {

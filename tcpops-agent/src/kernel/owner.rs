@@ -10,14 +10,14 @@ use super::descriptor::{Descriptor, tcp_cookie};
 
 /// A descriptor of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     pid: i32,
     fd: RawFd,
 }
 
 /// Where sockets are open, by inode. Blocks: it looks at every descriptor of every process, a few microseconds each. A
 /// process that ends meanwhile, or may not be looked at, has none.
-pub fn places(inodes: &HashSet<u64>) -> HashMap<u64, Vec<Place>> {
+pub(crate) fn places(inodes: &HashSet<u64>) -> HashMap<u64, Vec<Place>> {
     let mut found: HashMap<u64, Vec<Place>> = HashMap::new();
     let processes = all_processes().into_iter().flatten().filter_map(Result::ok);
     for process in processes {
@@ -35,7 +35,7 @@ impl Place {
     ///
     /// # Errors
     /// Where the process has ended or closed it, or where the agent lacks CAP_SYS_PTRACE.
-    pub fn fetch(self) -> std::io::Result<Descriptor> {
+    pub(crate) fn fetch(self) -> std::io::Result<Descriptor> {
         let pid = Pid::from_raw(self.pid).ok_or(rustix::io::Errno::SRCH)?;
         let process = pidfd_open(pid, PidfdFlags::empty())?;
         Ok(Descriptor::new(pidfd_getfd(process.as_fd(), self.fd, PidfdGetfdFlags::empty())?))
@@ -43,7 +43,7 @@ impl Place {
 }
 
 /// The cookies of the TCP sockets that this process has open.
-pub fn own_cookies() -> HashSet<u64> {
+pub(crate) fn own_cookies() -> HashSet<u64> {
     let own = Process::myself().ok();
     own.iter().flat_map(sockets).filter_map(|(fd, _)| tcp_cookie(fd)).collect()
 }

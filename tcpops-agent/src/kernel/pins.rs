@@ -14,13 +14,13 @@ use tcpops_common::maps::{ABI, CONNECTIONS, EVENTS, PER_CONNECTION, PINNED};
 use super::{KernelError, Result, mounts};
 
 /// The name of the pinned link of the sockops program. It is the last one to be made: where it is, all are.
-pub(super) const SOCKOPS_LINK: &str = "sockops";
+pub(crate) const SOCKOPS_LINK: &str = "sockops";
 /// The name of the pinned link of the setsockopt program.
-pub(super) const SETSOCKOPT_LINK: &str = "setsockopt";
+pub(crate) const SETSOCKOPT_LINK: &str = "setsockopt";
 
 /// The pins of one agent, locked against every other.
 #[derive(Debug)]
-pub struct Pins {
+pub(crate) struct Pins {
     base: PathBuf,
     directory: PathBuf,
     /// Holds the lock; it ends with the process, however that ends.
@@ -29,12 +29,12 @@ pub struct Pins {
 
 /// What the kernel says of a map, or the object wants of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
-    pub(super) map_type: u32,
-    pub(super) key_size: u32,
-    pub(super) value_size: u32,
-    pub(super) max_entries: u32,
-    pub(super) flags: u32,
+pub(crate) struct Shape {
+    pub(crate) map_type: u32,
+    pub(crate) key_size: u32,
+    pub(crate) value_size: u32,
+    pub(crate) max_entries: u32,
+    pub(crate) flags: u32,
 }
 
 impl Pins {
@@ -42,7 +42,7 @@ impl Pins {
     ///
     /// # Errors
     /// `Missing` where `base` is not within a bpf file system, or another agent holds the lock.
-    pub fn lock(base: Option<&Path>) -> Result<Self> {
+    pub(crate) fn lock(base: Option<&Path>) -> Result<Self> {
         let bpffs = mounts::bpffs()?;
         let base = base.map_or_else(|| bpffs.join("tcpops"), Path::to_path_buf);
         if !mounts::is_within(&base, "bpf")? {
@@ -66,17 +66,17 @@ impl Pins {
     }
 
     /// Where the maps are pinned, for people.
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
     /// Whether an agent before left its pins.
-    pub fn exist(&self) -> bool {
+    pub(crate) fn exist(&self) -> bool {
         self.directory.join(SOCKOPS_LINK).exists()
     }
 
     /// A directory to build new pins in, beside the place where they will be; empty.
-    pub(super) fn staging(&self) -> Result<PathBuf> {
+    pub(crate) fn staging(&self) -> Result<PathBuf> {
         let staging = self.staging_directory();
         remove_directory(&staging)?;
         // Maps without a link are what is left of a start that failed half way in an older version.
@@ -91,13 +91,13 @@ impl Pins {
     }
 
     /// Makes the staged pins the ones in force.
-    pub(super) fn commit(&self, staging: &Path) -> Result<()> {
+    pub(crate) fn commit(&self, staging: &Path) -> Result<()> {
         fs::rename(staging, &self.directory)
             .map_err(|error| KernelError::syscall("rename", staging.display().to_string(), error))
     }
 
     /// Takes the links away: the programs are detached, and the maps stay.
-    pub fn unlink(&self) -> Result<()> {
+    pub(crate) fn unlink(&self) -> Result<()> {
         for name in [SOCKOPS_LINK, SETSOCKOPT_LINK] {
             let link = self.directory.join(name);
             fs::remove_file(&link)
@@ -108,7 +108,7 @@ impl Pins {
 
     /// Takes all pins away; with the last reference to each link its program is detached, and with the last to each map
     /// the map is gone.
-    pub fn remove(&self) -> Result<()> {
+    pub(crate) fn remove(&self) -> Result<()> {
         remove_directory(&self.directory)?;
         remove_directory(&self.staging_directory())?;
         // Only if it is empty: another version's pins may be there.
@@ -121,7 +121,7 @@ impl Pins {
     }
 
     /// Compares the pinned maps with what the object wants: aya reuses a pin whatever its sizes are.
-    pub(super) fn check(&self, wanted: impl Fn(&str) -> Option<Shape>) -> Result<()> {
+    pub(crate) fn check(&self, wanted: impl Fn(&str) -> Option<Shape>) -> Result<()> {
         for name in PINNED {
             let path = self.directory.join(name);
             if !path.exists() {
@@ -163,18 +163,18 @@ impl Pins {
     }
 
     /// The capacity of the pinned maps.
-    pub fn max_connections(&self) -> Result<u32> {
+    pub(crate) fn max_connections(&self) -> Result<u32> {
         MapInfo::from_pin(self.directory.join(CONNECTIONS))
             .map(|info| info.max_entries())
             .map_err(KernelError::map(CONNECTIONS))
     }
 
-    pub(super) fn map_data(&self, name: &'static str) -> Result<MapData> {
+    pub(crate) fn map_data(&self, name: &'static str) -> Result<MapData> {
         MapData::from_pin(self.directory.join(name)).map_err(KernelError::map(name))
     }
 
     /// Opens a pinned map.
-    pub(super) fn map<M: TryFrom<Map, Error = MapError>>(&self, name: &'static str) -> Result<M> {
+    pub(crate) fn map<M: TryFrom<Map, Error = MapError>>(&self, name: &'static str) -> Result<M> {
         Map::from_map_data(self.map_data(name)?).and_then(M::try_from).map_err(KernelError::map(name))
     }
 }

@@ -9,13 +9,13 @@ use super::{KernelError, Result};
 const OLDEST: (u32, u32) = (6, 1);
 
 /// The release of the running kernel.
-pub fn kernel_release() -> String {
+pub(crate) fn kernel_release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
 /// Whether a socket that no program has any more can be destroyed. Before Linux 6.11 it was not freed then (`tcp_abort` of
 /// the kernel's net/ipv4/tcp.c).
-pub fn can_destroy_orphans() -> bool {
+pub(crate) fn can_destroy_orphans() -> bool {
     version(&kernel_release()).is_some_and(|version| version >= (6, 11))
 }
 
@@ -23,7 +23,7 @@ pub fn can_destroy_orphans() -> bool {
 ///
 /// # Errors
 /// `Missing` says what is, and what to do.
-pub fn check() -> Result<()> {
+pub(crate) fn check() -> Result<()> {
     let release = kernel_release();
     if version(&release).is_some_and(|version| version < OLDEST) {
         let (major, minor) = OLDEST;

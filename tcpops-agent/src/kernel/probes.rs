@@ -18,11 +18,11 @@ const VALUE: usize = size_of::<Probe>();
 
 /// The probes under way.
 #[derive(Debug)]
-pub struct Probes(Mutex<HashMap<MapData, [u8; KEY], [u8; VALUE]>>);
+pub(crate) struct Probes(Mutex<HashMap<MapData, [u8; KEY], [u8; VALUE]>>);
 
 /// What came of writing a question down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Noted {
+pub(crate) enum Noted {
     /// The next walk asks.
     Done,
     /// Somebody else asks the same peer at this moment.
@@ -33,12 +33,12 @@ pub enum Noted {
 
 impl Probes {
     /// Opens the map.
-    pub fn open(pins: &Pins) -> Result<Self> {
+    pub(crate) fn open(pins: &Pins) -> Result<Self> {
         Ok(Self(Mutex::new(pins.map(PROBES)?)))
     }
 
     /// Has the next walk make the kernel probe the peer of a connection.
-    pub fn ask(&self, key: ConnKey) -> Result<Noted> {
+    pub(crate) fn ask(&self, key: ConnKey) -> Result<Noted> {
         let probe = Probe { phase: ProbePhase::Ask, pad: [0; 3], saved: SocketOptions::NONE, asked_boot_ns: 0 };
         match self.insert(key, &probe, BPF_NOEXIST.into()) {
             Ok(()) => Ok(Noted::Done),
@@ -52,7 +52,7 @@ impl Probes {
     }
 
     /// How far the probe is; `None` if there is none.
-    pub fn get(&self, key: ConnKey) -> Result<Option<Probe>> {
+    pub(crate) fn get(&self, key: ConnKey) -> Result<Option<Probe>> {
         let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match map.get(&bytemuck::must_cast(key), 0) {
             Ok(bytes) => decode(&bytes).map(Some),
@@ -63,7 +63,7 @@ impl Probes {
 
     /// Has the next walk give the socket back its options; what was not asked yet is taken back. False if there is nothing
     /// to give back.
-    pub fn restore(&self, key: ConnKey) -> Result<bool> {
+    pub(crate) fn restore(&self, key: ConnKey) -> Result<bool> {
         match self.get(key)? {
             None => Ok(false),
             Some(probe) if probe.phase == ProbePhase::Ask => self.remove(key).map(|()| false),
@@ -75,13 +75,13 @@ impl Probes {
     }
 
     /// Forgets the probe of a connection that ended.
-    pub fn remove(&self, key: ConnKey) -> Result<()> {
+    pub(crate) fn remove(&self, key: ConnKey) -> Result<()> {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         removed(PROBES, map.remove(&bytemuck::must_cast::<_, [u8; KEY]>(key)))
     }
 
     /// The connections with a probe: after a start, those that an agent before did not see to the end.
-    pub fn keys(&self) -> Result<Vec<ConnKey>> {
+    pub(crate) fn keys(&self) -> Result<Vec<ConnKey>> {
         let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let keys: std::result::Result<Vec<_>, _> = map.keys().collect();
         Ok(keys.map_err(KernelError::map(PROBES))?.into_iter().map(bytemuck::must_cast).collect())

@@ -8,11 +8,11 @@ use tokio::io::unix::AsyncFd;
 use super::{KernelError, Result};
 
 /// Hands the log of the kernel programs on to this process's.
-pub struct ProgramLog(pub(super) EbpfLogger<&'static dyn log::Log>);
+pub(crate) struct ProgramLog(pub(crate) EbpfLogger<&'static dyn log::Log>);
 
 impl ProgramLog {
     /// Follows the log for as long as the runtime lives. Within a tokio runtime.
-    pub fn follow(self) -> Result<()> {
+    pub(crate) fn follow(self) -> Result<()> {
         // SAFETY: the logger owns its descriptor, gives always the same one, and lives as long as the registration.
         let mut log = unsafe { AsyncFd::register(self.0) }
             .map_err(|error| KernelError::syscall("epoll_ctl", "AYA_LOGS", error))?;

@@ -13,29 +13,29 @@ use super::pins::Pins;
 use super::{KernelError, Result};
 
 /// The most bytes that the text of a rule set takes.
-pub const MAX_SOURCE: usize = SOURCE_CHUNK * SOURCE_CHUNKS as usize;
+pub(crate) const MAX_SOURCE: usize = SOURCE_CHUNK * SOURCE_CHUNKS as usize;
 
 /// A rule set in the form of the maps, for one slot.
 #[derive(Clone, Debug)]
-pub struct RuleTables {
+pub(crate) struct RuleTables {
     /// The header; the length of the source is filled in when it is written.
-    pub set: RuleSet,
+    pub(crate) set: RuleSet,
     /// The rules in order.
-    pub rules: Vec<Rule>,
+    pub(crate) rules: Vec<Rule>,
     /// The rules that accept each class.
-    pub masks: Vec<RuleMask>,
+    pub(crate) masks: Vec<RuleMask>,
     /// The classes of all local ports, then of all remote ones, where some rule asks for ports.
-    pub ports: Vec<PortBlock>,
+    pub(crate) ports: Vec<PortBlock>,
     /// The class of each prefix; the length counts the bits of the key before the address.
-    pub addrs: Vec<(u32, AddrKey, u32)>,
+    pub(crate) addrs: Vec<(u32, AddrKey, u32)>,
     /// The class of each uid and cgroup.
-    pub keys: Vec<(RuleKey, u32)>,
+    pub(crate) keys: Vec<(RuleKey, u32)>,
     /// The text that the next agent reads, at most [`MAX_SOURCE`] bytes.
-    pub source: Vec<u8>,
+    pub(crate) source: Vec<u8>,
 }
 
 /// The rule maps.
-pub struct Rules {
+pub(crate) struct Rules {
     index: Array<MapData, [u8; size_of::<RuleIndex>()]>,
     sets: Array<MapData, [u8; size_of::<RuleSet>()]>,
     rules: Array<MapData, [u8; size_of::<Rule>()]>,
@@ -48,7 +48,7 @@ pub struct Rules {
 
 impl Rules {
     /// Opens the maps.
-    pub fn open(pins: &Pins) -> Result<Self> {
+    pub(crate) fn open(pins: &Pins) -> Result<Self> {
         Ok(Self {
             index: pins.map(RULE_INDEX)?,
             sets: pins.map(RULE_SETS)?,
@@ -62,23 +62,23 @@ impl Rules {
     }
 
     /// Which slot is in force.
-    pub fn index(&self) -> Result<RuleIndex> {
+    pub(crate) fn index(&self) -> Result<RuleIndex> {
         Ok(bytemuck::must_cast(self.index.get(&0, 0).map_err(KernelError::map(RULE_INDEX))?))
     }
 
     /// The slot to write next.
-    pub fn free_slot(&self) -> Result<u32> {
+    pub(crate) fn free_slot(&self) -> Result<u32> {
         Ok(slot_of(self.index()?.generation + 1))
     }
 
     /// The header of the rules in force.
-    pub fn set(&self) -> Result<RuleSet> {
+    pub(crate) fn set(&self) -> Result<RuleSet> {
         let slot = slot_of(self.index()?.generation);
         Ok(bytemuck::must_cast(self.sets.get(&slot, 0).map_err(KernelError::map(RULE_SETS))?))
     }
 
     /// The text of the rules in force.
-    pub fn source(&self) -> Result<Vec<u8>> {
+    pub(crate) fn source(&self) -> Result<Vec<u8>> {
         let slot = slot_of(self.index()?.generation);
         let length = self.set()?.source_len as usize;
         let mut text = Vec::with_capacity(length);
@@ -91,7 +91,7 @@ impl Rules {
     }
 
     /// The names and ids of the rules in force.
-    pub fn names(&self) -> Result<Vec<(String, u32)>> {
+    pub(crate) fn names(&self) -> Result<Vec<(String, u32)>> {
         let slot = slot_of(self.index()?.generation);
         let count = self.set()?.rules.min(MAX_RULES as u32);
         (0..count)
@@ -108,7 +108,7 @@ impl Rules {
 
     /// Writes a rule set into the free slot, for which it was made, and puts it in force. On an error the rules in
     /// force are what they were.
-    pub fn replace(&mut self, tables: &RuleTables) -> Result<RuleIndex> {
+    pub(crate) fn replace(&mut self, tables: &RuleTables) -> Result<RuleIndex> {
         let before = self.index()?;
         let generation = before.generation + 1;
         let slot = slot_of(generation);

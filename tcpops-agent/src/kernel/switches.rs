@@ -13,7 +13,7 @@ use super::{KernelError, Result};
 const SIZE: usize = size_of::<Settings>();
 
 /// The switches of the kernel programs, and what they count.
-pub struct Switches {
+pub(crate) struct Switches {
     settings: Mutex<Array<MapData, [u8; SIZE]>>,
     counters: PerCpuArray<MapData, u64>,
     /// How many walks do what `PROBES` says.
@@ -21,7 +21,7 @@ pub struct Switches {
 }
 
 /// Keeps walks doing what `PROBES` says.
-pub struct Probing<'a>(&'a Switches);
+pub(crate) struct Probing<'a>(&'a Switches);
 
 impl Drop for Probing<'_> {
     fn drop(&mut self) {
@@ -37,7 +37,7 @@ impl Drop for Probing<'_> {
 
 impl Switches {
     /// Opens the maps, and turns everything off.
-    pub fn open(pins: &Pins) -> Result<Self> {
+    pub(crate) fn open(pins: &Pins) -> Result<Self> {
         let switches = Self {
             settings: Mutex::new(pins.map(SETTINGS)?),
             counters: pins.map(COUNTERS)?,
@@ -49,22 +49,22 @@ impl Switches {
     }
 
     /// Tells the kernel programs whether the reader of the ring polls.
-    pub fn set_reader_awake(&self, awake: bool) -> Result<()> {
+    pub(crate) fn set_reader_awake(&self, awake: bool) -> Result<()> {
         self.change(|settings| settings.reader_awake = awake.into())
     }
 
     /// Makes walks give sockets back their original options, or do their usual work.
-    pub fn set_restoring(&self, restoring: bool) -> Result<()> {
+    pub(crate) fn set_restoring(&self, restoring: bool) -> Result<()> {
         self.change(|settings| settings.restoring = restoring.into())
     }
 
     /// Makes walks judge every connection anew by the rules in force, or not.
-    pub fn set_reevaluating(&self, reevaluating: bool) -> Result<()> {
+    pub(crate) fn set_reevaluating(&self, reevaluating: bool) -> Result<()> {
         self.change(|settings| settings.reevaluating = reevaluating.into())
     }
 
     /// Makes walks take in sockets that have no entry, those at or below the cgroup with this id (zero: all), or not.
-    pub fn set_adopting(&self, cgroup_id: Option<u64>) -> Result<()> {
+    pub(crate) fn set_adopting(&self, cgroup_id: Option<u64>) -> Result<()> {
         self.change(|settings| {
             settings.adopting = cgroup_id.is_some().into();
             settings.cgroup_id = cgroup_id.unwrap_or(0);
@@ -72,7 +72,7 @@ impl Switches {
     }
 
     /// Makes walks do what `PROBES` says, for as long as somebody holds what this returns.
-    pub fn probing(&self) -> Result<Probing<'_>> {
+    pub(crate) fn probing(&self) -> Result<Probing<'_>> {
         let mut holders = self.probing.lock().unwrap_or_else(PoisonError::into_inner);
         self.change(|settings| settings.probing = 1)?;
         *holders += 1;
@@ -89,7 +89,7 @@ impl Switches {
     }
 
     /// What a counter stands at, over all CPUs.
-    pub fn counter(&self, counter: Counter) -> Result<u64> {
+    pub(crate) fn counter(&self, counter: Counter) -> Result<u64> {
         let values = self.counters.get(&(counter as u32), 0).map_err(KernelError::map(COUNTERS))?;
         Ok(values.iter().sum())
     }

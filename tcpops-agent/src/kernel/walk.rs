@@ -15,23 +15,23 @@ use super::{KernelError, Result};
 const WALKS: u32 = 2;
 
 /// Walks over sockets.
-pub struct Walker {
+pub(crate) struct Walker {
     ebpf: Mutex<Ebpf>,
     destroyer: Option<Destroyer>,
 }
 
 impl Walker {
-    pub(super) fn new(ebpf: Ebpf, destroyer: Option<Destroyer>) -> Self {
+    pub(crate) fn new(ebpf: Ebpf, destroyer: Option<Destroyer>) -> Self {
         Self { ebpf: Mutex::new(ebpf), destroyer }
     }
 
     /// What destroys sockets on such walks; `None` where the kernel cannot (before 6.5).
-    pub fn destroyer(&self) -> Option<&Destroyer> {
+    pub(crate) fn destroyer(&self) -> Option<&Destroyer> {
         self.destroyer.as_ref()
     }
 
     /// As [`walk`](Self::walk), but often enough that a socket which one walk missed is met by another.
-    pub fn walk_all(&self, namespace: &Namespace) -> Result<()> {
+    pub(crate) fn walk_all(&self, namespace: &Namespace) -> Result<()> {
         (0..WALKS).try_for_each(|_| self.walk(namespace))
     }
 
@@ -39,7 +39,7 @@ impl Walker {
     ///
     /// Below 6.17 a walk can miss a socket while others come and go; what must not be missed is looked for afterwards,
     /// and walked for again.
-    pub fn walk(&self, namespace: &Namespace) -> Result<()> {
+    pub(crate) fn walk(&self, namespace: &Namespace) -> Result<()> {
         let failed = |error| KernelError::syscall("read", "the walk over the sockets", error);
         run_to_end(namespace.run(|| self.iteration())??).map_err(failed)
     }

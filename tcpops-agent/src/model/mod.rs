@@ -1,26 +1,14 @@
 //! What is decided, and nothing that is done: no I/O, no clock, no serialization.
 
-pub mod access;
-pub mod cause;
-pub mod classifier;
-pub mod closing;
-pub mod connections;
-pub mod deadlines;
-pub mod departures;
-pub mod ending;
-pub mod enforcer;
-pub mod filter;
-pub mod guard;
-pub mod in_force;
-pub mod lifetimes;
-pub mod peer;
-pub mod policies;
-pub mod preview;
-pub mod readoption;
-pub mod record;
-pub mod rules;
-pub mod selection;
-pub mod selector;
+pub(crate) mod requests;
+
+pub(crate) mod rules;
+
+pub(crate) mod expiry;
+
+pub(crate) mod history;
+
+pub(crate) mod adopt_backoff;
 
 #[cfg(test)]
 pub(crate) mod testing;

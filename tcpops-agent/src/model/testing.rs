@@ -3,8 +3,8 @@
 use tcpops_common::conn::{ConnKey, Connection, from_ip};
 use tcpops_common::state::TcpState;
 
-use super::closing::Manner;
-use super::lifetimes::{Limits, Subject};
+use crate::model::expiry::closing::Manner;
+use crate::model::expiry::lifetimes::{Limits, Subject};
 
 /// An established outbound connection, 10.0.0.1:40000 to 192.0.2.7:5060, of uid 1000, under no policy.
 pub(crate) fn connection() -> Connection {

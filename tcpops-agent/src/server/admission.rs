@@ -5,37 +5,37 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// How many there may be.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// The most of one user other than root.
-    pub(super) per_uid: usize,
+    pub(crate) per_uid: usize,
     /// The most of all users other than root.
-    pub(super) of_users: usize,
+    pub(crate) of_users: usize,
     /// The most of root.
-    pub(super) of_root: usize,
+    pub(crate) of_root: usize,
 }
 
 /// Counts the clients by uid.
 #[derive(Clone, Debug)]
-pub(super) struct Admission {
+pub(crate) struct Admission {
     limits: Limits,
     clients: Arc<Mutex<HashMap<u32, usize>>>,
 }
 
 /// A client's place, free again when this is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     admission: Admission,
     uid: u32,
 }
 
 impl Admission {
     /// Nobody yet.
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self { limits, clients: Arc::default() }
     }
 
     /// A place for a client of `uid`, if there is one.
-    pub(super) fn admit(&self, uid: u32) -> Option<Place> {
+    pub(crate) fn admit(&self, uid: u32) -> Option<Place> {
         let Limits { per_uid, of_users, of_root } = self.limits;
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let of_uid = clients.get(&uid).copied().unwrap_or(0);

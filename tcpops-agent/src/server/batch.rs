@@ -13,14 +13,15 @@ use crate::api::keepalive::KeepaliveRequest;
 use crate::api::lifetime::LifetimeRequest;
 use crate::api::problem::{Code, Problem};
 use crate::api::values::Manner;
+use crate::clocks::Clocks;
 use crate::convert::connections::{closed, ends, keepalive_change, lifetime_in_force, manner, options};
-use crate::daemon::{Acted, Action, Done, Handle, Origin, clocks};
-use crate::model::policies::Change;
+use crate::daemon::{Acted, Action, Done, Handle, Origin};
+use crate::model::requests::policies::Change;
 
 /// Makes many changes, with one walk over the sockets, and answers with a result for each.
 #[utoipa::path(post, path = "/v1/policies:batch", request_body = BatchRequest,
     responses((status = 200, body = BatchResponse), (status = "default", body = Problem)))]
-pub(super) async fn batch(
+pub(crate) async fn batch(
     State(handle): State<Handle>,
     By(origin): By,
     Body(request): Body<BatchRequest>,
@@ -130,10 +131,10 @@ fn result_of(id: String, manner: Manner, acted: Result<Acted, Problem>) -> Batch
                     result.options = Some(options(&connection.in_force));
                 }
                 Done::Changed(_, connection) => {
-                    result.lifetime = Some(lifetime_in_force(&connection.policy, clocks()));
+                    result.lifetime = Some(lifetime_in_force(&connection.policy, Clocks::read()));
                 }
                 Done::Closed(done) => {
-                    let Closed { close, reset_at, .. } = closed(conid, manner, done, clocks());
+                    let Closed { close, reset_at, .. } = closed(conid, manner, done, Clocks::read());
                     (result.close, result.reset_at) = (close, reset_at);
                 }
             }

@@ -17,11 +17,11 @@ use super::admission::Place;
 use super::extract::{By, Failure, Params};
 use crate::api::events::{Event, EventType, EventsQuery};
 use crate::api::problem::{Code, Problem};
-use crate::convert::connections::Clocks;
+use crate::clocks::Clocks;
 use crate::convert::events::{Wanted, bare, event};
-use crate::daemon::{Handle, clocks};
+use crate::daemon::Handle;
 use crate::events::{Reader, Start};
-use crate::model::record::Record;
+use crate::model::history::record::Record;
 
 /// After how many seconds with no event there is a heartbeat.
 const HEARTBEAT_SECONDS: u32 = 15;
@@ -36,7 +36,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 #[utoipa::path(get, path = "/v1/events", params(EventsQuery),
     responses((status = 200, body = Event, content_type = "application/x-ndjson"),
         (status = "default", body = Problem)))]
-pub(super) async fn events(
+pub(crate) async fn events(
     State(handle): State<Handle>,
     State(streams): State<Streams>,
     By(origin): By,
@@ -124,7 +124,7 @@ impl Stream {
     /// The next piece; `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            let clocks = clocks();
+            let clocks = Clocks::read();
             self.reader.take(clocks.boot_ns, &mut self.records);
             if self.records.is_empty() {
                 if !self.follow {
@@ -158,7 +158,7 @@ impl Stream {
 
     fn beat(&mut self) -> Bytes {
         self.next_heartbeat = Instant::now() + self.heartbeat;
-        let time = clocks().now();
+        let time = Clocks::read().now();
         let mut piece = Vec::new();
         self.form.write(&bare(self.reader.last_seq(), time, EventType::Heartbeat), &mut piece);
         piece.into()

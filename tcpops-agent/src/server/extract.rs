@@ -15,7 +15,7 @@ use crate::daemon::Origin;
 
 /// The answer to a request that failed.
 #[derive(Debug)]
-pub(super) struct Failure(pub(super) Box<Problem>);
+pub(crate) struct Failure(pub(crate) Box<Problem>);
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
@@ -24,7 +24,7 @@ impl From<Problem> for Failure {
 }
 
 impl Failure {
-    pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
         Problem::new(code, detail).into()
     }
 }
@@ -39,7 +39,7 @@ impl IntoResponse for Failure {
 }
 
 /// A body of JSON.
-pub(super) struct Body<T>(pub(super) T);
+pub(crate) struct Body<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Failure;
@@ -58,7 +58,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 }
 
 /// A body of JSON as it came, for what reads it with the place of every error.
-pub(super) struct JsonText(pub(super) Bytes);
+pub(crate) struct JsonText(pub(crate) Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for JsonText {
     type Rejection = Failure;
@@ -77,7 +77,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonText {
 }
 
 /// The parameters behind the question mark.
-pub(super) struct Params<T>(pub(super) T);
+pub(crate) struct Params<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Params<T> {
     type Rejection = Failure;
@@ -91,7 +91,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Params<
 }
 
 /// The `{id}` of a path.
-pub(super) struct Id(pub(super) String);
+pub(crate) struct Id(pub(crate) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = Failure;
@@ -106,7 +106,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 }
 
 /// Where the request comes from; each carries it.
-pub(super) struct By(pub(super) Origin);
+pub(crate) struct By(pub(crate) Origin);
 
 impl<S: Send + Sync> FromRequestParts<S> for By {
     type Rejection = Failure;

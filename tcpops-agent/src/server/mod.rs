@@ -23,8 +23,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::daemon::{Handle, Origin, group_id};
 
-pub use openapi::document;
-
 use self::admission::{Admission, Limits};
 
 /// How long a client may take to send the head of a request.
@@ -51,7 +49,7 @@ impl Default for Streams {
 
 /// The socket, bound and not yet served.
 #[derive(Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     listener: UnixListener,
     path: PathBuf,
 }
@@ -61,7 +59,7 @@ impl Listener {
     ///
     /// # Errors
     /// Where another agent serves it, or something else is at the path.
-    pub fn bind(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn bind(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)
@@ -101,14 +99,14 @@ impl Drop for Listener {
 }
 
 /// Serves the socket until it is told to stop.
-pub struct Server {
+pub(crate) struct Server {
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Server {
     /// Starts to serve. Within a tokio runtime.
-    pub fn start(listener: Listener, handle: Handle) -> Self {
+    pub(crate) fn start(listener: Listener, handle: Handle) -> Self {
         let server = Self { stop: CancellationToken::new(), tasks: TaskTracker::new() };
         let tasks = server.tasks.clone();
         let stop = server.stop.clone();
@@ -138,7 +136,7 @@ impl Server {
     }
 
     /// Takes no more requests, and gives those under way a little time to end.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.tasks.close();
         if tokio::time::timeout(GRACE, self.tasks.wait()).await.is_err() {

@@ -30,6 +30,6 @@ use super::{batch, events, routes};
 struct Api;
 
 /// The OpenAPI 3.1 document.
-pub fn document() -> utoipa::openapi::OpenApi {
+pub(crate) fn document() -> utoipa::openapi::OpenApi {
     Api::openapi()
 }

@@ -26,10 +26,11 @@ use crate::api::problem::{Code, Problem};
 use crate::api::rules::RuleDocument;
 use crate::api::rules_result::{RulesQuery, RulesResult};
 use crate::api::status::Status;
+use crate::clocks::Clocks;
 use crate::convert::connections::{closed, keepalive_change, lifetime_change, lifetime_in_force, manner, options};
-use crate::daemon::{Handle, METRICS_CONTENT_TYPE, Origin, clocks};
-use crate::model::filter::Filter;
-use crate::model::policies::Change;
+use crate::daemon::{Handle, METRICS_CONTENT_TYPE, Origin};
+use crate::model::requests::filter::Filter;
+use crate::model::requests::policies::Change;
 
 /// The largest body that is read.
 const MAX_BODY: usize = 4 * 1024 * 1024;
@@ -45,11 +46,11 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const STREAM_QUEUE: usize = 4;
 const NDJSON: &str = "application/x-ndjson";
 
-pub(super) type Answer<T> = Result<Json<T>, Failure>;
+pub(crate) type Answer<T> = Result<Json<T>, Failure>;
 
 /// What the routes work with.
 #[derive(Clone)]
-pub(super) struct Backend {
+pub(crate) struct Backend {
     handle: Handle,
     streams: Streams,
 }
@@ -67,7 +68,7 @@ impl FromRef<Backend> for Streams {
 }
 
 /// The routes.
-pub(super) fn router(handle: Handle) -> Router {
+pub(crate) fn router(handle: Handle) -> Router {
     let backend = Backend { handle, streams: Streams::default() };
     Router::new()
         .route("/v1/connections", get(list))
@@ -94,7 +95,7 @@ pub(super) fn router(handle: Handle) -> Router {
 }
 
 /// Answers one request.
-pub(super) async fn answer(
+pub(crate) async fn answer(
     router: Router,
     origin: Origin,
     request: hyper::Request<Incoming>,
@@ -113,7 +114,7 @@ pub(super) async fn answer(
 /// Every connection and listener that the filters take; with `Accept: application/x-ndjson` all of them, one a line.
 #[utoipa::path(get, path = "/v1/connections", params(ListQuery),
     responses((status = 200, body = ConnectionList), (status = "default", body = Problem)))]
-pub(super) async fn list(
+pub(crate) async fn list(
     State(handle): State<Handle>,
     By(origin): By,
     headers: HeaderMap,
@@ -157,14 +158,14 @@ fn stream(handle: Handle, filter: Filter) -> Response {
 /// Everything known of one connection.
 #[utoipa::path(get, path = "/v1/connections/{id}", params(("id" = String, Path)),
     responses((status = 200, body = ConnectionDetail), (status = "default", body = Problem)))]
-pub(super) async fn show(State(handle): State<Handle>, By(origin): By, Id(id): Id) -> Answer<ConnectionDetail> {
+pub(crate) async fn show(State(handle): State<Handle>, By(origin): By, Id(id): Id) -> Answer<ConnectionDetail> {
     Ok(Json(handle.connection(&id, &origin).await?))
 }
 
 /// The state of one connection; an id that leads to none is code -1.
 #[utoipa::path(get, path = "/v1/connections/{id}/state", params(("id" = String, Path)),
     responses((status = 200, body = ConnectionState), (status = "default", body = Problem)))]
-pub(super) async fn state(State(handle): State<Handle>, By(origin): By, Id(id): Id) -> Answer<ConnectionState> {
+pub(crate) async fn state(State(handle): State<Handle>, By(origin): By, Id(id): Id) -> Answer<ConnectionState> {
     Ok(Json(handle.state(&id, &origin).await?))
 }
 
@@ -172,7 +173,7 @@ pub(super) async fn state(State(handle): State<Handle>, By(origin): By, Id(id): 
 /// connection is refused while the first waits.
 #[utoipa::path(post, path = "/v1/connections/{id}/probe", params(("id" = String, Path)), request_body = ProbeRequest,
     responses((status = 200, body = ProbeResult), (status = "default", body = Problem)))]
-pub(super) async fn probe(
+pub(crate) async fn probe(
     State(handle): State<Handle>,
     By(origin): By,
     Id(id): Id,
@@ -185,7 +186,7 @@ pub(super) async fn probe(
 /// Closes the connection: its program gets ECONNABORTED, its peer a reset. With `close=fin` the peer gets a FIN first.
 #[utoipa::path(delete, path = "/v1/connections/{id}", params(("id" = String, Path), CloseQuery),
     responses((status = 200, body = Closed), (status = "default", body = Problem)))]
-pub(super) async fn close(
+pub(crate) async fn close(
     State(handle): State<Handle>,
     By(origin): By,
     Id(id): Id,
@@ -193,14 +194,14 @@ pub(super) async fn close(
 ) -> Answer<Closed> {
     let manner = manner(&query).map_err(|detail| Failure::new(Code::InvalidRequest, detail))?;
     let (conid, done) = handle.close(&id, manner, &origin).await?;
-    Ok(Json(closed(conid, query.close, done, clocks())))
+    Ok(Json(closed(conid, query.close, done, Clocks::read())))
 }
 
 /// Turns keepalive on.
 #[utoipa::path(put, path = "/v1/connections/{id}/keepalive", params(("id" = String, Path)),
     request_body = KeepaliveRequest,
     responses((status = 200, body = KeepaliveResult), (status = "default", body = Problem)))]
-pub(super) async fn keepalive_enable(
+pub(crate) async fn keepalive_enable(
     State(handle): State<Handle>,
     By(origin): By,
     Id(id): Id,
@@ -212,7 +213,7 @@ pub(super) async fn keepalive_enable(
 /// Turns keepalive off.
 #[utoipa::path(delete, path = "/v1/connections/{id}/keepalive", params(("id" = String, Path)),
     responses((status = 200, body = KeepaliveResult), (status = "default", body = Problem)))]
-pub(super) async fn keepalive_disable(
+pub(crate) async fn keepalive_disable(
     State(handle): State<Handle>,
     By(origin): By,
     Id(id): Id,
@@ -229,7 +230,7 @@ async fn keepalive(handle: &Handle, id: &str, change: Change, origin: &Origin) -
 #[utoipa::path(put, path = "/v1/connections/{id}/lifetime", params(("id" = String, Path)),
     request_body = LifetimeRequest,
     responses((status = 200, body = LifetimeResult), (status = "default", body = Problem)))]
-pub(super) async fn lifetime_set(
+pub(crate) async fn lifetime_set(
     State(handle): State<Handle>,
     By(origin): By,
     Id(id): Id,
@@ -241,23 +242,23 @@ pub(super) async fn lifetime_set(
 /// Takes the lifetimes off the connection, a rule's too.
 #[utoipa::path(delete, path = "/v1/connections/{id}/lifetime", params(("id" = String, Path)),
     responses((status = 200, body = LifetimeResult), (status = "default", body = Problem)))]
-pub(super) async fn lifetime_clear(State(handle): State<Handle>, By(origin): By, Id(id): Id) -> Answer<LifetimeResult> {
+pub(crate) async fn lifetime_clear(State(handle): State<Handle>, By(origin): By, Id(id): Id) -> Answer<LifetimeResult> {
     lifetime(&handle, &id, Change::LifetimeClear, &origin).await
 }
 
-pub(super) fn limits(request: &LifetimeRequest) -> Result<Change, Failure> {
-    lifetime_change(request, clocks()).map_err(|detail| Failure::new(Code::InvalidRequest, detail))
+pub(crate) fn limits(request: &LifetimeRequest) -> Result<Change, Failure> {
+    lifetime_change(request, Clocks::read()).map_err(|detail| Failure::new(Code::InvalidRequest, detail))
 }
 
 async fn lifetime(handle: &Handle, id: &str, change: Change, origin: &Origin) -> Answer<LifetimeResult> {
     let (conid, connection) = handle.push(id, change, origin).await?;
-    Ok(Json(LifetimeResult { conid, lifetime: lifetime_in_force(&connection.policy, clocks()) }))
+    Ok(Json(LifetimeResult { conid, lifetime: lifetime_in_force(&connection.policy, Clocks::read()) }))
 }
 
 /// The rules in force, in order; the ETag is their generation.
 #[utoipa::path(get, path = "/v1/rules",
     responses((status = 200, body = RuleDocument), (status = "default", body = Problem)))]
-pub(super) async fn rules(State(handle): State<Handle>) -> Result<Response, Failure> {
+pub(crate) async fn rules(State(handle): State<Handle>) -> Result<Response, Failure> {
     let (document, generation) = handle.rules().await?;
     Ok(([(ETAG, format!("\"{generation}\""))], Json(document)).into_response())
 }
@@ -265,7 +266,7 @@ pub(super) async fn rules(State(handle): State<Handle>) -> Result<Response, Fail
 /// Puts other rules in force, all of them at once; or with `dry_run` says which open connections that would change.
 #[utoipa::path(put, path = "/v1/rules", params(RulesQuery), request_body = RuleDocument,
     responses((status = 200, body = RulesResult), (status = "default", body = Problem)))]
-pub(super) async fn replace_rules(
+pub(crate) async fn replace_rules(
     State(handle): State<Handle>,
     By(origin): By,
     Params(query): Params<RulesQuery>,
@@ -295,33 +296,33 @@ fn generation(value: &HeaderValue) -> Result<Option<u64>, Failure> {
 
 /// How the agent fares.
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status), (status = "default", body = Problem)))]
-pub(super) async fn status(State(handle): State<Handle>) -> Answer<Status> {
+pub(crate) async fn status(State(handle): State<Handle>) -> Answer<Status> {
     Ok(Json(handle.status().await?))
 }
 
 /// What is counted, for Prometheus.
 #[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "application/openmetrics-text"),
     (status = "default", body = Problem)))]
-pub(super) async fn metrics(State(handle): State<Handle>) -> Result<Response, Failure> {
+pub(crate) async fn metrics(State(handle): State<Handle>) -> Result<Response, Failure> {
     let text = handle.metrics().await?;
     Ok(([(CONTENT_TYPE, HeaderValue::from_static(METRICS_CONTENT_TYPE))], text).into_response())
 }
 
 /// Gives every socket back the options that its program had, takes everything out of the kernel, and ends the agent.
 #[utoipa::path(post, path = "/v1/detach", responses((status = 200, body = Detached), (status = "default", body = Problem)))]
-pub(super) async fn detach(State(handle): State<Handle>, By(origin): By) -> Answer<Detached> {
+pub(crate) async fn detach(State(handle): State<Handle>, By(origin): By) -> Answer<Detached> {
     privileged(&origin)?;
     Ok(Json(handle.detach(&origin).await?))
 }
 
 /// This API.
-pub(super) async fn openapi() -> Json<utoipa::openapi::OpenApi> {
+pub(crate) async fn openapi() -> Json<utoipa::openapi::OpenApi> {
     Json(openapi::document())
 }
 
 /// The agent serves requests only once it is ready.
 #[utoipa::path(get, path = "/readyz", responses((status = 200)))]
-pub(super) async fn health() -> Json<serde_json::Value> {
+pub(crate) async fn health() -> Json<serde_json::Value> {
     Json(serde_json::json!({ "ready": true }))
 }
 

@@ -16,15 +16,15 @@ type Fault = (&'static str, ValueError);
 /// What is wrong with a rule that is well-formed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("rule {rule:?}: {field}: {message}")]
-pub struct RuleFault {
+pub(crate) struct RuleFault {
     /// The position of the rule, from 0.
-    pub index: usize,
+    pub(crate) index: usize,
     /// Its name.
-    pub rule: String,
+    pub(crate) rule: String,
     /// The field, with dots: "match.cgroup".
-    pub field: &'static str,
+    pub(crate) field: &'static str,
     /// What was expected, and what was found.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl RuleDocument {
@@ -34,7 +34,7 @@ impl RuleDocument {
     /// The first fault: more than [`MAX_RULES`], two rules with one name, "auto" without keepalive, a mode without
     /// values, a lifetime without a limit or of what is protected, jitter or grace without what it is about, or something
     /// that the connections of the rule never have.
-    pub fn check(&self) -> Result<(), RuleFault> {
+    pub(crate) fn check(&self) -> Result<(), RuleFault> {
         let mut seen = HashMap::new();
         for (index, rule) in self.rules.iter().enumerate() {
             let fault = |field, error: ValueError| rule.fault(index, field, error);
@@ -57,7 +57,7 @@ impl RuleDocument {
     ///
     /// # Errors
     /// The first that is not.
-    pub fn check_deadlines(&self, in_force: &Self, now: Timestamp) -> Result<(), RuleFault> {
+    pub(crate) fn check_deadlines(&self, in_force: &Self, now: Timestamp) -> Result<(), RuleFault> {
         for (index, rule) in self.rules.iter().enumerate() {
             let Some(deadline) = rule.deadline() else { continue };
             let ahead = deadline.timestamp().duration_since(now);
@@ -74,7 +74,7 @@ impl RuleDocument {
 
 impl Rule {
     /// A fault of this rule, the one at `index` of its document.
-    pub fn fault(&self, index: usize, field: &'static str, message: impl fmt::Display) -> RuleFault {
+    pub(crate) fn fault(&self, index: usize, field: &'static str, message: impl fmt::Display) -> RuleFault {
         RuleFault { index, rule: self.name.as_str().to_owned(), field, message: message.to_string() }
     }
 
@@ -82,7 +82,7 @@ impl Rule {
     ///
     /// # Errors
     /// Where it is "auto" and the keepalive beside it does not give a number.
-    pub fn user_timeout_ms(&self) -> Result<Option<u32>, ValueError> {
+    pub(crate) fn user_timeout_ms(&self) -> Result<Option<u32>, ValueError> {
         let found = match (self.user_timeout, &self.keepalive) {
             (None, _) => return Ok(None),
             (Some(UserTimeout::Off), _) => return Ok(Some(0)),
@@ -97,7 +97,7 @@ impl Rule {
     }
 
     /// With `close = "fin"`: how long after its FIN a connection is reset that is still there, milliseconds.
-    pub fn grace_ms(&self) -> u64 {
+    pub(crate) fn grace_ms(&self) -> u64 {
         const GRACE_MS: u64 = 10_000;
         self.grace.map_or(GRACE_MS, LifetimeDuration::as_millis)
     }

@@ -10,15 +10,15 @@ use crate::api::values::{Manner, Mode, table};
 
 /// Why a document was refused, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RuleFileError {
+pub(crate) struct RuleFileError {
     /// The file, where there is one.
-    pub file: Option<String>,
+    pub(crate) file: Option<String>,
     /// The line, from 1.
-    pub line: usize,
+    pub(crate) line: usize,
     /// The column, from 1: characters in TOML, bytes in JSON.
-    pub column: usize,
+    pub(crate) column: usize,
     /// What was expected, and what was found.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl fmt::Display for RuleFileError {
@@ -39,7 +39,7 @@ impl RuleDocument {
     ///
     /// # Errors
     /// With the place of the first fault.
-    pub fn from_toml(text: &str, file: &str) -> Result<Self, RuleFileError> {
+    pub(crate) fn from_toml(text: &str, file: &str) -> Result<Self, RuleFileError> {
         let parsed = toml::Deserializer::parse(text).and_then(table::<Unchecked, _>);
         let document = Self::from(parsed.map_err(|error| in_toml(&error, text, file))?);
         document.check().map_err(|fault| fault.in_toml(text, file))?;
@@ -50,7 +50,7 @@ impl RuleDocument {
     ///
     /// # Errors
     /// With the place of the first fault.
-    pub fn from_json(bytes: &[u8]) -> Result<Self, RuleFileError> {
+    pub(crate) fn from_json(bytes: &[u8]) -> Result<Self, RuleFileError> {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
         let parsed = table::<Unchecked, _>(&mut deserializer).and_then(|parsed| deserializer.end().map(|()| parsed));
         let document = Self::from(parsed.map_err(|error| in_json(&error))?);
@@ -63,7 +63,7 @@ impl RuleDocument {
     }
 
     /// The document as a rules file: each table with a line for each field that is there.
-    pub fn to_toml(&self) -> String {
+    pub(crate) fn to_toml(&self) -> String {
         let mut text = String::new();
         if let Some(RuleGuard { closes_per_second, percent_per_minute, protect_ports }) = &self.guard {
             text.push_str("[guard]\n");
@@ -89,7 +89,7 @@ impl RuleDocument {
     }
 
     /// The document as JSON in one line, without the fields that are absent.
-    pub fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         serde_json::to_string(self).expect("strings, integers and tables with string keys are JSON")
     }
 }
@@ -109,7 +109,7 @@ fn write_field(text: &mut String, field: &str, value: Option<&impl Serialize>) {
 
 impl RuleFault {
     /// The fault with its place in the rules file that it was found in.
-    pub fn in_toml(&self, text: &str, file: &str) -> RuleFileError {
+    pub(crate) fn in_toml(&self, text: &str, file: &str) -> RuleFileError {
         let placed = toml::Deserializer::parse(text).and_then(|deserializer| self.raise(deserializer));
         match placed {
             Err(error) => in_toml(&error, text, file),
@@ -118,7 +118,7 @@ impl RuleFault {
     }
 
     /// The fault with its place in the body that it was found in.
-    pub fn in_json(&self, bytes: &[u8]) -> RuleFileError {
+    pub(crate) fn in_json(&self, bytes: &[u8]) -> RuleFileError {
         match self.raise(&mut serde_json::Deserializer::from_slice(bytes)) {
             Err(error) => in_json(&error),
             Ok(()) => RuleFileError { file: None, line: 1, column: 1, message: self.to_string() },
@@ -199,7 +199,7 @@ impl<'de> de::Visitor<'de> for FailAt<'_> {
 const DATE_FIELD: &str = "unknown field `$__toml_private_datetime`";
 
 /// An error of the parser with its place in the file.
-pub fn in_toml(error: &toml::de::Error, text: &str, file: &str) -> RuleFileError {
+pub(crate) fn in_toml(error: &toml::de::Error, text: &str, file: &str) -> RuleFileError {
     let start = error.span().map_or(0, |span| text.floor_char_boundary(span.start));
     let before = &text[..start];
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);

@@ -17,11 +17,11 @@ const SHARE: RangeInclusive<u64> = 1..=100;
 
 /// By how much lifetimes are made longer at the most, percent within [`limits::JITTER_PERCENT`]: "10%", or 10.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Jitter(u8);
+pub(crate) struct Jitter(u8);
 
 impl Jitter {
     /// Percent.
-    pub const fn percent(self) -> u8 {
+    pub(crate) const fn percent(self) -> u8 {
         self.0
     }
 }
@@ -58,11 +58,11 @@ impl fmt::Display for Jitter {
 
 /// A share of the connections, 1 to 100 percent: 20, or "20%".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Share(u8);
+pub(crate) struct Share(u8);
 
 impl Share {
     /// Percent.
-    pub const fn percent(self) -> u8 {
+    pub(crate) const fn percent(self) -> u8 {
         self.0
     }
 }
@@ -85,11 +85,11 @@ impl Serialize for Share {
 
 /// How many in a second: at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Rate(u32);
+pub(crate) struct Rate(u32);
 
 impl Rate {
     /// The number in a second.
-    pub const fn get(self) -> u32 {
+    pub(crate) const fn get(self) -> u32 {
         self.0
     }
 }

@@ -13,11 +13,11 @@ use super::{Found, Scalar, ValueError, scalar};
 /// A point in time, as RFC 3339 writes it: "2026-12-24T18:00:00Z"; in TOML also as a date with its time and offset,
 /// without quotes. It is written as a string, in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Deadline(Timestamp);
+pub(crate) struct Deadline(Timestamp);
 
 impl Deadline {
     /// The time.
-    pub const fn timestamp(self) -> Timestamp {
+    pub(crate) const fn timestamp(self) -> Timestamp {
         self.0
     }
 }

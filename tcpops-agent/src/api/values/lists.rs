@@ -15,16 +15,16 @@ use super::{Found, Scalar, ValueError, visit_scalars};
 ///
 /// A list of one is written as that one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct OneOrMany<T>(Vec<T>);
+pub(crate) struct OneOrMany<T>(Vec<T>);
 
 impl<T> OneOrMany<T> {
     /// The list, unless it is empty.
-    pub fn new(values: Vec<T>) -> Option<Self> {
+    pub(crate) fn new(values: Vec<T>) -> Option<Self> {
         if values.is_empty() { None } else { Some(Self(values)) }
     }
 
     /// The values, at least one.
-    pub fn as_slice(&self) -> &[T] {
+    pub(crate) fn as_slice(&self) -> &[T] {
         &self.0
     }
 }
@@ -101,7 +101,7 @@ impl<T: ToSchema> ToSchema for OneOrMany<T> {
 ///
 /// # Errors
 /// Those of the format, and "expected …, found …".
-pub fn list<'de, T, D>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
+pub(crate) fn list<'de, T, D>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
 where
     T: Scalar + Deserialize<'de>,
     D: Deserializer<'de>,

@@ -13,11 +13,11 @@ use super::{Found, Scalar, ValueError, scalar, text};
 
 /// The name of a rule: 1 to [`MAX_NAME`] bytes of UTF-8, all of them visible or an inner space.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RuleName(String);
+pub(crate) struct RuleName(String);
 
 impl RuleName {
     /// The name.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -69,11 +69,11 @@ impl fmt::Display for RuleName {
 
 /// A cgroup by its path within the cgroup2 hierarchy: "/system.slice/kamailio.service"; "/" is the root.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CgroupPath(String);
+pub(crate) struct CgroupPath(String);
 
 impl CgroupPath {
     /// The path, from the root of the hierarchy, with no slash at its end but the root's own.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -113,14 +113,14 @@ impl fmt::Display for CgroupPath {
 
 /// A uid of the initial user namespace: an integer from 0 to 4294967294; the one above is no uid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Uid(u32);
+pub(crate) struct Uid(u32);
 
 impl Uid {
     /// The highest uid.
     const MAX: u32 = u32::MAX - 1;
 
     /// The number.
-    pub const fn get(self) -> u32 {
+    pub(crate) const fn get(self) -> u32 {
         self.0
     }
 }
@@ -153,14 +153,14 @@ macro_rules! words {
     ) => {
         $(#[$doc])+
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $type { $($(#[$variant_doc])+ $variant,)+ }
+        pub(crate) enum $type { $($(#[$variant_doc])+ $variant,)+ }
 
         impl $type {
             /// Every word of the set.
-            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
+            pub(crate) const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
 
             /// The word.
-            pub const fn name(self) -> &'static str {
+            pub(crate) const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
             }
         }

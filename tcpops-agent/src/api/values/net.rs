@@ -17,16 +17,16 @@ use super::{Found, Scalar, ScalarVisitor, ValueError, text};
 ///
 /// IPv4-mapped IPv6 is IPv4, as it is on the wire; so an IPv6 network, even `::/0`, never holds an IPv4 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Cidr(IpNet);
+pub(crate) struct Cidr(IpNet);
 
 impl Cidr {
     /// The network, with no bits set beyond its prefix, and IPv4 if it is within `::ffff:0:0/96`.
-    pub const fn net(self) -> IpNet {
+    pub(crate) const fn net(self) -> IpNet {
         self.0
     }
 
     /// Whether `address` is in the network; an IPv4-mapped one counts as IPv4.
-    pub fn contains(self, address: IpAddr) -> bool {
+    pub(crate) fn contains(self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
 }
@@ -64,7 +64,7 @@ fn parse(text: &str) -> Option<IpNet> {
 }
 
 /// A number of digits only, where `str::parse` would also take a sign.
-pub(super) fn number(text: &str) -> Option<u16> {
+pub(crate) fn number(text: &str) -> Option<u16> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
@@ -88,7 +88,7 @@ impl fmt::Display for Cidr {
 
 /// A port, or a range of ports with both ends in it: 5060, "5060-5070".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Ports {
+pub(crate) struct Ports {
     first: u16,
     last: u16,
 }
@@ -98,7 +98,7 @@ impl Ports {
     ///
     /// # Errors
     /// Where one of them is 0, or `last` comes before `first`.
-    pub fn new(first: u16, last: u16) -> Result<Self, ValueError> {
+    pub(crate) fn new(first: u16, last: u16) -> Result<Self, ValueError> {
         if first == 0 || last == 0 {
             return Err(ValueError::new("a port from 1 to 65535", 0));
         }
@@ -112,12 +112,12 @@ impl Ports {
     }
 
     /// The ports, both ends in it.
-    pub const fn range(self) -> RangeInclusive<u16> {
+    pub(crate) const fn range(self) -> RangeInclusive<u16> {
         self.first..=self.last
     }
 
     /// Whether the port of `endpoint` is one of them.
-    pub fn contains(self, endpoint: SocketAddr) -> bool {
+    pub(crate) fn contains(self, endpoint: SocketAddr) -> bool {
         self.range().contains(&endpoint.port())
     }
 }

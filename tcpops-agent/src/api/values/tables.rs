@@ -13,7 +13,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::{Found, ValueError, visit_scalars};
 
 /// A struct that stands in a document as a table.
-pub trait Table {
+pub(crate) trait Table {
     /// What is expected where it is not one, as in "expected a table with …".
     const EXPECTED: &'static str;
 }
@@ -22,7 +22,7 @@ pub trait Table {
 ///
 /// # Errors
 /// Those of the format, and "expected …, found …".
-pub fn table<'de, T: Table + Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+pub(crate) fn table<'de, T: Table + Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     deserializer.deserialize_any(TableVisitor(PhantomData))
 }
 
@@ -56,7 +56,7 @@ impl<'de, T: Table + Deserialize<'de>> de::Visitor<'de> for TableVisitor<T> {
 ///
 /// # Errors
 /// Those of the value.
-pub fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+pub(crate) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
@@ -64,7 +64,7 @@ pub fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) 
 ///
 /// # Errors
 /// Those of the format, and "expected …, found …".
-pub fn present_table<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+pub(crate) fn present_table<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     T: Table + Deserialize<'de>,
     D: Deserializer<'de>,
@@ -76,7 +76,9 @@ where
 ///
 /// # Errors
 /// Those of the format, and "expected …, found …".
-pub fn tables<'de, T: Table + Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+pub(crate) fn tables<'de, T: Table + Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
     deserializer.deserialize_any(TablesVisitor(PhantomData))
 }
 
@@ -117,14 +119,14 @@ impl<'de, T: Table + Deserialize<'de>> de::Visitor<'de> for TablesVisitor<T> {
 }
 
 /// A table that can also be a word, which turns the feature off.
-pub trait Switchable: Table {
+pub(crate) trait Switchable: Table {
     /// The word.
     const OFF: &'static str;
 }
 
 /// A feature that is wanted off, by a word, or on, by a table of its values, at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Switch<T> {
+pub(crate) enum Switch<T> {
     /// Off, whatever the program set.
     Off,
     /// On with these values.
@@ -133,7 +135,7 @@ pub enum Switch<T> {
 
 impl<T> Switch<T> {
     /// The values, if it is on.
-    pub const fn on(&self) -> Option<&T> {
+    pub(crate) const fn on(&self) -> Option<&T> {
         match self {
             Self::Off => None,
             Self::On(values) => Some(values),

@@ -20,14 +20,14 @@ const LIFETIME_MS: RangeInclusive<u64> =
 
 /// A keepalive time (`idle` or `interval`): whole seconds within [`limits::KEEPALIVE_SECONDS`]; "60s", "5m".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeepaliveTime(u16);
+pub(crate) struct KeepaliveTime(u16);
 
 impl KeepaliveTime {
     /// So many seconds.
     ///
     /// # Errors
     /// Beyond the limits.
-    pub fn from_seconds(seconds: u64) -> Result<Self, ValueError> {
+    pub(crate) fn from_seconds(seconds: u64) -> Result<Self, ValueError> {
         match u16::try_from(seconds) {
             Ok(short) if limits::KEEPALIVE_SECONDS.contains(&seconds) => Ok(Self(short)),
             _ => Err(ValueError::new(within(limits::KEEPALIVE_SECONDS, "seconds"), seconds)),
@@ -35,7 +35,7 @@ impl KeepaliveTime {
     }
 
     /// The time, seconds.
-    pub const fn seconds(self) -> u16 {
+    pub(crate) const fn seconds(self) -> u16 {
         self.0
     }
 }
@@ -69,14 +69,14 @@ impl fmt::Display for KeepaliveTime {
 
 /// A number of keepalive probes within [`limits::KEEPALIVE_COUNT`]; an integer in a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeepaliveCount(u8);
+pub(crate) struct KeepaliveCount(u8);
 
 impl KeepaliveCount {
     /// So many probes.
     ///
     /// # Errors
     /// Beyond the limits.
-    pub fn new(count: u64) -> Result<Self, ValueError> {
+    pub(crate) fn new(count: u64) -> Result<Self, ValueError> {
         match u8::try_from(count) {
             Ok(short) if limits::KEEPALIVE_COUNT.contains(&count) => Ok(Self(short)),
             _ => Err(ValueError::new(Self::EXPECTED, count)),
@@ -84,7 +84,7 @@ impl KeepaliveCount {
     }
 
     /// The number.
-    pub const fn get(self) -> u8 {
+    pub(crate) const fn get(self) -> u8 {
         self.0
     }
 }
@@ -132,7 +132,7 @@ impl fmt::Display for KeepaliveCount {
 
 /// A lifetime: whole milliseconds within [`limits::LIFETIME_SECONDS`]; "90s", "1h 30m", "7d", "1500ms".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LifetimeDuration {
+pub(crate) struct LifetimeDuration {
     ms: u64,
 }
 
@@ -141,7 +141,7 @@ impl LifetimeDuration {
     ///
     /// # Errors
     /// Beyond the limits.
-    pub fn from_millis(ms: u64) -> Result<Self, ValueError> {
+    pub(crate) fn from_millis(ms: u64) -> Result<Self, ValueError> {
         if LIFETIME_MS.contains(&ms) { Ok(Self { ms }) } else { Err(ValueError::new(within(LIFETIME_MS, "ms"), ms)) }
     }
 
@@ -149,7 +149,7 @@ impl LifetimeDuration {
     ///
     /// # Errors
     /// Beyond the limits.
-    pub fn from_seconds(seconds: u64) -> Result<Self, ValueError> {
+    pub(crate) fn from_seconds(seconds: u64) -> Result<Self, ValueError> {
         seconds
             .checked_mul(MS_PER_SECOND)
             .and_then(|ms| Self::from_millis(ms).ok())
@@ -160,19 +160,19 @@ impl LifetimeDuration {
     ///
     /// # Errors
     /// Beyond the limits, or not a number.
-    pub fn from_seconds_f64(seconds: f64) -> Result<Self, ValueError> {
+    pub(crate) fn from_seconds_f64(seconds: f64) -> Result<Self, ValueError> {
         // The cast saturates, and makes zero of what is not a number: both are beyond the limits.
         Self::from_millis((seconds * MS_PER_SECOND as f64).round() as u64)
             .map_err(|_| ValueError::new(within(limits::LIFETIME_SECONDS, "seconds"), Found::Float(seconds)))
     }
 
     /// The lifetime, milliseconds.
-    pub const fn as_millis(self) -> u64 {
+    pub(crate) const fn as_millis(self) -> u64 {
         self.ms
     }
 
     /// The lifetime, nanoseconds.
-    pub const fn as_nanos(self) -> u64 {
+    pub(crate) const fn as_nanos(self) -> u64 {
         self.ms * NS_PER_MS
     }
 }
@@ -199,7 +199,7 @@ impl fmt::Display for LifetimeDuration {
 
 /// `TCP_USER_TIMEOUT` as it is asked for: "auto", "off", or a duration such as "30s".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum UserTimeout {
+pub(crate) enum UserTimeout {
     /// What the keepalive beside it takes to give up: idle + interval * count.
     Auto,
     /// None, whatever the program set.
@@ -213,7 +213,7 @@ impl UserTimeout {
     ///
     /// # Errors
     /// Beyond the limits.
-    pub fn from_millis(ms: u64) -> Result<Self, ValueError> {
+    pub(crate) fn from_millis(ms: u64) -> Result<Self, ValueError> {
         match u32::try_from(ms) {
             Ok(0) => Ok(Self::Off),
             Ok(short) if limits::USER_TIMEOUT_MS.contains(&ms) => Ok(Self::After(short)),
@@ -225,7 +225,11 @@ impl UserTimeout {
     ///
     /// # Errors
     /// Where the sum is more than `setsockopt` takes (24 days).
-    pub fn auto_ms(idle: KeepaliveTime, count: KeepaliveCount, interval: KeepaliveTime) -> Result<u32, ValueError> {
+    pub(crate) fn auto_ms(
+        idle: KeepaliveTime,
+        count: KeepaliveCount,
+        interval: KeepaliveTime,
+    ) -> Result<u32, ValueError> {
         let seconds = u64::from(idle.0) + u64::from(interval.0) * u64::from(count.0);
         let limit = *limits::USER_TIMEOUT_MS.end() / MS_PER_SECOND;
         match u32::try_from(seconds * MS_PER_SECOND) {

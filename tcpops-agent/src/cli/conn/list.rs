@@ -84,7 +84,7 @@ impl ListArgs {
     }
 
     /// Prints the connections.
-    pub(super) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
+    pub(crate) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
         let client = context.client().await?;
         let mut listing = Listing::new(&mut context.out);
         let asked = match self.limit {
@@ -99,7 +99,7 @@ impl ListArgs {
 ///
 /// # Errors
 /// Those of asking the agent, and of writing.
-pub(in crate::cli) async fn list_connections(
+pub(crate) async fn list_connections(
     client: Client,
     query: &ListQuery,
     wanted: impl Fn(&Connection) -> bool,

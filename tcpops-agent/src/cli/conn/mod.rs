@@ -5,10 +5,10 @@ mod row;
 mod show;
 
 #[cfg(test)]
-pub(super) use row::tests::connection;
+pub(crate) use row::tests::connection;
 
 pub(crate) use list::ListArgs;
-pub(super) use list::list_connections;
+pub(crate) use list::list_connections;
 pub(crate) use show::ShowArgs;
 
 use clap::Subcommand;

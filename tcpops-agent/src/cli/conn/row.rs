@@ -4,15 +4,15 @@ use crate::api::connections::{Connection, Expires, Policy};
 use crate::cli::human::{self, NOTHING};
 
 /// The names of the columns.
-pub(super) const HEADER: [&str; 9] =
+pub(crate) const HEADER: [&str; 9] =
     ["CONID", "STATE", "DIR", "LOCAL", "REMOTE", "AGE", "KEEPALIVE", "LIFETIME", "POLICY"];
 
 /// The names of the columns of a wide list.
-pub(super) const WIDE: [&str; 12] =
+pub(crate) const WIDE: [&str; 12] =
     ["CONID", "STATE", "DIR", "LOCAL", "REMOTE", "AGE", "KEEPALIVE", "LIFETIME", "POLICY", "ENDS", "UID", "COOKIE"];
 
 /// The row of a connection in a wide list.
-pub(super) fn wide(connection: &Connection) -> [String; WIDE.len()] {
+pub(crate) fn wide(connection: &Connection) -> [String; WIDE.len()] {
     let [conid, state, direction, local, remote, age, keepalive, lifetime, policy] = row(connection);
     let ends = connection.expires.as_ref().map_or_else(|| NOTHING.to_owned(), ends);
     let (uid, cookie) = (connection.uid.to_string(), connection.cookie.to_string());
@@ -28,7 +28,7 @@ fn ends(expires: &Expires) -> String {
 }
 
 /// The row of a connection.
-pub(super) fn row(connection: &Connection) -> [String; HEADER.len()] {
+pub(crate) fn row(connection: &Connection) -> [String; HEADER.len()] {
     let direction = match connection.direction.as_str() {
         "inbound" => "in",
         "outbound" => "out",
@@ -49,7 +49,7 @@ pub(super) fn row(connection: &Connection) -> [String; HEADER.len()] {
 }
 
 /// What the policy does to keepalive: the parameters in force where it was applied, those wanted where it was not yet.
-pub(super) fn keepalive(policy: &Policy) -> String {
+pub(crate) fn keepalive(policy: &Policy) -> String {
     let Some(wanted) = policy.wanted.filter(|wanted| wanted.keepalive.is_some()) else {
         return NOTHING.to_owned();
     };
@@ -74,7 +74,7 @@ fn origin(policy: &Policy) -> &str {
 }
 
 #[cfg(test)]
-pub(in crate::cli) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::api::connections::{ApplyResult, Wanted};
     use crate::api::keepalive::SocketOptions;
@@ -84,7 +84,7 @@ pub(in crate::cli) mod tests {
     const PROGRAM: SocketOptions =
         SocketOptions { keepalive: false, idle_seconds: 7200, count: 9, interval_seconds: 75, user_timeout_ms: 0 };
 
-    pub(in crate::cli) fn connection(conid: u64) -> Connection {
+    pub(crate) fn connection(conid: u64) -> Connection {
         Connection {
             conid,
             cookie: 42,

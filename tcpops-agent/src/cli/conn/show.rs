@@ -23,7 +23,7 @@ pub(crate) struct ShowArgs {
 
 impl ShowArgs {
     /// Prints the connection.
-    pub(super) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
+    pub(crate) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
         let detail = context.client().await?.connection(&self.id.id).await?;
         context.out.show(&detail, |detail| fields(lines(detail)))?;
         Ok(Exit::Done)

@@ -4,7 +4,7 @@ use crate::api::events::{Cause, Event, EventPolicy, EventType, Summary};
 use crate::cli::human::{self, NOTHING};
 
 /// The line, with its end: when, what, which connection, and what there is to say.
-pub(super) fn line(event: &Event) -> String {
+pub(crate) fn line(event: &Event) -> String {
     let name = name(event.kind);
     let time = format!("{:.3}", event.time);
     let words = match event.kind {

@@ -14,7 +14,7 @@ use crate::api::events::{Event, EventType, EventsQuery};
 use crate::api::values::{CgroupPath, Cidr, Direction, Ports, RuleName, ValueError};
 use crate::client::Lines;
 
-pub(super) const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 Without --follow it prints what the agent still holds, the last 16384 events, and ends. With it, it prints those to \
 come, after those since SEQ if that is given (0: all that are held).
 

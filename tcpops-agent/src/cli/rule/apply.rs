@@ -32,7 +32,7 @@ pub(crate) struct ApplyArgs {
 
 impl ApplyArgs {
     /// Puts the rules in force.
-    pub(super) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
+    pub(crate) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
         let rules = RuleText::read(&self.file)?;
         if rules.document.rules.is_empty() && !self.allow_empty {
             return Err(Failure::NoRules { path: self.file });

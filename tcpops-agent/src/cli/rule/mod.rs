@@ -1,7 +1,7 @@
 //! `tcpops rule`: the rules in force, a change of them, and which of them would match.
 
 mod apply;
-pub(super) mod row;
+pub(crate) mod row;
 mod trial;
 
 pub(crate) use apply::ApplyArgs;
@@ -102,17 +102,17 @@ fn list_table(document: &RuleDocument) -> String {
 }
 
 /// Rules as their file has them.
-pub(super) struct RuleText {
+pub(crate) struct RuleText {
     text: String,
     /// The name of the file, for messages.
     name: String,
     /// The rules.
-    pub(super) document: RuleDocument,
+    pub(crate) document: RuleDocument,
 }
 
 impl RuleText {
     /// The rules of a file, or of standard input where it is named `-`.
-    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let (text, name) = if path == Path::new("-") {
             let mut text = String::new();
             (io::stdin().lock().read_to_string(&mut text).map(|_| text), "<stdin>".to_owned())
@@ -125,7 +125,7 @@ impl RuleText {
     }
 
     /// What the agent found wrong, with its place in the file rather than in what was sent.
-    pub(super) fn placed(&self, fault: &Fault) -> RuleFileError {
+    pub(crate) fn placed(&self, fault: &Fault) -> RuleFileError {
         let field = FIELDS.into_iter().find(|field| *field == fault.field).unwrap_or("name");
         let index = fault.rule;
         let rule = self.document.rules.get(index).map(|rule| rule.name.as_str().to_owned()).unwrap_or_default();
@@ -137,7 +137,7 @@ impl RuleText {
 const FIELDS: [&str; 4] = ["match.cgroup", "lifetime.deadline", "user_timeout", "name"];
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     pub(crate) const RULES: &str = r#"

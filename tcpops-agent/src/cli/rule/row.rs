@@ -9,20 +9,20 @@ use crate::api::values::{LifetimeDuration, Manner, OneOrMany, Switch, UserTimeou
 use crate::cli::human::{self, NOTHING};
 
 /// The names of the columns.
-pub(super) const HEADER: [&str; 8] = ["#", "NAME", "MATCH", "KEEPALIVE", "USER-TIMEOUT", "MODE", "LIFETIME", "CLOSE"];
+pub(crate) const HEADER: [&str; 8] = ["#", "NAME", "MATCH", "KEEPALIVE", "USER-TIMEOUT", "MODE", "LIFETIME", "CLOSE"];
 
 /// The ports that are protected where the rules do not say.
 const DEFAULT_PORTS: &str = "22";
 
 /// The row of the rule at `index`, which people count from 1.
-pub(super) fn row(index: usize, rule: &Rule) -> [String; HEADER.len()] {
+pub(crate) fn row(index: usize, rule: &Rule) -> [String; HEADER.len()] {
     let (number, name) = ((index + 1).to_string(), rule.name.to_string());
     let matching = matching(&rule.matching);
     [number, name, matching, keepalive(rule), user_timeout(rule), mode(rule), lifetime(rule), close(rule)]
 }
 
 /// What the guard holds back.
-pub(super) fn guard(guard: &RuleGuard) -> String {
+pub(crate) fn guard(guard: &RuleGuard) -> String {
     let RuleGuard { closes_per_second, percent_per_minute, protect_ports } = guard;
     let ports = protect_ports.as_ref().map_or_else(|| DEFAULT_PORTS.to_owned(), |ports| words(ports));
     let bounds = [
@@ -34,7 +34,7 @@ pub(super) fn guard(guard: &RuleGuard) -> String {
 }
 
 /// Which connections it is for.
-pub(in crate::cli) fn matching(matching: &RuleMatch) -> String {
+pub(crate) fn matching(matching: &RuleMatch) -> String {
     let RuleMatch { direction, local, local_port, remote, remote_port, uid, cgroup, family, origin } = matching;
     let fields = [
         field("direction", direction),
@@ -66,7 +66,7 @@ fn words<T: Serialize>(values: &[T]) -> String {
 }
 
 /// What the rule wants of keepalive.
-pub(in crate::cli) fn keepalive(rule: &Rule) -> String {
+pub(crate) fn keepalive(rule: &Rule) -> String {
     match rule.keepalive {
         None => NOTHING.to_owned(),
         Some(Switch::Off) => "off".to_owned(),
@@ -75,7 +75,7 @@ pub(in crate::cli) fn keepalive(rule: &Rule) -> String {
 }
 
 /// What the rule wants of the user timeout.
-pub(in crate::cli) fn user_timeout(rule: &Rule) -> String {
+pub(crate) fn user_timeout(rule: &Rule) -> String {
     match (rule.user_timeout, rule.keepalive) {
         (None, _) => NOTHING.to_owned(),
         (Some(UserTimeout::Off), _) => "off".to_owned(),
@@ -89,13 +89,13 @@ pub(in crate::cli) fn user_timeout(rule: &Rule) -> String {
 }
 
 /// How the options that the rule wants stand against the program's own.
-pub(super) fn mode(rule: &Rule) -> String {
+pub(crate) fn mode(rule: &Rule) -> String {
     let wants_options = rule.keepalive.is_some() || rule.user_timeout.is_some();
     if wants_options { rule.mode.to_string() } else { NOTHING.to_owned() }
 }
 
 /// When the rule has connections closed.
-pub(in crate::cli) fn lifetime(rule: &Rule) -> String {
+pub(crate) fn lifetime(rule: &Rule) -> String {
     let on = match rule.lifetime {
         None => return NOTHING.to_owned(),
         Some(Switch::Off) => return "none".to_owned(),
@@ -117,7 +117,7 @@ pub(in crate::cli) fn lifetime(rule: &Rule) -> String {
 }
 
 /// How the rule has connections closed, or that it keeps them from being closed.
-pub(super) fn close(rule: &Rule) -> String {
+pub(crate) fn close(rule: &Rule) -> String {
     if rule.protect {
         return "protected".to_owned();
     }

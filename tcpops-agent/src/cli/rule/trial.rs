@@ -18,9 +18,9 @@ use crate::cli::human::NOTHING;
 use crate::cli::output::Format;
 use crate::cli::table::fields;
 use crate::cli::words::words;
+use crate::clocks::Clocks;
 use crate::convert::rules::{from_direction, from_origin, to_model};
-use crate::daemon::clocks;
-use crate::model::rules::{Cgroup, Facts};
+use crate::model::rules::rule_set::{Cgroup, Facts};
 
 /// The arguments of `rule test`.
 #[derive(Clone, Debug, Args)]
@@ -50,7 +50,7 @@ pub(crate) struct TestArgs {
 
 impl TestArgs {
     /// Prints the rule that matches first.
-    pub(super) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
+    pub(crate) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
         let mut cgroups = CgroupNumbers::default();
         let facts = self.facts(&mut cgroups)?;
         let document = match &self.file {
@@ -115,7 +115,7 @@ enum Protector {
 }
 
 fn verdict<'a>(document: &'a RuleDocument, facts: &Facts, cgroups: &mut CgroupNumbers) -> Result<Verdict<'a>, Failure> {
-    let rules = to_model(document, clocks(), |path| Ok::<_, Infallible>(cgroups.cgroup(path)))?;
+    let rules = to_model(document, Clocks::read(), |path| Ok::<_, Infallible>(cgroups.cgroup(path)))?;
     let first = rules.first_match(facts);
     let index = first.and_then(|first| document.rules.iter().position(|rule| rule.name.as_str() == first.name));
     let protecting = rules.rules.iter().find(|rule| rule.closing.protect && rule.matcher.accepts(facts));

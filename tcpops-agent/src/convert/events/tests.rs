@@ -6,11 +6,11 @@ use tcpops_common::event::{Event as KernelEvent, EventKind, SOCK_DONE, Summary a
 use tcpops_common::policy::Setting;
 
 use super::*;
-use crate::model::connections::CloseReason;
-use crate::model::departures::Departure;
-use crate::model::enforcer::Undertaking;
-use crate::model::lifetimes::Expiry;
-use crate::model::record::{Loss, Refusal};
+use crate::model::expiry::connections::CloseReason;
+use crate::model::expiry::enforcer::Undertaking;
+use crate::model::expiry::lifetimes::Expiry;
+use crate::model::history::departures::Departure;
+use crate::model::history::record::{Loss, Refusal};
 use crate::model::testing::connection;
 
 const CLOCKS: Clocks = Clocks { wall_ns: 1_700_000_000_000_000_000, boot_ns: 10_000_000_000 };

@@ -14,7 +14,7 @@ const ANSWER: usize = 1 << 16;
 
 /// Which sockets are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Those that listen.
     Listeners,
     /// All others but what is left of a socket in TIME_WAIT, which has its cookie.
@@ -38,7 +38,7 @@ impl Kind {
 impl Diag {
     /// Hands the cookie of every TCP socket of the namespace to `visit`. About a microsecond a socket. A socket that is
     /// there throughout may be left out while others come and go.
-    pub fn each_cookie(&self, kind: Kind, mut visit: impl FnMut(u64)) -> Result<()> {
+    pub(crate) fn each_cookie(&self, kind: Kind, mut visit: impl FnMut(u64)) -> Result<()> {
         let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         for address in any {
             let end = SocketAddr::new(address, 0);

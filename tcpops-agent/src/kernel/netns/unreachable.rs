@@ -9,7 +9,7 @@ const MAX: usize = 1000;
 
 /// How a namespace that could not be entered is known.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Whereabouts {
+pub(crate) enum Whereabouts {
     /// By the cookie that its sockets have.
     Cookie(u64),
     /// By its name, or a process in it.
@@ -18,31 +18,31 @@ pub enum Whereabouts {
 
 /// A namespace that could not be entered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unreachable {
+pub(crate) struct Unreachable {
     /// Which.
-    pub whereabouts: Whereabouts,
+    pub(crate) whereabouts: Whereabouts,
     /// Why not.
-    pub why: String,
+    pub(crate) why: String,
 }
 
 /// The attempts that failed.
 #[derive(Debug, Default)]
-pub(super) struct Failures(Mutex<BTreeMap<Whereabouts, String>>);
+pub(crate) struct Failures(Mutex<BTreeMap<Whereabouts, String>>);
 
 impl Failures {
-    pub(super) fn note(&self, whereabouts: Whereabouts, why: String) {
+    pub(crate) fn note(&self, whereabouts: Whereabouts, why: String) {
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if noted.len() < MAX || noted.contains_key(&whereabouts) {
             noted.insert(whereabouts, why);
         }
     }
 
-    pub(super) fn forget(&self, whereabouts: &Whereabouts) {
+    pub(crate) fn forget(&self, whereabouts: &Whereabouts) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(whereabouts);
     }
 
     /// Tries each again; answers with those that fail again, and forgets the others.
-    pub(super) fn retry(&self, enter: impl Fn(&Whereabouts) -> Result<(), String>) -> Vec<Unreachable> {
+    pub(crate) fn retry(&self, enter: impl Fn(&Whereabouts) -> Result<(), String>) -> Vec<Unreachable> {
         // A copy: entering takes a while, and may fail for others meanwhile.
         let noted: Vec<_> = self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
         let mut failing = Vec::new();

@@ -1,0 +1,70 @@
+//! The agent put together: configuration, kernel, daemon, server. Everything is made ready first, and becomes active last.
+
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::daemon::{Daemon, Handle, Hook, RuleBook, Signals};
+use crate::kernel::load::{LoadOptions, load};
+use crate::kernel::pins::Pins;
+use crate::kernel::{mounts, probe, release_memory};
+use crate::server::{Listener, Server};
+
+/// Runs the agent until a signal or a detach ends it. Within a tokio runtime.
+///
+/// # Errors
+/// Says what is missing or in the way; what was in force before stays so.
+pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
+    probe::check()?;
+    let cgroup_mount = mounts::cgroup2()?;
+    let cgroup = config.cgroup.clone().unwrap_or_else(|| cgroup_mount.clone());
+    anyhow::ensure!(
+        cgroup.is_dir() && mounts::is_within(&cgroup, "cgroup2")?,
+        "cannot attach to {}: expected a directory of the cgroup2 file system at {}",
+        cgroup.display(),
+        cgroup_mount.display()
+    );
+    if let Some(file) = &config.rules {
+        RuleBook::check(file, &cgroup_mount).map_err(|problem| anyhow::anyhow!(problem.detail))?;
+    }
+    if let Some(hook) = &config.hook {
+        Hook::check(hook)?;
+    }
+    let listener = Listener::bind(&config.socket)?;
+    let pins = Arc::new(Pins::lock(config.pins.as_deref())?);
+    let options = LoadOptions {
+        object: config.object.as_deref(),
+        max_connections: config.max_connections,
+        events_bytes: config.events_bytes,
+        log_level: config.ebpf_log,
+        adopt: config.adopt,
+        follow: config.follow,
+    };
+    let resumed = pins.exist();
+    let make_ready = || -> anyhow::Result<(Daemon, Handle)> {
+        let mut loaded = load(&pins, &options)?;
+        loaded.attach(&pins, &cgroup)?;
+        release_memory();
+        Daemon::prepare(&config, cgroup_mount, cgroup.clone(), Arc::clone(&pins), loaded)
+    };
+    let (daemon, handle) = match make_ready() {
+        Err(error) if !resumed => {
+            // What was not there before does not stay after a start that failed.
+            pins.remove()?;
+            return Err(error);
+        }
+        ready => ready?,
+    };
+    let signals = Signals::catch()?;
+    let hook = config.hook.clone().map(|hook| Hook::start(hook, handle.shared())).transpose()?;
+    let server = Server::start(listener, handle);
+    daemon.announce(&config.socket);
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!(%error, "cannot tell systemd that the agent is ready");
+    }
+    let result = daemon.run(signals).await;
+    if let Some(hook) = hook {
+        hook.stop().await;
+    }
+    server.stop().await;
+    Ok(result?)
+}

@@ -1,0 +1,274 @@
+//! Closing connections, off the loop: by a FIN on the program's behalf, or by a reset.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tcpops_common::conn::{ConnKey, Connection, Direction};
+use tcpops_common::state::TcpState;
+
+use crate::daemon::counters::Count;
+use crate::daemon::diags::{Diags, socket_name};
+use crate::daemon::refusal;
+use crate::daemon::shared::Shared;
+use crate::kernel::clock::now_boot_ns;
+use crate::kernel::destroy::{MAX_TARGETS, Met};
+use crate::kernel::diag::{Destroyed, SocketInfo};
+use crate::kernel::owner::{Place, places};
+use crate::kernel::{KernelError, Result};
+use crate::model::expiry::closing::Step;
+use crate::model::expiry::enforcer::Closure;
+
+/// The most connections that are closed in one go.
+pub(crate) const BATCH: usize = MAX_TARGETS as usize;
+
+/// How often a namespace is walked for a connection that is there and that no walk meets: below Linux 6.17 one can miss
+/// a socket while others come and go.
+const ATTEMPTS: u32 = 4;
+
+/// What came of trying to close a connection.
+#[derive(Debug)]
+pub(crate) enum Closing {
+    /// It was reset; where a FIN was wanted, with the reason why that could not be.
+    Reset(Option<&'static str>),
+    /// It was sent a FIN, and is to be reset at this time.
+    Fin {
+        /// `CLOCK_BOOTTIME`.
+        reset_at_boot_ns: u64,
+    },
+    /// It was over already.
+    Absent,
+    /// It is not one that can be closed, for this reason.
+    NotClosable(&'static str),
+    /// The kernel refused.
+    Failed(KernelError),
+}
+
+/// A close that was tried.
+#[derive(Debug)]
+pub(crate) struct Tried {
+    pub(crate) closure: Closure,
+    pub(crate) closing: Closing,
+    /// The entry as it was just before, where there was one.
+    pub(crate) connection: Option<Connection>,
+    /// How long after it was due, where it was.
+    pub(crate) late: Option<Duration>,
+}
+
+impl Tried {
+    fn new(closure: Closure, closing: Closing, connection: Option<Connection>) -> Self {
+        let late = closure.due_boot_ns.map(|due| Duration::from_nanos(now_boot_ns().saturating_sub(due)));
+        Self { closure, closing, connection, late }
+    }
+}
+
+/// Takes the step of each.
+pub(crate) fn close(shared: &Shared, closures: Vec<Closure>) -> Vec<Tried> {
+    let mut closer = Closer { shared, diags: Diags::new(shared) };
+    let mut tried = Vec::with_capacity(closures.len());
+    let (mut resets, mut fins) = (BTreeMap::<u64, Vec<Checked>>::new(), Vec::new());
+    for closure in closures {
+        match closer.check(closure.key) {
+            Ok(Check::Closable(connection, info)) => {
+                let may_return = connection.direction == Direction::Outbound && shared.walker.destroyer().is_some();
+                let checked = Checked { closure, connection, info };
+                match closure.step {
+                    Step::Fin { .. } => fins.push(checked),
+                    _ if may_return => resets.entry(checked.connection.netns_cookie).or_default().push(checked),
+                    _ => tried.push(closer.reset_one(checked)),
+                }
+            }
+            Ok(Check::Not(closing, connection)) => {
+                tried.push(Tried::new(closure, closing, connection.map(|connection| *connection)));
+            }
+            Err(error) => tried.push(Tried::new(closure, Closing::Failed(error), None)),
+        }
+    }
+    closer.fins(fins, &mut tried);
+    for (netns_cookie, checked) in resets {
+        closer.reset_under_lock(netns_cookie, checked, &mut tried);
+    }
+    tried
+}
+
+/// A connection that can be closed, and is to be.
+struct Checked {
+    closure: Closure,
+    connection: Box<Connection>,
+    info: SocketInfo,
+}
+
+/// Whether a connection can be closed.
+enum Check {
+    Closable(Box<Connection>, SocketInfo),
+    Not(Closing, Option<Box<Connection>>),
+}
+
+struct Closer<'a> {
+    shared: &'a Shared,
+    diags: Diags<'a>,
+}
+
+impl Closer<'_> {
+    fn check(&mut self, key: ConnKey) -> Result<Check> {
+        let Some(connection) = self.shared.connections.get(key)?.map(Box::new) else {
+            return Ok(Check::Not(Closing::Absent, None));
+        };
+        let not = |why, connection| Ok(Check::Not(Closing::NotClosable(why), Some(connection)));
+        if connection.state == TcpState::Listen {
+            return not("it is a listener", connection);
+        }
+        // A request without a cookie would hit whatever has the endpoints.
+        if key.cookie == 0 {
+            return not("its socket has no cookie", connection);
+        }
+        let info = match self.diags.info(key, &connection)? {
+            None => return Ok(Check::Not(Closing::Absent, Some(connection))),
+            Some(info) if matches!(info.state, TcpState::TimeWait | TcpState::Close | TcpState::Listen) => {
+                return Ok(Check::Not(Closing::Absent, Some(connection)));
+            }
+            Some(info) => info,
+        };
+        if info.mptcp {
+            return not("it is a subflow of an MPTCP connection, which would live on", connection);
+        }
+        if info.orphan && !self.shared.facts.can_destroy_orphans {
+            let why = "its program has closed it already; the kernel ends it, and before Linux 6.11 would not free it";
+            return not(why, connection);
+        }
+        Ok(Check::Closable(connection, info))
+    }
+
+    /// Resets connections of a program's own making, whose descriptors can connect again: each under the lock of its
+    /// socket, if it still carries its conid there. Where that cannot be, one by one.
+    fn reset_under_lock(&mut self, netns_cookie: u64, mut checked: Vec<Checked>, tried: &mut Vec<Tried>) {
+        for _ in 0..ATTEMPTS {
+            if checked.is_empty() {
+                return;
+            }
+            let met = self.walk(netns_cookie, &checked).unwrap_or_else(|error| {
+                let error = refusal::chain(&error);
+                tracing::warn!(netns_cookie, error, "cannot walk over the sockets; closing connections one by one");
+                None
+            });
+            let Some(met) = met else { break };
+            let mut missed = Vec::new();
+            for one in checked {
+                let closing = match met.get(&one.closure.key.conid) {
+                    None | Some(Met::Not) => {
+                        missed.push(one);
+                        continue;
+                    }
+                    Some(Met::Destroyed) => {
+                        self.shared.tally.add(Count::UnderLock);
+                        Closing::Reset(None)
+                    }
+                    Some(Met::Over) => Closing::Absent,
+                    Some(Met::Refused(errno)) => Closing::Failed(KernelError::refused("bpf_sock_destroy", *errno)),
+                };
+                tried.push(Tried::new(one.closure, closing, Some(*one.connection)));
+            }
+            // Most of those that were not met have ended meanwhile.
+            let is_there = |one: &Checked| self.shared.connections.contains(one.closure.key).unwrap_or(true);
+            let (there, gone): (Vec<_>, Vec<_>) = missed.into_iter().partition(is_there);
+            tried.extend(gone.into_iter().map(|one| Tried::new(one.closure, Closing::Absent, Some(*one.connection))));
+            checked = there;
+        }
+        for one in checked {
+            let one = self.reset_one(one);
+            tried.push(one);
+        }
+    }
+
+    /// Nothing where the namespace is not to be walked.
+    fn walk(&self, netns_cookie: u64, checked: &[Checked]) -> Result<Option<HashMap<u64, Met>>> {
+        let pace = || self.shared.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait = pace().wait(netns_cookie, now_boot_ns(), checked.len());
+        let (Some(wait), Some(destroyer)) = (wait, self.shared.walker.destroyer()) else { return Ok(None) };
+        let namespace = self.shared.namespaces.find(netns_cookie)?;
+        std::thread::sleep(wait);
+        let conids: Vec<u64> = checked.iter().map(|checked| checked.closure.key.conid).collect();
+        let (met, took) = destroyer.destroy(&namespace, &conids)?;
+        pace().walked(netns_cookie, now_boot_ns(), took, conids.len());
+        tracing::debug!(netns_cookie, connections = conids.len(), ?wait, ?took, "walked to close");
+        Ok(Some(met))
+    }
+
+    fn reset_one(&mut self, Checked { closure, connection, .. }: Checked) -> Tried {
+        let closing = self.reset(closure.key, &connection, None).unwrap_or_else(Closing::Failed);
+        Tried::new(closure, closing, Some(*connection))
+    }
+
+    /// Resets it by a request. Right before, the entry is looked for once more: a descriptor that connected again meanwhile
+    /// has the same cookie, perhaps the same endpoints, and another conid; the entry with this one is then gone.
+    fn reset(&mut self, key: ConnKey, connection: &Connection, no_fin: Option<&'static str>) -> Result<Closing> {
+        let Self { shared, diags } = self;
+        let mut looked_boot_ns = 0;
+        let last_look = || {
+            looked_boot_ns = now_boot_ns();
+            shared.connections.contains(key)
+        };
+        let destroyed = diags.of(connection.netns_cookie)?.destroy(&socket_name(key, connection), last_look)?;
+        Ok(match destroyed {
+            Destroyed::Done => {
+                shared.tally.window(Duration::from_nanos(now_boot_ns().saturating_sub(looked_boot_ns)));
+                Closing::Reset(no_fin)
+            }
+            Destroyed::Absent => Closing::Absent,
+        })
+    }
+
+    fn fins(&mut self, checked: Vec<Checked>, tried: &mut Vec<Tried>) {
+        if checked.is_empty() {
+            return;
+        }
+        let inodes: HashSet<u64> =
+            checked.iter().map(|checked| checked.info.inode.into()).filter(|inode| *inode != 0).collect();
+        let places = places(&inodes);
+        for Checked { closure, connection, info } in checked {
+            let found = places.get(&info.inode.into()).map_or(&[][..], Vec::as_slice);
+            let closing = self.fin(&closure, &connection, info.state, found).unwrap_or_else(Closing::Failed);
+            tried.push(Tried::new(closure, closing, Some(*connection)));
+        }
+    }
+
+    /// Sends a FIN through a copy of the program's descriptor; where none can be had, resets.
+    ///
+    /// Only this direction is shut: what the peer still sends reaches the program, and the program reads the end of the
+    /// stream when the peer closes in turn, as in any close. Were the other direction shut too, the kernel would answer
+    /// the peer's next byte with a reset (RFC 9293, 3.6.1; `tcp_rcv_state_process` of net/ipv4/tcp_input.c), and what a
+    /// FIN is to spare them would happen.
+    fn fin(
+        &mut self,
+        closure: &Closure,
+        connection: &Connection,
+        state: TcpState,
+        places: &[Place],
+    ) -> Result<Closing> {
+        let key = closure.key;
+        let Step::Fin { grace_ns } = closure.step else { return self.reset(key, connection, None) };
+        match state {
+            TcpState::Established | TcpState::CloseWait => {}
+            // It was sent already; the grace is what the caller asked for.
+            TcpState::FinWait1 | TcpState::FinWait2 | TcpState::Closing | TcpState::LastAck => {
+                return Ok(Closing::Fin { reset_at_boot_ns: now_boot_ns().saturating_add(grace_ns) });
+            }
+            _ => return self.reset(key, connection, Some("its handshake is not over")),
+        }
+        let fetched = places.iter().filter_map(|place| place.fetch().ok());
+        let Some(descriptor) = fetched.into_iter().find(|descriptor| descriptor.cookie() == Some(key.cookie)) else {
+            self.shared.tally.add(Count::FinImpossible);
+            let why = if places.is_empty() {
+                "no process that can be seen has it open"
+            } else {
+                "its descriptor could not be fetched"
+            };
+            return self.reset(key, connection, Some(why));
+        };
+        // As for a reset: the last look is right before.
+        if self.shared.connections.tag(descriptor.as_fd())? != Some(key.conid) || !descriptor.end_writing()? {
+            return Ok(Closing::Absent);
+        }
+        Ok(Closing::Fin { reset_at_boot_ns: now_boot_ns().saturating_add(grace_ns) })
+    }
+}

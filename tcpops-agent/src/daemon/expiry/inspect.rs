@@ -1,0 +1,78 @@
+//! Looking at connections whose time may be over, off the loop.
+
+use std::sync::Arc;
+
+use tcpops_common::conn::{ConnKey, Connection};
+
+use crate::daemon::diags::Diags;
+use crate::daemon::expiry::protect::Protections;
+use crate::daemon::refusal;
+use crate::daemon::shared::Shared;
+use crate::kernel::clock::{now_boot_ns, tick_us};
+use crate::kernel::diag::SocketInfo;
+use crate::model::expiry::enforcer::Seen;
+use crate::model::expiry::lifetimes::{Look, Subject, Verdict, judge};
+
+/// The most connections that are looked at in one go.
+pub(crate) const BATCH: usize = 256;
+
+/// How long ago the last byte was sent or received, nanoseconds.
+pub(crate) fn idle_ns(info: &SocketInfo) -> u64 {
+    u64::from(info.last_data_sent_ms.min(info.last_data_recv_ms)) * 1_000_000
+}
+
+/// What the kernel says of the traffic. Its clock stands still for a tick, so that it may say a tick too much: that much
+/// less is believed.
+pub(crate) fn look(info: &SocketInfo) -> Look {
+    let tick_ns = u64::from(tick_us()) * 1_000;
+    Look { idle_ns: idle_ns(info).saturating_sub(tick_ns), bytes_received: info.bytes_received }
+}
+
+/// Reads the entries of connections, asks for the traffic of those of which that may matter, and finds out whether those
+/// whose time is over are protected. All in one go, so that little time passes between a limit and what follows.
+pub(crate) fn inspect(shared: &Shared, keys: &[ConnKey]) -> Vec<(ConnKey, Option<Seen>)> {
+    let in_force = shared.in_force();
+    let mut diags = Diags::new(shared);
+    let mut protections = Protections::new(shared, Arc::clone(&in_force));
+    keys.iter()
+        .map(|key| {
+            let seen = entry(shared, *key).and_then(|connection| {
+                let subject = Subject::of(*key, &connection, in_force.closing(connection.rule))?;
+                Some(see(subject, &connection, &mut diags, &mut protections))
+            });
+            (*key, seen)
+        })
+        .collect()
+}
+
+fn entry(shared: &Shared, key: ConnKey) -> Option<Connection> {
+    shared.connections.get(key).unwrap_or_else(|error| {
+        tracing::error!(conid = key.conid, error = refusal::chain(&error), "cannot read an entry");
+        None
+    })
+}
+
+fn see(subject: Subject, connection: &Connection, diags: &mut Diags<'_>, protections: &mut Protections<'_>) -> Seen {
+    let mut at_boot_ns = now_boot_ns();
+    let mut look = None;
+    if subject.is_unsure(at_boot_ns) {
+        look = Some(traffic(diags, &subject, connection));
+        at_boot_ns = now_boot_ns();
+    }
+    let over = matches!(judge(&subject, look, at_boot_ns), Verdict::Expired(..));
+    let protection = (over && !subject.by_hand).then(|| protections.of(subject.key, connection)).flatten();
+    Seen { subject, look, protection, at_boot_ns }
+}
+
+/// Where it cannot be read, a byte just now, so that the connection is looked at again and not closed unseen.
+fn traffic(diags: &mut Diags<'_>, subject: &Subject, connection: &Connection) -> Look {
+    match diags.info(subject.key, connection) {
+        Ok(Some(info)) => look(&info),
+        Ok(None) => Look { idle_ns: 0, bytes_received: u64::MAX },
+        Err(error) => {
+            let (conid, error) = (subject.key.conid, refusal::chain(&error));
+            tracing::warn!(conid, error, "cannot tell how long the connection has been idle");
+            Look { idle_ns: 0, bytes_received: u64::MAX }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What came of connections whose time was over, or that somebody wanted closed: counted, said in the audit, and told to
+//! the model and to whoever waits.
+
+use std::collections::hash_map::Entry;
+
+use crate::daemon::counters::Count;
+use crate::daemon::expiry::close::{Closing, Tried};
+use crate::daemon::main_loop::{Daemon, give};
+use crate::daemon::shared::Shared;
+use crate::daemon::telling::audit;
+use crate::model::expiry::connections::{CloseReason, Holding, Input, Sparing};
+use crate::model::expiry::enforcer::{Closure, Spared};
+use crate::model::expiry::guard::Bound;
+
+/// A connection is not closed although its time is over.
+pub(crate) fn spared(shared: &Shared, sparing: &Sparing) {
+    shared.tally.add(match sparing.why {
+        Spared::Protected(_) => Count::Protected,
+        Spared::NotEnforced => Count::NotEnforced,
+    });
+    audit::spared(shared, sparing);
+}
+
+/// A close is held back; `waiting` are, in all.
+pub(crate) fn held(shared: &Shared, holding: &Holding, waiting: usize) {
+    if holding.is_new {
+        shared.tally.add(match holding.hold.bound {
+            Bound::Budget => Count::HeldByBudget,
+            Bound::Cap => Count::HeldByCap,
+        });
+    }
+    if holding.is_news {
+        audit::held(shared, holding, waiting);
+    }
+}
+
+impl Daemon {
+    /// A close was tried.
+    pub(crate) fn closed(&mut self, tried: Tried) {
+        audit::tried(&self.shared, &tried);
+        let Tried { closure: Closure { key, reason, .. }, closing, late, .. } = tried;
+        let tally = &self.shared.tally;
+        let is_request = matches!(reason, CloseReason::Request(_));
+        match closing {
+            Closing::Reset(_) => tally.add(if is_request { Count::RequestedReset } else { Count::ExpiredReset }),
+            Closing::Fin { reset_at_boot_ns } => {
+                tally.add(if is_request { Count::RequestedFin } else { Count::ExpiredFin });
+                self.input(Input::FinSent(key, reset_at_boot_ns));
+            }
+            Closing::Absent => self.input(Input::NotClosed(key)),
+            Closing::NotClosable(_) => {
+                tally.add(Count::NotClosable);
+                self.input(Input::NotClosed(key));
+            }
+            Closing::Failed(_) => {
+                tally.add(Count::CloseFailed);
+                self.input(Input::CloseFailed(key));
+            }
+        }
+        if let Some(late) = late.filter(|_| matches!(closing, Closing::Reset(_) | Closing::Fin { .. })) {
+            self.shared.tally.late(late);
+        }
+        // Each request had a close of its own.
+        if is_request && let Entry::Occupied(mut waiting) = self.closing.entry(key) {
+            if let Some(answer) = waiting.get_mut().pop() {
+                give(answer, closing);
+            }
+            if waiting.get().is_empty() {
+                waiting.remove();
+            }
+        }
+    }
+}

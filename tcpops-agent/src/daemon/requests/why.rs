@@ -1,0 +1,28 @@
+//! Why a connection has the policy that it has.
+
+use tcpops_common::conn::{ConnKey, Connection};
+
+use crate::api::problem::Problem;
+use crate::api::why::Why;
+use crate::clocks::Clocks;
+use crate::convert::connections::{pushed, set_by_program};
+use crate::daemon::refusal;
+use crate::daemon::requests::handle::Handle;
+
+impl Handle {
+    /// Where the policy of a connection came from.
+    pub(crate) async fn why(&self, key: ConnKey, connection: &Connection) -> Result<Why, Problem> {
+        let overriding = self.shared.overrides.get(key).map_err(|error| refusal::internal(&error))?;
+        let mut rule = None;
+        if let Some(name) = self.shared.in_force().names().get(&connection.rule) {
+            let (document, _) = self.rules().await?;
+            rule = document.rules.into_iter().find(|rule| rule.name.as_str() == name);
+        }
+        Ok(Why {
+            rule_is_gone: connection.rule != 0 && rule.is_none(),
+            rule,
+            pushed: overriding.map(|policy| pushed(&policy, connection, Clocks::read())),
+            set_by_program: set_by_program(connection),
+        })
+    }
+}

@@ -1,0 +1,5 @@
+//! What is told of what happened: to readers of events, to the log, to a program of the operator's.
+
+pub(crate) mod audit;
+pub(crate) mod hook;
+pub(crate) mod publish;

@@ -1,0 +1,76 @@
+//! Telling what happened: from the loop to the fan-out.
+
+use std::sync::Arc;
+
+use tcpops_common::conn::ConnKey;
+use tcpops_common::event::Event;
+
+use crate::daemon::refusal;
+use crate::daemon::shared::Shared;
+use crate::events::Fanout;
+use crate::kernel::clock::now_boot_ns;
+use crate::model::expiry::enforcer::Undertaking;
+use crate::model::expiry::lifetimes::Expiry;
+use crate::model::history::cause::{Author, Cause};
+use crate::model::history::departures::Departures;
+use crate::model::history::ending::Ending;
+use crate::model::history::record::{Happened, Loss, Party, What};
+
+/// Publishes what the loop learns.
+pub(crate) struct Teller {
+    fanout: Arc<Fanout>,
+    departures: Departures,
+}
+
+impl Teller {
+    pub(crate) fn new(fanout: Arc<Fanout>) -> Self {
+        Self { fanout, departures: Departures::default() }
+    }
+
+    /// Something happened to a connection that lives.
+    pub(crate) fn happened(&mut self, event: &Event) {
+        self.departures.event(event);
+        if let Some(what) = What::of_living(event) {
+            self.fanout.publish(event.at_boot_ns, what);
+        }
+    }
+
+    /// A connection ended; this agent may have begun to close it.
+    pub(crate) fn ended(&mut self, event: &Event, undertaking: Option<Undertaking>) {
+        let departure = self.departures.event(event);
+        let cause = Cause::of(event, undertaking);
+        tracing::debug!(conid = event.key.conid, ?cause, state = event.old_state.name(), errno = event.errno, "ended");
+        let ending = Ending::of(event, cause, departure);
+        let party = Party::of(event.key, &event.connection);
+        self.fanout.publish(event.at_boot_ns, What::Of(party, Happened::Closed(ending)));
+    }
+
+    /// A connection is about to be closed, since its time is over, by this rule or by hand.
+    pub(crate) fn expiring(&self, shared: &Shared, key: ConnKey, expiry: Expiry, rule: u32) {
+        match shared.connections.get(key) {
+            Ok(Some(connection)) => {
+                let expiring = Happened::Expiring(expiry, Author::of_limit(rule, &connection));
+                self.fanout.publish(now_boot_ns(), What::Of(Party::of(key, &connection), expiring));
+            }
+            // It has ended meanwhile, and will not be closed.
+            Ok(None) => {}
+            Err(error) => tracing::error!(conid = key.conid, error = refusal::chain(&error), "cannot read an entry"),
+        }
+    }
+
+    /// Events are missing: so many, where that is known.
+    pub(crate) fn lost(&self, count: Option<u64>, loss: Loss) {
+        self.fanout.publish(now_boot_ns(), What::Lost(count, loss));
+    }
+
+    /// All connections were read anew.
+    pub(crate) fn resynchronised(&mut self, tracked: usize) {
+        self.departures.clear();
+        self.fanout.publish(now_boot_ns(), What::Resynchronised(tracked as u64));
+    }
+
+    /// Wakes whoever waits for what was published.
+    pub(crate) fn announce(&self) {
+        self.fanout.announce();
+    }
+}

@@ -1,0 +1,143 @@
+use tcpops_common::state::TcpState;
+
+use super::*;
+use crate::model::expiry::closing::Manner;
+use crate::model::expiry::lifetimes::Limits;
+use crate::model::testing::subject;
+
+const RULE: u32 = 7;
+
+fn aged(conid: u64) -> Seen {
+    let key = ConnKey { cookie: conid, conid };
+    let limits = Limits { max_age_ns: 50, ..Limits::default() };
+    Seen { subject: Subject { key, rule: RULE, limits, ..subject() }, look: None, protection: None, at_boot_ns: 150 }
+}
+
+fn follow(enforcer: &mut Enforcer, seen: &Seen, now: u64) -> (Option<u64>, Vec<Effect>) {
+    let mut effects = Vec::new();
+    let next = enforcer.follow(seen, 100, now, &mut effects);
+    (next, effects)
+}
+
+fn closed(seen: &Seen, step: Step) -> Effect {
+    let reason = CloseReason::Expired(Expiry::MaxAge);
+    Effect::Close(Closure { key: seen.subject.key, reason, step, is_first: true, rule: RULE, due_boot_ns: Some(150) })
+}
+
+#[test]
+fn what_is_over_is_closed_once() {
+    let mut enforcer = Enforcer::default();
+    let seen = aged(1);
+    let key = seen.subject.key;
+    assert_eq!(follow(&mut enforcer, &seen, 150), (None, vec![closed(&seen, Step::Reset)]));
+    let mut effects = Vec::new();
+    assert_eq!(enforcer.go_on(key, 160, &mut effects), Some(160 + RETRY_NS));
+    let reason = CloseReason::Expired(Expiry::MaxAge);
+    let begun = Undertaking { reason, rule: RULE, by_fin: false, fin_sent: false };
+    assert_eq!((effects, enforcer.forget(key)), (vec![], Some(begun)));
+    assert_eq!(enforcer.go_on(key, 160, &mut Vec::new()), None);
+}
+
+#[test]
+fn a_grace_ends_with_a_reset_whatever_comes_meanwhile() {
+    let mut enforcer = Enforcer::default();
+    let mut seen = aged(1);
+    let key = seen.subject.key;
+    seen.subject.manner = Manner::Fin { grace_ns: 30 };
+    assert_eq!(follow(&mut enforcer, &seen, 150), (None, vec![closed(&seen, Step::Fin { grace_ns: 30 })]));
+    enforcer.fin_sent(key, 185);
+    let mut effects = Vec::new();
+    assert_eq!(enforcer.go_on(key, 184, &mut effects), Some(185));
+    assert_eq!(effects, []);
+    assert_eq!([enforcer.failed(key), enforcer.failed(key)], [RETRY_NS, 2 * RETRY_NS]);
+    assert_eq!(enforcer.go_on(key, 185, &mut effects), Some(185 + RETRY_NS));
+    let reason = CloseReason::Expired(Expiry::MaxAge);
+    let reset = Closure { key, reason, step: Step::Reset, is_first: false, rule: RULE, due_boot_ns: Some(185) };
+    assert_eq!(effects, [Effect::Close(reset)]);
+    assert_eq!(enforcer.ended(key), Some(Undertaking { reason, rule: RULE, by_fin: true, fin_sent: true }));
+}
+
+#[test]
+fn a_grace_that_another_agent_began_is_waited_for() {
+    let mut enforcer = Enforcer::default();
+    let mut seen = aged(1);
+    seen.subject.manner = Manner::Fin { grace_ns: 30 };
+    seen.subject.state = TcpState::FinWait2;
+    seen.subject.state_since_boot_ns = 140;
+    assert_eq!(follow(&mut enforcer, &seen, 150), (Some(170), vec![]));
+    seen.at_boot_ns = 170;
+    assert_eq!(follow(&mut enforcer, &seen, 170), (None, vec![closed(&seen, Step::Reset)]));
+}
+
+#[test]
+fn the_protected_are_spared_and_told_of_once_but_not_from_a_push() {
+    let mut enforcer = Enforcer::default();
+    let mut seen = Seen { protection: Some(Protection::Port(22)), ..aged(1) };
+    let (key, expiry) = (seen.subject.key, Expiry::MaxAge);
+    let why = Spared::Protected(Protection::Port(22));
+    assert_eq!(
+        follow(&mut enforcer, &seen, 150),
+        (None, vec![Effect::Spared(Sparing { key, expiry, rule: RULE, why })])
+    );
+    assert_eq!(follow(&mut enforcer, &seen, 151), (None, vec![]));
+    enforcer.unsettle(Guard::default(), 160);
+    enforcer.settle();
+    assert_eq!(follow(&mut enforcer, &seen, 161).1.len(), 1);
+    enforcer.ended(key);
+    seen.subject.by_hand = true;
+    assert!(matches!(follow(&mut enforcer, &seen, 162).1[..], [Effect::Close(Closure { rule: 0, .. })]));
+}
+
+#[test]
+fn a_rule_that_is_not_enforced_says_each_expiry_once() {
+    let mut enforcer = Enforcer::default();
+    let mut seen = aged(1);
+    seen.subject.enforce = false;
+    seen.subject.limits.deadline_boot_ns = 400;
+    let spared = |expiry| {
+        let key = ConnKey { cookie: 1, conid: 1 };
+        vec![Effect::Spared(Sparing { key, expiry, rule: RULE, why: Spared::NotEnforced })]
+    };
+    assert_eq!(follow(&mut enforcer, &seen, 150), (Some(400), spared(Expiry::MaxAge)));
+    seen.at_boot_ns = 300;
+    assert_eq!(follow(&mut enforcer, &seen, 300), (Some(400), vec![]));
+    seen.at_boot_ns = 400;
+    assert_eq!(follow(&mut enforcer, &seen, 400), (None, spared(Expiry::Deadline)));
+    assert_eq!(follow(&mut enforcer, &seen, 400), (None, vec![]));
+}
+
+#[test]
+fn what_is_held_back_is_tried_again_and_said_once_a_minute() {
+    let mut enforcer = Enforcer::default();
+    enforcer.unsettle(Guard { closes_per_second: Some(1), ..Guard::default() }, 0);
+    enforcer.settle();
+    let [first, second, third] = [aged(1), aged(2), aged(3)];
+    assert_eq!(follow(&mut enforcer, &first, 150).1.len(), 1);
+    let hold = |until_boot_ns| Hold { bound: Bound::Budget, until_boot_ns };
+    let held = |seen: &Seen, hold, is_news| {
+        let (key, expiry) = (seen.subject.key, Expiry::MaxAge);
+        vec![Effect::Held(Holding { key, expiry, rule: RULE, hold, is_new: true, is_news })]
+    };
+    let (next, after) = (150 + 1_000_000_000, 150 + 2_000_000_000);
+    assert_eq!(follow(&mut enforcer, &second, 151), (Some(next), held(&second, hold(next), true)));
+    assert_eq!(follow(&mut enforcer, &third, 152), (Some(after), held(&third, hold(after), false)));
+    assert_eq!((enforcer.waiting(), enforcer.held(third.subject.key)), (2, Some(Bound::Budget)));
+    // A push for the one connection is not held back.
+    let pushed = Seen { subject: Subject { by_hand: true, ..third.subject }, ..third };
+    assert_eq!(follow(&mut enforcer, &pushed, 153).1.len(), 1);
+    let (next, effects) = follow(&mut enforcer, &second, next);
+    assert!(next.is_none() && matches!(effects[..], [Effect::Close(Closure { due_boot_ns: None, .. })]));
+    assert_eq!(enforcer.waiting(), 0);
+}
+
+#[test]
+fn while_rules_change_they_close_nothing() {
+    let mut enforcer = Enforcer::default();
+    enforcer.unsettle(Guard::default(), 0);
+    let mut seen = aged(1);
+    assert_eq!(follow(&mut enforcer, &seen, 150), (None, vec![]));
+    seen.subject.by_hand = true;
+    assert_eq!(follow(&mut enforcer, &seen, 150).1.len(), 1);
+    enforcer.settle();
+    assert_eq!(follow(&mut enforcer, &aged(2), 150).1.len(), 1);
+}

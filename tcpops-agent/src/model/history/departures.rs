@@ -1,0 +1,99 @@
+//! When connections left ESTABLISHED. A connection's entry has no room for it, so the agent remembers it, for those
+//! connections only that have begun to close.
+
+use std::collections::HashMap;
+
+use tcpops_common::conn::ConnKey;
+use tcpops_common::event::{Event, EventKind};
+use tcpops_common::state::TcpState;
+
+/// How a connection left ESTABLISHED.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Departure {
+    /// When.
+    pub(crate) left_boot_ns: u64,
+    /// When the state began that it is in now.
+    pub(crate) since_boot_ns: u64,
+}
+
+/// The departures of the connections that are closing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Departures(HashMap<ConnKey, Departure>);
+
+impl Departures {
+    /// Takes in what happened, in order. Of a connection that is over it answers how it left, and forgets it.
+    pub(crate) fn event(&mut self, event: &Event) -> Option<Departure> {
+        match event.kind {
+            EventKind::Transition => self.transition(event),
+            EventKind::Closed => return self.0.remove(&event.key),
+            EventKind::Opened | EventKind::Applied => {}
+        }
+        None
+    }
+
+    fn transition(&mut self, event: &Event) {
+        let Event { at_boot_ns, key, old_state, new_state, .. } = *event;
+        if old_state == TcpState::Established && new_state != TcpState::Established {
+            let departure = Departure { left_boot_ns: at_boot_ns, since_boot_ns: at_boot_ns };
+            self.0.insert(key, departure);
+        } else if old_state != new_state
+            && let Some(departure) = self.0.get_mut(&key)
+        {
+            // close(2) after shutdown(2) is reported as a transition from a state to itself (`tcp_close_state` of
+            // net/ipv4/tcp.c).
+            departure.since_boot_ns = at_boot_ns;
+        }
+    }
+
+    /// Forgets all: events were lost, perhaps the last one of some of these.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tcpops_common::event::Summary;
+
+    use super::*;
+    use crate::model::testing::connection;
+
+    const KEY: ConnKey = ConnKey { cookie: 9, conid: 1 };
+
+    fn event(at_boot_ns: u64, kind: EventKind, old_state: TcpState, new_state: TcpState) -> Event {
+        Event {
+            at_boot_ns,
+            key: KEY,
+            kind,
+            old_state,
+            new_state,
+            flags: 0,
+            errno: 0,
+            connection: connection(),
+            summary: Summary::NONE,
+        }
+    }
+
+    #[test]
+    fn only_what_has_left_is_remembered_and_only_while_it_lives() {
+        use EventKind::{Closed, Opened, Transition};
+        use TcpState::{Close, Established, FinWait1, FinWait2, SynSent};
+        let mut departures = Departures::default();
+        for (at, kind, old, new) in [
+            (10, Opened, Close, SynSent),
+            (20, Transition, SynSent, Established),
+            (30, Transition, Established, FinWait1),
+            (40, Transition, FinWait1, FinWait2),
+        ] {
+            assert_eq!(departures.event(&event(at, kind, old, new)), None);
+            assert_eq!(departures.0.len(), usize::from(at >= 30));
+        }
+        let left = Departure { left_boot_ns: 30, since_boot_ns: 40 };
+        let mut other = departures.clone();
+        assert_eq!(departures.event(&event(50, Closed, FinWait2, Close)), Some(left));
+        assert!(departures.0.is_empty());
+        // Its program closed it meanwhile: FIN_WAIT2 began when it began.
+        assert_eq!(other.event(&event(45, Transition, FinWait2, FinWait2)), None);
+        assert_eq!(other.event(&event(50, Closed, FinWait2, Close)), Some(left));
+    }
+}

@@ -1,0 +1,143 @@
+//! Whether a peer is still there: what the answers to a question, or their absence, say.
+
+/// So many transmissions of one segment without an answer mean that nobody is there...
+const ENOUGH_RETRANSMITS: u8 = 3;
+
+/// ...if so many of them came after the question: the first had its time to be answered when the second was sent.
+const NEW_RETRANSMITS: u8 = 2;
+
+/// How long the last of the probes must have had to be answered: a little less than the second until the next one.
+const LAST_PROBE_NS: u64 = 900_000_000;
+
+/// So many probes, where the connection's own count allows it.
+const ENOUGH_PROBES: u8 = 3;
+
+/// How a peer is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// By keepalive probes.
+    Probes,
+    /// By data that waits for an acknowledgement: while there is some, the kernel sends no probes.
+    Retransmissions,
+}
+
+/// A question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Question {
+    /// When it was asked.
+    pub(crate) asked_boot_ns: u64,
+    /// How.
+    pub(crate) method: Method,
+    /// How long before the question a sign of life still counts as an answer, nanoseconds: the kernel keeps the time of the
+    /// last acknowledgement in jiffies.
+    pub(crate) tick_ns: u64,
+    /// So many probes, or transmissions of one segment, without an answer are enough.
+    pub(crate) enough: u8,
+}
+
+/// What the kernel says of the socket at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Look {
+    /// When.
+    pub(crate) at_boot_ns: u64,
+    /// Milliseconds since anything came from the peer.
+    pub(crate) heard_ms: u32,
+    /// Probes sent and not answered.
+    pub(crate) probes: u8,
+    /// When the last of them was sent, as far as looking can tell.
+    pub(crate) probed_boot_ns: u64,
+    /// How often the segment that waits was sent again.
+    pub(crate) retransmits: u8,
+}
+
+/// What it comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The peer answered.
+    Alive,
+    /// It did not, though it was asked often enough; or the connection ended meanwhile.
+    Dead,
+    /// It did not so far.
+    Unknown,
+}
+
+impl Verdict {
+    /// The name that the API and the command line use.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Dead => "dead",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// How many probes without an answer are enough, where so many had none before the question, and the connection is ended
+/// after `count` of them: fewer than those, so that the question does not end it later, when the kernel goes on to count.
+pub(crate) fn enough_probes(before: u8, count: u8) -> u8 {
+    before.saturating_add(count.saturating_sub(1).clamp(1, ENOUGH_PROBES))
+}
+
+/// How many transmissions of the segment that waits are enough, where it was sent again so often before the question.
+pub(crate) fn enough_retransmits(before: u8) -> u8 {
+    before.saturating_add(NEW_RETRANSMITS).max(ENOUGH_RETRANSMITS)
+}
+
+/// Judges by what was seen so far.
+pub(crate) fn judge(question: &Question, look: &Look) -> Verdict {
+    let heard_boot_ns = look.at_boot_ns.saturating_sub(u64::from(look.heard_ms) * 1_000_000);
+    if heard_boot_ns.saturating_add(question.tick_ns) >= question.asked_boot_ns {
+        return Verdict::Alive;
+    }
+    let given_up = match question.method {
+        Method::Probes => {
+            look.probes >= question.enough && look.at_boot_ns.saturating_sub(look.probed_boot_ns) >= LAST_PROBE_NS
+        }
+        Method::Retransmissions => look.retransmits >= question.enough,
+    };
+    if given_up { Verdict::Dead } else { Verdict::Unknown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+    const ASKED: Question = Question { asked_boot_ns: 100 * S, method: Method::Probes, tick_ns: 4_000_000, enough: 3 };
+
+    fn look(at_boot_ns: u64, heard_ms: u32, probes: u8, retransmits: u8) -> Look {
+        Look { at_boot_ns, heard_ms, probes, probed_boot_ns: 103 * S, retransmits }
+    }
+
+    #[test]
+    fn an_answer_after_the_question_is_life() {
+        assert_eq!(judge(&ASKED, &look(101 * S, 999, 0, 0)), Verdict::Alive);
+        assert_eq!(judge(&ASKED, &look(101 * S, 1000, 0, 0)), Verdict::Alive);
+        // What was heard long before says nothing.
+        assert_eq!(judge(&ASKED, &look(101 * S, 2000, 0, 0)), Verdict::Unknown);
+    }
+
+    #[test]
+    fn silence_is_death_once_it_was_asked_often_enough() {
+        assert_eq!(judge(&ASKED, &look(103 * S, 60_000, 2, 9)), Verdict::Unknown);
+        assert_eq!(judge(&ASKED, &look(104 * S, 60_000, 3, 0)), Verdict::Dead);
+        // The last one was sent just now.
+        assert_eq!(judge(&ASKED, &look(103 * S + S / 2, 60_000, 3, 0)), Verdict::Unknown);
+        let waiting = Question { method: Method::Retransmissions, ..ASKED };
+        assert_eq!(judge(&waiting, &look(104 * S, 60_000, 9, 2)), Verdict::Unknown);
+        assert_eq!(judge(&waiting, &look(104 * S, 60_000, 0, 3)), Verdict::Dead);
+        // However often: an answer is an answer.
+        assert_eq!(judge(&waiting, &look(104 * S, 10, 0, 9)), Verdict::Alive);
+    }
+
+    #[test]
+    fn the_question_leaves_the_connection_a_probe() {
+        assert_eq!([1, 2, 3, 4, 9, 127].map(|count| enough_probes(0, count)), [1, 1, 2, 3, 3, 3]);
+        assert_eq!(enough_probes(2, 9), 5);
+    }
+
+    #[test]
+    fn what_was_sent_before_the_question_does_not_count_alone() {
+        assert_eq!([0, 1, 2, 9, 255].map(enough_retransmits), [3, 3, 4, 11, 255]);
+    }
+}
