@@ -26,7 +26,7 @@ use exit::Exit;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use alive::AliveArgs;
 use close::CloseArgs;
@@ -104,11 +104,6 @@ enum Question {
     /// Undo everything and end the agent
     #[command(after_help = detach::EXAMPLES)]
     Detach(DetachArgs),
-}
-
-/// The command line as clap has it, for man pages and completions.
-pub(crate) fn command() -> clap::Command {
-    Cli::command()
 }
 
 /// The whole program: reads the command line, does what it says, reports a failure, and answers with the exit code.

@@ -1,5 +1,6 @@
 //! Command lines, and what becomes of them with an agent of answers written down.
 
+use clap::CommandFactory as _;
 use clap::error::ErrorKind;
 use serde_json::{Value, json};
 
@@ -32,7 +33,7 @@ fn problem(code: Code) -> Reply {
 
 #[test]
 fn the_command_line_is_consistent() {
-    command().debug_assert();
+    Cli::command().debug_assert();
 }
 
 #[test]
@@ -131,9 +132,9 @@ fn help_has_examples_and_exit_codes() {
         assert!(examples.map(|line| line.chars().count()).all(|width| width <= 110), "{name}: {after}");
         command.get_subcommands_mut().filter(|verb| verb.get_name() != "help").for_each(check);
     }
-    check(&mut command());
-    assert!(command().render_help().to_string().contains("Exit codes: 0 done, 1 failed, 2 usage"));
-    assert!(!command().find_subcommand_mut("agent").unwrap().render_help().to_string().contains("--object"));
+    check(&mut Cli::command());
+    assert!(Cli::command().render_help().to_string().contains("Exit codes: 0 done, 1 failed, 2 usage"));
+    assert!(!Cli::command().find_subcommand_mut("agent").unwrap().render_help().to_string().contains("--object"));
 }
 
 #[tokio::test]

@@ -64,6 +64,7 @@ impl Client {
     }
 
     /// Sets how long the agent may take to answer, or to send the next piece of an answer, in place of [`TIMEOUT`].
+    #[cfg(test)]
     pub(crate) fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = timeout;
     }

@@ -60,11 +60,6 @@ impl Namespace {
         let Some(handle) = &self.handle else { return Ok(action()) };
         in_namespace(handle, action).map_err(|why| KernelError::Namespace { cookie: self.cookie, why })
     }
-
-    /// Whether it is the agent's own.
-    pub(crate) fn is_own(&self) -> bool {
-        self.handle.is_none()
-    }
 }
 
 impl Namespaces {
@@ -73,11 +68,6 @@ impl Namespaces {
         let cookie = current_cookie()?;
         let own = Namespace { cookie, handle: None };
         Ok(Self { own, reach, places: Mutex::default(), failures: Failures::default() })
-    }
-
-    /// The agent's own namespace.
-    pub(crate) fn own(&self) -> &Namespace {
-        &self.own
     }
 
     /// Every namespace that may be entered; what cannot be is told by [`Namespaces::unreachable`]. Blocks: it looks at every

@@ -2,7 +2,6 @@
 
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, MapData};
-use bytemuck::checked::try_pod_read_unaligned;
 use tcpops_common::maps::{RULE_ADDRS, RULE_INDEX, RULE_KEYS, RULE_MASKS, RULE_PORTS, RULE_SETS, RULE_SOURCE, RULES};
 use tcpops_common::rule::{
     AddrKey, MAX_CLASSES, MAX_RULES, PORT_BLOCK, PORT_BLOCKS, PortBlock, Rule, RuleIndex, RuleKey, RuleMask, RuleSet,
@@ -88,22 +87,6 @@ impl Rules {
         }
         text.truncate(length);
         Ok(text)
-    }
-
-    /// The names and ids of the rules in force.
-    pub(crate) fn names(&self) -> Result<Vec<(String, u32)>> {
-        let slot = slot_of(self.index()?.generation);
-        let count = self.set()?.rules.min(MAX_RULES as u32);
-        (0..count)
-            .map(|position| {
-                let index = slot * MAX_RULES as u32 + position;
-                let bytes = self.rules.get(&index, 0).map_err(KernelError::map(RULES))?;
-                let rule: Rule =
-                    try_pod_read_unaligned(&bytes).map_err(|_invalid| KernelError::Value { name: RULES })?;
-                let end = rule.name.iter().position(|byte| *byte == 0).unwrap_or(rule.name.len());
-                Ok((String::from_utf8_lossy(&rule.name[..end]).into_owned(), rule.id))
-            })
-            .collect()
     }
 
     /// Writes a rule set into the free slot, for which it was made, and puts it in force. On an error the rules in

@@ -29,11 +29,6 @@ impl Closing {
         enforce: true,
         protect: false,
     };
-
-    /// Whether it limits how long a connection may be in some state.
-    pub(crate) const fn has_limit(&self) -> bool {
-        self.first_byte_ns != 0 || self.half_closed_ns != 0 || self.connect_ns != 0
-    }
 }
 
 impl Default for Closing {

@@ -55,11 +55,6 @@ impl Deadlines {
     pub(crate) fn len(&self) -> usize {
         self.by_key.len()
     }
-
-    /// Whether none has.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.by_key.is_empty()
-    }
 }
 
 #[cfg(test)]

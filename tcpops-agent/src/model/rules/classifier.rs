@@ -7,6 +7,7 @@
 mod addresses;
 mod classes;
 mod keys;
+#[cfg(test)]
 mod lookup;
 mod ports;
 

@@ -70,14 +70,3 @@ pub(crate) fn remove(mask: &mut RuleMask, rule: usize) {
 pub(crate) fn unite(mask: &mut RuleMask, other: &RuleMask) {
     mask.words.iter_mut().zip(other.words).for_each(|(word, other)| *word |= other);
 }
-
-/// Takes out the rules that are not in the other set.
-pub(crate) fn intersect(mask: &mut RuleMask, other: &RuleMask) {
-    mask.words.iter_mut().zip(other.words).for_each(|(word, other)| *word &= other);
-}
-
-/// The first rule of the set.
-pub(crate) fn first(mask: &RuleMask) -> Option<usize> {
-    let (index, word) = mask.words.iter().enumerate().find(|(_, word)| **word != 0)?;
-    Some(index * 64 + word.trailing_zeros() as usize)
-}

@@ -7,12 +7,11 @@ use core::net::SocketAddr;
 
 use tcpops_common::conn::from_ip;
 use tcpops_common::rule::{
-    ADDR_KEY_PREFIX, AddrKey, CLASS_ALL, CLASS_NONE, KeyKind, MAX_CGROUP_DEPTH, PORT_BLOCK, RuleKey, Side, dimensions,
-    kind, port_block,
+    ADDR_KEY_PREFIX, AddrKey, CLASS_ALL, CLASS_NONE, KeyKind, MAX_CGROUP_DEPTH, PORT_BLOCK, RuleKey, RuleMask, Side,
+    dimensions, kind, port_block,
 };
 
 use super::Compiled;
-use super::classes::{first, intersect};
 use crate::model::rules::rule_set::Facts;
 
 impl Compiled {
@@ -93,4 +92,15 @@ fn key_bits(key: &AddrKey, len: u32) -> (u32, u128) {
     let address = u128::from_be_bytes(key.address);
     let rest = ADDR_KEY_PREFIX + 128 - len;
     (head, address.checked_shr(rest).and_then(|bits| bits.checked_shl(rest)).unwrap_or(0))
+}
+
+/// Takes out the rules that are not in the other set.
+fn intersect(mask: &mut RuleMask, other: &RuleMask) {
+    mask.words.iter_mut().zip(other.words).for_each(|(word, other)| *word &= other);
+}
+
+/// The first rule of the set.
+fn first(mask: &RuleMask) -> Option<usize> {
+    let (index, word) = mask.words.iter().enumerate().find(|(_, word)| **word != 0)?;
+    Some(index * 64 + word.trailing_zeros() as usize)
 }
