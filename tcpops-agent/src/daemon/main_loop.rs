@@ -21,7 +21,7 @@ use crate::daemon::policy::rules;
 use crate::daemon::policy::rules::RuleBook;
 use crate::daemon::requests::handle::{Command, Numbers};
 use crate::daemon::shared::Shared;
-use crate::daemon::telling::publish::Teller;
+use crate::daemon::telling::publish::Publisher;
 use crate::daemon::walks::adopt;
 use crate::daemon::{detach, refusal};
 use crate::kernel::cgroup_watch::CgroupWatch;
@@ -42,7 +42,7 @@ pub(crate) struct Daemon {
     pub(crate) rules: RuleBook,
     pub(crate) pushes: Pushes,
     pub(crate) events: Events,
-    pub(crate) teller: Teller,
+    pub(crate) publisher: Publisher,
     pub(crate) timer: Timer,
     pub(crate) cgroups: CgroupWatch,
     pub(crate) jobs: Jobs,
@@ -150,8 +150,8 @@ impl Daemon {
             self.take_events(events)?;
             for effect in std::mem::take(&mut self.effects) {
                 match effect {
-                    Effect::Happened(event) => self.teller.happened(&event),
-                    Effect::Ended(undertaking, event) => self.teller.ended(&event, undertaking),
+                    Effect::Happened(event) => self.publisher.happened(&event),
+                    Effect::Ended(undertaking, event) => self.publisher.ended(&event, undertaking),
                     Effect::Inspect(_) | Effect::Close(_) | Effect::Spared(_) | Effect::Held(_) => {}
                 }
             }
@@ -213,7 +213,7 @@ impl Daemon {
         if lost > 0 {
             tracing::warn!(lost, "events were lost; reading all connections anew");
             self.events_lost = all;
-            self.teller.lost(Some(lost), Loss::RingOverflow);
+            self.publisher.lost(Some(lost), Loss::RingOverflow);
             self.read_since_loss.get_or_insert(0);
         }
         if let Some(since_loss) = &mut self.read_since_loss {
@@ -316,7 +316,7 @@ impl Daemon {
                 let removed = removed?;
                 if removed > 0 {
                     // The events of their ends are missing.
-                    self.teller.lost(None, Loss::Detached);
+                    self.publisher.lost(None, Loss::Detached);
                     self.jobs.resync();
                 }
             }
@@ -328,7 +328,7 @@ impl Daemon {
             }
             Done::Resynced(connections) => {
                 self.input(Input::Resync(connections?));
-                self.teller.resynchronised(self.connections.tracked());
+                self.publisher.resynchronised(self.connections.tracked());
                 for event in std::mem::take(&mut self.held) {
                     self.input(Input::Event(event));
                 }
@@ -377,17 +377,17 @@ impl Daemon {
                 Effect::Inspect(key) => self.jobs.inspect(key),
                 Effect::Close(closure) => {
                     if let (true, CloseReason::Expired(expiry)) = (closure.is_first, closure.reason) {
-                        self.teller.expiring(&self.shared, closure.key, expiry, closure.rule);
+                        self.publisher.expiring(&self.shared, closure.key, expiry, closure.rule);
                     }
                     self.jobs.close(closure);
                 }
                 Effect::Spared(sparing) => outcome::spared(&self.shared, &sparing),
                 Effect::Held(holding) => outcome::held(&self.shared, &holding, self.connections.waiting()),
-                Effect::Happened(event) => self.teller.happened(&event),
-                Effect::Ended(undertaking, event) => self.teller.ended(&event, undertaking),
+                Effect::Happened(event) => self.publisher.happened(&event),
+                Effect::Ended(undertaking, event) => self.publisher.ended(&event, undertaking),
             }
         }
-        self.teller.announce();
+        self.publisher.announce();
         if let Some(pending) = if self.jobs.walking() { None } else { self.pushes.take() } {
             self.jobs.walk(pending);
         }

@@ -16,7 +16,7 @@ use crate::daemon::policy::rules::RuleBook;
 use crate::daemon::requests::handle::{Handle, QUEUE};
 use crate::daemon::requests::probe::finish_all;
 use crate::daemon::shared::{Facts, Shared};
-use crate::daemon::telling::publish::Teller;
+use crate::daemon::telling::publish::Publisher;
 use crate::daemon::walks::adopt::{adopt, left_out};
 use crate::daemon::walks::reevaluate::reevaluate;
 use crate::daemon::walks::sweep::sweep;
@@ -104,7 +104,7 @@ impl Daemon {
         let handle = Handle::new(sender, Arc::clone(&shared));
         let cgroups = CgroupWatch::new(&shared.facts.cgroup_mount);
         let daemon = Daemon {
-            teller: Teller::new(Arc::clone(&shared.fanout)),
+            publisher: Publisher::new(Arc::clone(&shared.fanout)),
             shared,
             pins,
             connections,

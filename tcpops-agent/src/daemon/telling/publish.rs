@@ -17,12 +17,12 @@ use crate::model::history::ending::Ending;
 use crate::model::history::record::{Happened, Loss, Party, What};
 
 /// Publishes what the loop learns.
-pub(crate) struct Teller {
+pub(crate) struct Publisher {
     fanout: Arc<Fanout>,
     departures: Departures,
 }
 
-impl Teller {
+impl Publisher {
     pub(crate) fn new(fanout: Arc<Fanout>) -> Self {
         Self { fanout, departures: Departures::default() }
     }
