@@ -106,7 +106,7 @@ impl Daemon {
             Ok(()) => self.tell_rest(&mut events),
             Err(error) => Err(error),
         };
-        self.shared.fanout.close();
+        self.shared.event_log.close();
         result
     }
 

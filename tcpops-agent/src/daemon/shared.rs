@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use crate::daemon::counters::Tally;
 use crate::daemon::pace::Pace;
-use crate::events::Fanout;
+use crate::events::EventLog;
 use crate::kernel::cgroup::Lineages;
 use crate::kernel::connections::Connections;
 use crate::kernel::follow::Follow;
@@ -33,7 +33,7 @@ pub(crate) struct Shared {
     pub(crate) namespaces: Namespaces,
     pub(crate) walker: Walker,
     pub(crate) facts: Facts,
-    pub(crate) fanout: Arc<Fanout>,
+    pub(crate) event_log: Arc<EventLog>,
     pub(crate) lineages: Lineages,
     pub(crate) tally: Tally,
     pub(crate) pace: Mutex<Pace>,
@@ -81,7 +81,7 @@ impl Shared {
             lineages: Lineages::new(facts.cgroup_mount.clone()),
             tally: Tally::default(),
             pace: Mutex::default(),
-            fanout: Arc::new(Fanout::new(first_seq)),
+            event_log: Arc::new(EventLog::new(first_seq)),
             connections,
             overrides,
             probes,
@@ -118,7 +118,7 @@ impl Shared {
     }
 
     pub(crate) fn set_in_force(&self, in_force: InForce) {
-        self.fanout.learn_names(in_force.names());
+        self.event_log.learn_names(in_force.names());
         *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(in_force);
     }
 

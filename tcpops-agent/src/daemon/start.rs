@@ -104,7 +104,7 @@ impl Daemon {
         let handle = Handle::new(sender, Arc::clone(&shared));
         let cgroups = CgroupWatch::new(&shared.facts.cgroup_mount);
         let daemon = Daemon {
-            publisher: Publisher::new(Arc::clone(&shared.fanout)),
+            publisher: Publisher::new(Arc::clone(&shared.event_log)),
             shared,
             pins,
             connections,

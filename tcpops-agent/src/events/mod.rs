@@ -37,7 +37,7 @@ struct Newest {
 
 /// Hands records out to readers.
 #[derive(Debug)]
-pub(crate) struct Fanout {
+pub(crate) struct EventLog {
     history: Mutex<History>,
     newest: watch::Sender<Newest>,
     names: RwLock<Arc<RuleNames>>,
@@ -55,12 +55,12 @@ struct Tally {
 /// Reads records, from a place of its own.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    fanout: Arc<Fanout>,
+    event_log: Arc<EventLog>,
     cursor: Cursor,
     newest: watch::Receiver<Newest>,
 }
 
-impl Fanout {
+impl EventLog {
     /// `first_seq` is the number of the first record. The microseconds since 1970 at which the agent started keep the
     /// numbers of different runs apart, also of two in one second, and are exact in JSON.
     pub(crate) fn new(first_seq: u64) -> Self {
@@ -96,7 +96,7 @@ impl Fanout {
     /// A reader that begins there.
     pub(crate) fn read_from(self: &Arc<Self>, start: Start) -> Reader {
         let cursor = self.history().cursor(start);
-        Reader { fanout: Arc::clone(self), cursor, newest: self.newest.subscribe() }
+        Reader { event_log: Arc::clone(self), cursor, newest: self.newest.subscribe() }
     }
 
     /// Takes in the names of the rules in force.
@@ -142,9 +142,9 @@ impl Reader {
     /// Puts the records that follow at the end of `into`, a batch at the most; none where none are there yet.
     pub(crate) fn take(&mut self, now_boot_ns: u64, into: &mut Vec<Record>) {
         let before = into.len();
-        self.fanout.history().read(&mut self.cursor, BATCH, now_boot_ns, into);
+        self.event_log.history().read(&mut self.cursor, BATCH, now_boot_ns, into);
         if let Some(Record { what: What::Lost(Some(count), Loss::SlowReader), .. }) = into.get(before) {
-            self.fanout.tally.missed.fetch_add(*count, Ordering::Relaxed);
+            self.event_log.tally.missed.fetch_add(*count, Ordering::Relaxed);
         }
     }
 
@@ -164,7 +164,7 @@ impl Reader {
 
     /// The names of the rules that records tell of.
     pub(crate) fn names(&self) -> Arc<RuleNames> {
-        self.fanout.names()
+        self.event_log.names()
     }
 }
 
@@ -180,49 +180,49 @@ mod tests {
 
     #[tokio::test]
     async fn readers_are_woken_once_for_what_was_published() {
-        let fanout = Arc::new(Fanout::new(1_000_000));
-        let mut reader = fanout.read_from(Start::Now);
+        let event_log = Arc::new(EventLog::new(1_000_000));
+        let mut reader = event_log.read_from(Start::Now);
         let waiting = tokio::spawn(async move { (reader.more().await, reader) });
-        fanout.publish(1, What::Resynchronised(1));
-        fanout.publish(2, What::Resynchronised(2));
-        fanout.announce();
+        event_log.publish(1, What::Resynchronised(1));
+        event_log.publish(2, What::Resynchronised(2));
+        event_log.announce();
         let (more, mut reader) = waiting.await.unwrap();
         assert!(more);
         assert_eq!(take(&mut reader), [1_000_000, 1_000_001]);
-        assert_eq!(fanout.readers(), 1);
+        assert_eq!(event_log.readers(), 1);
         // With nothing new, nobody is woken.
-        fanout.announce();
+        event_log.announce();
         assert!(!reader.newest.has_changed().unwrap());
-        fanout.publish(3, What::Resynchronised(3));
-        fanout.close();
+        event_log.publish(3, What::Resynchronised(3));
+        event_log.close();
         assert!(reader.more().await, "what was published before the end is read");
         assert_eq!(take(&mut reader), [1_000_002]);
         assert!(!reader.more().await);
         drop(reader);
-        assert_eq!((fanout.readers(), fanout.published(Kind::Resynchronised)), (0, 3));
+        assert_eq!((event_log.readers(), event_log.published(Kind::Resynchronised)), (0, 3));
     }
 
     #[test]
     fn a_sleeping_reader_holds_nothing_up_and_is_told_what_it_missed() {
-        let fanout = Arc::new(Fanout::new(1_000_000));
-        let mut reader = fanout.read_from(Start::Now);
+        let event_log = Arc::new(EventLog::new(1_000_000));
+        let mut reader = event_log.read_from(Start::Now);
         let count = CAPACITY as u64 + 10;
-        (0..count).for_each(|number| fanout.publish(number, What::Resynchronised(number)));
+        (0..count).for_each(|number| event_log.publish(number, What::Resynchronised(number)));
         let mut records = Vec::new();
         reader.take(0, &mut records);
         assert_eq!(records[0].what, What::Lost(Some(10), Loss::SlowReader));
         assert_eq!((records[1].seq, records.len()), (1_000_010, BATCH + 1));
-        assert_eq!(fanout.missed(), 10);
+        assert_eq!(event_log.missed(), 10);
     }
 
     #[test]
     fn rules_that_went_are_remembered_for_a_while() {
-        let fanout = Fanout::new(1_000_000);
+        let event_log = EventLog::new(1_000_000);
         let rules = |ids: std::ops::Range<u32>| ids.map(|id| (id, format!("rule {id}"))).collect::<RuleNames>();
-        fanout.learn_names(&rules(0..2));
-        fanout.learn_names(&rules(5..6));
-        assert_eq!(fanout.names().get(&1).map(String::as_str), Some("rule 1"));
-        fanout.learn_names(&rules(6..6 + MAX_NAMES as u32));
-        assert_eq!((fanout.names().len(), fanout.names().get(&1)), (MAX_NAMES, None));
+        event_log.learn_names(&rules(0..2));
+        event_log.learn_names(&rules(5..6));
+        assert_eq!(event_log.names().get(&1).map(String::as_str), Some("rule 1"));
+        event_log.learn_names(&rules(6..6 + MAX_NAMES as u32));
+        assert_eq!((event_log.names().len(), event_log.names().get(&1)), (MAX_NAMES, None));
     }
 }

@@ -192,7 +192,7 @@ fn publish(shared: &Shared, push: &Push, result: &Result<Connection, Problem>) {
             (connection, happened)
         }
     };
-    shared.fanout.publish(now_boot_ns(), What::Of(Party::of(key, &connection), happened));
+    shared.event_log.publish(now_boot_ns(), What::Of(Party::of(key, &connection), happened));
 }
 
 /// A caller that has gone does not wait for its answer.

@@ -217,7 +217,7 @@ impl Handle {
 
     /// A reader of events.
     pub(crate) fn events(&self, start: Start) -> Reader {
-        self.shared.fanout.read_from(start)
+        self.shared.event_log.read_from(start)
     }
 
     /// The rules in force, and their generation.

@@ -56,7 +56,7 @@ impl Handle {
     pub(crate) async fn metrics(&self) -> Result<String, Problem> {
         let Numbers { tracked, watched, waiting } = self.ask(|answer| Command::Numbers { answer }).await?;
         let (document, generation) = self.rules().await?;
-        let (facts, fanout, tally) = (&self.shared.facts, &self.shared.fanout, &self.shared.tally);
+        let (facts, event_log, tally) = (&self.shared.facts, &self.shared.event_log, &self.shared.tally);
         let mut metrics = Metrics(Registry::with_prefix("tcpops"));
         metrics.add("build", "The version of the agent.", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
         let started_s = u64::try_from(facts.started.as_second()).unwrap_or(0);
@@ -72,12 +72,12 @@ impl Handle {
             let value = self.shared.switches.counter(counter).map_err(|error| refusal::internal(&error))?;
             metrics.count(counter.name(), counter.help(), value);
         }
-        let causes = Cause::NAMES.into_iter().map(|cause| (cause, fanout.closes(cause)));
+        let causes = Cause::NAMES.into_iter().map(|cause| (cause, event_log.closes(cause)));
         metrics.counts("closes", "Connections that ended, by why they did.", "cause", causes);
-        let kinds = Kind::ALL.into_iter().map(|kind| (kind.name(), fanout.published(kind)));
+        let kinds = Kind::ALL.into_iter().map(|kind| (kind.name(), event_log.published(kind)));
         metrics.counts("events_published", "Events published, by type.", "type", kinds);
-        metrics.count("events_missed", "Events that readers missed since they were too slow.", fanout.missed());
-        metrics.gauge("event_readers", "Readers of events, the hook included.", fanout.readers() as u64);
+        metrics.count("events_missed", "Events that readers missed since they were too slow.", event_log.missed());
+        metrics.gauge("event_readers", "Readers of events, the hook included.", event_log.readers() as u64);
         for count in Count::ALL {
             metrics.count(count.name(), count.help(), tally.get(count));
         }

@@ -52,7 +52,7 @@ impl Hook {
         let stop = CancellationToken::new();
         let stopping = stop.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let reader = shared.fanout.read_from(Start::Now);
+        let reader = shared.event_log.read_from(Start::Now);
         let thread = std::thread::Builder::new().name("hook".to_owned()).spawn(move || {
             let queue = Queue { config: Arc::new(config), shared, waiting: VecDeque::new(), dropped: 0 };
             runtime.block_on(queue.serve(reader, &stopping));
@@ -140,7 +140,7 @@ impl Queue {
 
     /// The event as a line of JSON.
     fn line(&self, record: &Record) -> Vec<u8> {
-        let event = event(record, &self.shared.fanout.names(), Clocks::read());
+        let event = event(record, &self.shared.event_log.names(), Clocks::read());
         let mut line = serde_json::to_vec(&event).expect("an event has no map with keys that JSON lacks");
         line.push(b'\n');
         line

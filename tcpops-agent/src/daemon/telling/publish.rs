@@ -7,7 +7,7 @@ use tcpops_common::event::Event;
 
 use crate::daemon::refusal;
 use crate::daemon::shared::Shared;
-use crate::events::Fanout;
+use crate::events::EventLog;
 use crate::kernel::clock::now_boot_ns;
 use crate::model::expiry::enforcer::Undertaking;
 use crate::model::expiry::lifetimes::Expiry;
@@ -18,20 +18,20 @@ use crate::model::history::record::{Happened, Loss, Party, What};
 
 /// Publishes what the loop learns.
 pub(crate) struct Publisher {
-    fanout: Arc<Fanout>,
+    event_log: Arc<EventLog>,
     departures: Departures,
 }
 
 impl Publisher {
-    pub(crate) fn new(fanout: Arc<Fanout>) -> Self {
-        Self { fanout, departures: Departures::default() }
+    pub(crate) fn new(event_log: Arc<EventLog>) -> Self {
+        Self { event_log, departures: Departures::default() }
     }
 
     /// Something happened to a connection that lives.
     pub(crate) fn happened(&mut self, event: &Event) {
         self.departures.event(event);
         if let Some(what) = What::of_living(event) {
-            self.fanout.publish(event.at_boot_ns, what);
+            self.event_log.publish(event.at_boot_ns, what);
         }
     }
 
@@ -42,7 +42,7 @@ impl Publisher {
         tracing::debug!(conid = event.key.conid, ?cause, state = event.old_state.name(), errno = event.errno, "ended");
         let ending = Ending::of(event, cause, departure);
         let party = Party::of(event.key, &event.connection);
-        self.fanout.publish(event.at_boot_ns, What::Of(party, Happened::Closed(ending)));
+        self.event_log.publish(event.at_boot_ns, What::Of(party, Happened::Closed(ending)));
     }
 
     /// A connection is about to be closed, since its time is over, by this rule or by hand.
@@ -50,7 +50,7 @@ impl Publisher {
         match shared.connections.get(key) {
             Ok(Some(connection)) => {
                 let expiring = Happened::Expiring(expiry, Author::of_limit(rule, &connection));
-                self.fanout.publish(now_boot_ns(), What::Of(Party::of(key, &connection), expiring));
+                self.event_log.publish(now_boot_ns(), What::Of(Party::of(key, &connection), expiring));
             }
             // It has ended meanwhile, and will not be closed.
             Ok(None) => {}
@@ -60,17 +60,17 @@ impl Publisher {
 
     /// Events are missing: so many, where that is known.
     pub(crate) fn lost(&self, count: Option<u64>, loss: Loss) {
-        self.fanout.publish(now_boot_ns(), What::Lost(count, loss));
+        self.event_log.publish(now_boot_ns(), What::Lost(count, loss));
     }
 
     /// All connections were read anew.
     pub(crate) fn resynchronised(&mut self, tracked: usize) {
         self.departures.clear();
-        self.fanout.publish(now_boot_ns(), What::Resynchronised(tracked as u64));
+        self.event_log.publish(now_boot_ns(), What::Resynchronised(tracked as u64));
     }
 
     /// Wakes whoever waits for what was published.
     pub(crate) fn announce(&self) {
-        self.fanout.announce();
+        self.event_log.announce();
     }
 }

@@ -64,7 +64,7 @@ fn sweep_namespace(shared: &Shared, netns_cookie: u64, mut suspects: Suspects) -
             shared.overrides.remove(key)?;
             shared.connections.remove(key)?;
             let vanished = Happened::Vanished(connection.state);
-            shared.fanout.publish(now_boot_ns(), What::Of(Party::of(key, &connection), vanished));
+            shared.event_log.publish(now_boot_ns(), What::Of(Party::of(key, &connection), vanished));
             removed += 1;
         }
     }
