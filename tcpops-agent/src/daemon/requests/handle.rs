@@ -27,7 +27,7 @@ use crate::daemon::refusal;
 use crate::daemon::requests::origin::Origin;
 use crate::daemon::requests::resolve::Resolved;
 use crate::daemon::requests::show::{Prospects, View};
-use crate::daemon::requests::socket_status::Presence;
+use crate::daemon::requests::socket_status::SocketStatus;
 use crate::daemon::shared::{Shared, blocking};
 use crate::daemon::walks::namespaces;
 use crate::events::{Reader, Start};
@@ -100,9 +100,9 @@ impl Handle {
         let (conid, code, state) = match self.resolve(id, origin).await? {
             Resolved::Absent => (None, StateCode::None, None),
             Resolved::Mptcp => (None, StateCode::Bad, None),
-            Resolved::Found(key, mut connection) => match self.presence(key, &mut connection).await {
-                Presence::Gone => (Some(key.conid), StateCode::None, None),
-                Presence::Here(info) => {
+            Resolved::Found(key, mut connection) => match self.socket_status(key, &mut connection).await {
+                SocketStatus::Gone => (Some(key.conid), StateCode::None, None),
+                SocketStatus::Open(info) => {
                     let code = code(&connection, info.as_ref());
                     (Some(key.conid), code, (code != StateCode::None).then(|| connection.state.name().to_owned()))
                 }
@@ -120,7 +120,7 @@ impl Handle {
     /// Everything known of a connection.
     pub(crate) async fn connection(&self, id: &str, origin: &Origin) -> Result<ConnectionDetail, Problem> {
         let (key, mut connection) = self.find(id, origin).await?;
-        let Presence::Here(info) = self.presence(key, &mut connection).await else {
+        let SocketStatus::Open(info) = self.socket_status(key, &mut connection).await else {
             return Err(refusal::no_such_connection(key.conid));
         };
         let code = code(&connection, info.as_ref());

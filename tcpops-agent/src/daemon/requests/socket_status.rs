@@ -15,43 +15,43 @@ use crate::kernel::diag::{Diag, Kind, SocketInfo};
 
 /// What the kernel knows of a socket.
 #[derive(Debug)]
-pub(crate) enum Presence {
+pub(crate) enum SocketStatus {
     /// It is there; what the kernel says of it, unless it listens or cannot be asked.
-    Here(Option<SocketInfo>),
+    Open(Option<SocketInfo>),
     /// It is gone.
     Gone,
 }
 
 impl Handle {
     /// Whether the socket of an entry is there. Of one that is, `connection` gets the state that it has now.
-    pub(crate) async fn presence(&self, key: ConnKey, connection: &mut Connection) -> Presence {
+    pub(crate) async fn socket_status(&self, key: ConnKey, connection: &mut Connection) -> SocketStatus {
         let (shared, entry) = (Arc::clone(&self.shared), *connection);
-        let found = blocking(move || presence(&shared, key, &entry)).await.unwrap_or_else(|error| {
+        let found = blocking(move || socket_status(&shared, key, &entry)).await.unwrap_or_else(|error| {
             tracing::warn!(conid = key.conid, error = refusal::chain(&error), "cannot ask the kernel for the socket");
-            Presence::Here(None)
+            SocketStatus::Open(None)
         });
         match &found {
-            Presence::Here(Some(info)) if info.state != TcpState::Unknown => connection.state = info.state,
-            Presence::Here(_) => {}
+            SocketStatus::Open(Some(info)) if info.state != TcpState::Unknown => connection.state = info.state,
+            SocketStatus::Open(_) => {}
             // What ended a moment ago has no entry any more; where there is one, it is not the only one.
-            Presence::Gone if self.shared.connections.get(key).is_ok_and(|entry| entry.is_some()) => {
+            SocketStatus::Gone if self.shared.connections.get(key).is_ok_and(|entry| entry.is_some()) => {
                 let _ended = self.send(Command::Sweep).await;
             }
-            Presence::Gone => {}
+            SocketStatus::Gone => {}
         }
         found
     }
 }
 
-fn presence(shared: &Shared, key: ConnKey, connection: &Connection) -> Result<Presence> {
+fn socket_status(shared: &Shared, key: ConnKey, connection: &Connection) -> Result<SocketStatus> {
     let listens = connection.state == TcpState::Listen;
     if !listens && let Some(info) = Diags::new(shared).info(key, connection)? {
-        return Ok(Presence::Here(Some(info)));
+        return Ok(SocketStatus::Open(Some(info)));
     }
     // Endpoints do not always lead to a socket: listeners share them, and one may have been bound to a device since.
     let diag = Diag::open(&shared.namespaces.find(connection.netns_cookie)?)?;
     let mut here = false;
     let kind = if listens { Kind::Listeners } else { Kind::Connections };
     diag.each_cookie(kind, |cookie| here |= cookie == key.cookie)?;
-    Ok(if here { Presence::Here(None) } else { Presence::Gone })
+    Ok(if here { SocketStatus::Open(None) } else { SocketStatus::Gone })
 }
