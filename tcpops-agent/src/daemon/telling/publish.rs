@@ -12,24 +12,24 @@ use crate::kernel::clock::now_boot_ns;
 use crate::model::expiry::enforcer::Undertaking;
 use crate::model::expiry::lifetimes::Expiry;
 use crate::model::history::cause::{Author, Cause};
-use crate::model::history::departures::Departures;
 use crate::model::history::ending::Ending;
 use crate::model::history::record::{Happened, Loss, Party, What};
+use crate::model::history::teardown_times::TeardownTimes;
 
 /// Publishes what the loop learns.
 pub(crate) struct Publisher {
     event_log: Arc<EventLog>,
-    departures: Departures,
+    teardown_times: TeardownTimes,
 }
 
 impl Publisher {
     pub(crate) fn new(event_log: Arc<EventLog>) -> Self {
-        Self { event_log, departures: Departures::default() }
+        Self { event_log, teardown_times: TeardownTimes::default() }
     }
 
     /// Something happened to a connection that lives.
     pub(crate) fn happened(&mut self, event: &Event) {
-        self.departures.event(event);
+        self.teardown_times.event(event);
         if let Some(what) = What::of_living(event) {
             self.event_log.publish(event.at_boot_ns, what);
         }
@@ -37,10 +37,10 @@ impl Publisher {
 
     /// A connection ended; this agent may have begun to close it.
     pub(crate) fn ended(&mut self, event: &Event, undertaking: Option<Undertaking>) {
-        let departure = self.departures.event(event);
+        let teardown = self.teardown_times.event(event);
         let cause = Cause::of(event, undertaking);
         tracing::debug!(conid = event.key.conid, ?cause, state = event.old_state.name(), errno = event.errno, "ended");
-        let ending = Ending::of(event, cause, departure);
+        let ending = Ending::of(event, cause, teardown);
         let party = Party::of(event.key, &event.connection);
         self.event_log.publish(event.at_boot_ns, What::Of(party, Happened::Closed(ending)));
     }
@@ -65,7 +65,7 @@ impl Publisher {
 
     /// All connections were read anew.
     pub(crate) fn resynchronised(&mut self, tracked: usize) {
-        self.departures.clear();
+        self.teardown_times.clear();
         self.event_log.publish(now_boot_ns(), What::Resynchronised(tracked as u64));
     }
 

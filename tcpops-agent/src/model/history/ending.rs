@@ -5,7 +5,7 @@ use tcpops_common::event::{Event, SOCK_DONE, Summary};
 use tcpops_common::state::TcpState;
 
 use crate::model::history::cause::Cause;
-use crate::model::history::departures::Departure;
+use crate::model::history::teardown_times::Teardown;
 
 /// The end of a connection or listener. Times are of `CLOCK_BOOTTIME`, zero where they are not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(crate) struct Ending {
 
 impl Ending {
     /// Of an [`EventKind::Closed`](tcpops_common::event::EventKind::Closed).
-    pub(crate) fn of(event: &Event, cause: Option<Cause>, departure: Option<Departure>) -> Self {
+    pub(crate) fn of(event: &Event, cause: Option<Cause>, teardown: Option<Teardown>) -> Self {
         let Event { connection, summary, .. } = event;
         let has_begun = connection.origin == Origin::Handshake;
         Self {
@@ -54,8 +54,8 @@ impl Ending {
             }),
             opened_boot_ns: connection.opened_boot_ns,
             established_boot_ns: connection.established_boot_ns,
-            left_boot_ns: departure.map_or(0, |departure| departure.left_boot_ns),
-            since_boot_ns: departure.map_or(connection.state_since_boot_ns, |departure| departure.since_boot_ns),
+            left_boot_ns: teardown.map_or(0, |teardown| teardown.left_boot_ns),
+            since_boot_ns: teardown.map_or(connection.state_since_boot_ns, |teardown| teardown.since_boot_ns),
             ended_boot_ns: event.at_boot_ns,
             bytes_in: bytes_in(summary),
             bytes_out: summary.bytes_sent,
@@ -127,16 +127,16 @@ mod tests {
         }
     }
 
-    fn stays(event: &Event, departure: Option<Departure>) -> Vec<(TcpState, u64)> {
-        Ending::of(event, None, departure).stays().collect()
+    fn stays(event: &Event, teardown: Option<Teardown>) -> Vec<(TcpState, u64)> {
+        Ending::of(event, None, teardown).stays().collect()
     }
 
     /// The connection was opened at 100 and established at 200.
     #[test]
     fn the_time_in_each_state_adds_up() {
         use TcpState::*;
-        let left = |left_boot_ns, since_boot_ns| Some(Departure { left_boot_ns, since_boot_ns });
-        for (event, departure, expected) in [
+        let left = |left_boot_ns, since_boot_ns| Some(Teardown { left_boot_ns, since_boot_ns });
+        for (event, teardown, expected) in [
             (closed(Established, 200, 900), None, vec![(SynSent, 100), (Established, 700)]),
             (closed(FinWait1, 700, 900), left(700, 700), vec![(SynSent, 100), (Established, 500), (FinWait1, 200)]),
             (
@@ -153,7 +153,7 @@ mod tests {
             (closed(CloseWait, 700, 900), None, vec![(SynSent, 100), (Established, 500), (CloseWait, 200)]),
             (closed(LastAck, 800, 900), None, vec![(SynSent, 100), (LastAck, 100)]),
         ] {
-            assert_eq!(stays(&event, departure), expected, "{:?}", event.old_state);
+            assert_eq!(stays(&event, teardown), expected, "{:?}", event.old_state);
         }
     }
 

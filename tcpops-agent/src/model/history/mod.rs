@@ -3,5 +3,5 @@
 pub(crate) mod record;
 
 pub(crate) mod cause;
-pub(crate) mod departures;
 pub(crate) mod ending;
+pub(crate) mod teardown_times;

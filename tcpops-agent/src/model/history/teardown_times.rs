@@ -9,7 +9,7 @@ use tcpops_common::state::TcpState;
 
 /// How a connection left ESTABLISHED.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Departure {
+pub(crate) struct Teardown {
     /// When.
     pub(crate) left_boot_ns: u64,
     /// When the state began that it is in now.
@@ -18,11 +18,11 @@ pub(crate) struct Departure {
 
 /// The departures of the connections that are closing.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Departures(HashMap<ConnKey, Departure>);
+pub(crate) struct TeardownTimes(HashMap<ConnKey, Teardown>);
 
-impl Departures {
+impl TeardownTimes {
     /// Takes in what happened, in order. Of a connection that is over it answers how it left, and forgets it.
-    pub(crate) fn event(&mut self, event: &Event) -> Option<Departure> {
+    pub(crate) fn event(&mut self, event: &Event) -> Option<Teardown> {
         match event.kind {
             EventKind::Transition => self.transition(event),
             EventKind::Closed => return self.0.remove(&event.key),
@@ -34,14 +34,14 @@ impl Departures {
     fn transition(&mut self, event: &Event) {
         let Event { at_boot_ns, key, old_state, new_state, .. } = *event;
         if old_state == TcpState::Established && new_state != TcpState::Established {
-            let departure = Departure { left_boot_ns: at_boot_ns, since_boot_ns: at_boot_ns };
-            self.0.insert(key, departure);
+            let teardown = Teardown { left_boot_ns: at_boot_ns, since_boot_ns: at_boot_ns };
+            self.0.insert(key, teardown);
         } else if old_state != new_state
-            && let Some(departure) = self.0.get_mut(&key)
+            && let Some(teardown) = self.0.get_mut(&key)
         {
             // close(2) after shutdown(2) is reported as a transition from a state to itself (`tcp_close_state` of
             // net/ipv4/tcp.c).
-            departure.since_boot_ns = at_boot_ns;
+            teardown.since_boot_ns = at_boot_ns;
         }
     }
 
@@ -78,20 +78,20 @@ mod tests {
     fn only_what_has_left_is_remembered_and_only_while_it_lives() {
         use EventKind::{Closed, Opened, Transition};
         use TcpState::{Close, Established, FinWait1, FinWait2, SynSent};
-        let mut departures = Departures::default();
+        let mut teardown_times = TeardownTimes::default();
         for (at, kind, old, new) in [
             (10, Opened, Close, SynSent),
             (20, Transition, SynSent, Established),
             (30, Transition, Established, FinWait1),
             (40, Transition, FinWait1, FinWait2),
         ] {
-            assert_eq!(departures.event(&event(at, kind, old, new)), None);
-            assert_eq!(departures.0.len(), usize::from(at >= 30));
+            assert_eq!(teardown_times.event(&event(at, kind, old, new)), None);
+            assert_eq!(teardown_times.0.len(), usize::from(at >= 30));
         }
-        let left = Departure { left_boot_ns: 30, since_boot_ns: 40 };
-        let mut other = departures.clone();
-        assert_eq!(departures.event(&event(50, Closed, FinWait2, Close)), Some(left));
-        assert!(departures.0.is_empty());
+        let left = Teardown { left_boot_ns: 30, since_boot_ns: 40 };
+        let mut other = teardown_times.clone();
+        assert_eq!(teardown_times.event(&event(50, Closed, FinWait2, Close)), Some(left));
+        assert!(teardown_times.0.is_empty());
         // Its program closed it meanwhile: FIN_WAIT2 began when it began.
         assert_eq!(other.event(&event(45, Transition, FinWait2, FinWait2)), None);
         assert_eq!(other.event(&event(50, Closed, FinWait2, Close)), Some(left));
