@@ -151,7 +151,7 @@ impl Daemon {
             for effect in std::mem::take(&mut self.effects) {
                 match effect {
                     Effect::Happened(event) => self.publisher.happened(&event),
-                    Effect::Ended(undertaking, event) => self.publisher.ended(&event, undertaking),
+                    Effect::Ended(pending_close, event) => self.publisher.ended(&event, pending_close),
                     Effect::Inspect(_) | Effect::Close(_) | Effect::Spared(_) | Effect::Held(_) => {}
                 }
             }
@@ -384,7 +384,7 @@ impl Daemon {
                 Effect::Spared(sparing) => outcome::spared(&self.shared, &sparing),
                 Effect::Held(holding) => outcome::held(&self.shared, &holding, self.connections.waiting()),
                 Effect::Happened(event) => self.publisher.happened(&event),
-                Effect::Ended(undertaking, event) => self.publisher.ended(&event, undertaking),
+                Effect::Ended(pending_close, event) => self.publisher.ended(&event, pending_close),
             }
         }
         self.publisher.announce();

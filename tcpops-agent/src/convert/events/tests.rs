@@ -7,7 +7,7 @@ use tcpops_common::policy::Setting;
 
 use super::*;
 use crate::model::expiry::connections::CloseReason;
-use crate::model::expiry::enforcer::Undertaking;
+use crate::model::expiry::enforcer::PendingClose;
 use crate::model::expiry::lifetimes::Expiry;
 use crate::model::history::record::{Loss, Refusal};
 use crate::model::history::teardown_times::Teardown;
@@ -104,8 +104,8 @@ fn the_end_of_a_connection_says_how_it_fared() {
     );
     let destroyed = KernelEvent { errno: 103, old_state: TcpState::Established, ..event };
     let reason = CloseReason::Request(1000);
-    let undertaking = Undertaking { reason, rule: 0, by_fin: false, fin_sent: false };
-    let requested = Cause::of(&destroyed, Some(undertaking));
+    let pending_close = PendingClose { reason, rule: 0, by_fin: false, fin_sent: false };
+    let requested = Cause::of(&destroyed, Some(pending_close));
     let shown = shown_of(&event.connection, Happened::Closed(Ending::of(&destroyed, requested, None)));
     assert_eq!(shown["cause"], json!({ "name": "closed_by_request", "by_uid": 1000, "errno": 103 }));
 }

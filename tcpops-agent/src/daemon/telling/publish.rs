@@ -9,7 +9,7 @@ use crate::daemon::refusal;
 use crate::daemon::shared::Shared;
 use crate::events::EventLog;
 use crate::kernel::clock::now_boot_ns;
-use crate::model::expiry::enforcer::Undertaking;
+use crate::model::expiry::enforcer::PendingClose;
 use crate::model::expiry::lifetimes::Expiry;
 use crate::model::history::cause::{Author, Cause};
 use crate::model::history::ending::Ending;
@@ -36,9 +36,9 @@ impl Publisher {
     }
 
     /// A connection ended; this agent may have begun to close it.
-    pub(crate) fn ended(&mut self, event: &Event, undertaking: Option<Undertaking>) {
+    pub(crate) fn ended(&mut self, event: &Event, pending_close: Option<PendingClose>) {
         let teardown = self.teardown_times.event(event);
-        let cause = Cause::of(event, undertaking);
+        let cause = Cause::of(event, pending_close);
         tracing::debug!(conid = event.key.conid, ?cause, state = event.old_state.name(), errno = event.errno, "ended");
         let ending = Ending::of(event, cause, teardown);
         let party = Party::of(event.key, &event.connection);

@@ -9,7 +9,7 @@ use tcpops_common::state::TcpState;
 
 use crate::model::expiry::closing::Guard;
 use crate::model::expiry::deadlines::Deadlines;
-use crate::model::expiry::enforcer::{Closure, Enforcer, Seen, Spared, Undertaking};
+use crate::model::expiry::enforcer::{Closure, Enforcer, PendingClose, Seen, Spared};
 use crate::model::expiry::guard::{Bound, Hold};
 use crate::model::expiry::lifetimes::{Expiry, Verdict};
 
@@ -67,7 +67,7 @@ pub(crate) enum Effect {
     /// Say that this happened to it; it lives.
     Happened(Event),
     /// Say that it ended, and what this agent had begun with it.
-    Ended(Option<Undertaking>, Event),
+    Ended(Option<PendingClose>, Event),
 }
 
 /// A connection whose time is over by a rule, and that is not closed.

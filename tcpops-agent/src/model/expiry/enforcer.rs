@@ -44,7 +44,7 @@ pub(crate) struct Closure {
 
 /// What was begun to close a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Undertaking {
+pub(crate) struct PendingClose {
     /// Why.
     pub(crate) reason: CloseReason,
     /// The rule whose limit it was; zero where nobody's or a person's.
@@ -55,7 +55,7 @@ pub(crate) struct Undertaking {
     pub(crate) fin_sent: bool,
 }
 
-impl Undertaking {
+impl PendingClose {
     fn of(closure: &Closure) -> Self {
         let by_fin = matches!(closure.step, Step::Fin { .. });
         Self { reason: closure.reason, rule: closure.rule, by_fin, fin_sent: false }
@@ -76,7 +76,7 @@ pub(crate) enum Spared {
 pub(crate) struct Enforcer {
     gate: Gate,
     /// What was begun with connections that have not ended yet.
-    closing: HashMap<ConnKey, Undertaking>,
+    closing: HashMap<ConnKey, PendingClose>,
     /// Those to which a FIN was sent, and when they are reset.
     graces: HashMap<ConnKey, u64>,
     /// What holds connections back.
@@ -104,7 +104,7 @@ impl Enforcer {
 
     /// A close was begun.
     pub(crate) fn begin(&mut self, closure: &Closure) {
-        self.closing.insert(closure.key, Undertaking::of(closure));
+        self.closing.insert(closure.key, PendingClose::of(closure));
     }
 
     /// A FIN was sent to it.
@@ -125,15 +125,15 @@ impl Enforcer {
     }
 
     /// It has ended, or is not closed after all. Returns what was begun with it.
-    pub(crate) fn forget(&mut self, key: ConnKey) -> Option<Undertaking> {
+    pub(crate) fn forget(&mut self, key: ConnKey) -> Option<PendingClose> {
         let fin_sent = self.graces.remove(&key).is_some();
         self.held.remove(&key);
         self.failures.remove(&key);
-        self.closing.remove(&key).map(|undertaking| Undertaking { fin_sent, ..undertaking })
+        self.closing.remove(&key).map(|pending_close| PendingClose { fin_sent, ..pending_close })
     }
 
     /// It has ended.
-    pub(crate) fn ended(&mut self, key: ConnKey) -> Option<Undertaking> {
+    pub(crate) fn ended(&mut self, key: ConnKey) -> Option<PendingClose> {
         self.spared.remove(&key);
         self.forget(key)
     }
@@ -174,7 +174,7 @@ impl Enforcer {
 
     /// What is under way with a connection goes on, whatever limits it has now: when to look again.
     pub(crate) fn go_on(&mut self, key: ConnKey, now_boot_ns: u64, effects: &mut Vec<Effect>) -> Option<u64> {
-        let Undertaking { reason, rule, .. } = *self.closing.get(&key)?;
+        let PendingClose { reason, rule, .. } = *self.closing.get(&key)?;
         match self.graces.get(&key) {
             Some(end) if *end > now_boot_ns => return Some(*end),
             Some(end) => effects.push(Effect::Close(Closure {

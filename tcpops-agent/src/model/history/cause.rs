@@ -9,7 +9,7 @@ use tcpops_common::event::{Event, SOCK_KEEPOPEN};
 use tcpops_common::state::TcpState;
 
 use crate::model::expiry::connections::CloseReason;
-use crate::model::expiry::enforcer::Undertaking;
+use crate::model::expiry::enforcer::PendingClose;
 use crate::model::expiry::lifetimes::Expiry;
 
 /// Numbers of include/uapi/asm-generic/errno.h and errno-base.h, as the architectures with BPF have them.
@@ -154,13 +154,13 @@ impl Cause {
 
     /// The cause of an [`EventKind::Closed`](tcpops_common::event::EventKind::Closed), with what this agent had begun to
     /// close the connection. `None` for a listener, of which the kernel does not tell.
-    pub(crate) fn of(event: &Event, undertaking: Option<Undertaking>) -> Option<Self> {
+    pub(crate) fn of(event: &Event, pending_close: Option<PendingClose>) -> Option<Self> {
         if event.connection.direction == Direction::Listen {
             return None;
         }
         // One that ended by itself between our decision and our act keeps its own cause.
-        let ours = undertaking.filter(|undertaking| is_done(undertaking, event));
-        Some(match ours.map(|undertaking| (undertaking.reason, undertaking.rule)) {
+        let ours = pending_close.filter(|pending_close| is_done(pending_close, event));
+        Some(match ours.map(|pending_close| (pending_close.reason, pending_close.rule)) {
             Some((CloseReason::Expired(expiry), rule)) => {
                 Self::Expired(expiry, Author::of_limit(rule, &event.connection))
             }
@@ -193,8 +193,8 @@ impl Cause {
 
 /// Whether this agent ended it: by a reset, which leaves ECONNABORTED; or by a FIN, after which whatever becomes of the
 /// connection is its doing. The peer may answer before it is known that the FIN was sent.
-fn is_done(undertaking: &Undertaking, event: &Event) -> bool {
-    let Undertaking { by_fin, fin_sent, .. } = *undertaking;
+fn is_done(pending_close: &PendingClose, event: &Event) -> bool {
+    let PendingClose { by_fin, fin_sent, .. } = *pending_close;
     event.errno == ECONNABORTED || fin_sent || by_fin && event.errno == 0 && event.connection.fin_by == FinBy::Local
 }
 

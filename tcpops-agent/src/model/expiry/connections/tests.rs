@@ -47,9 +47,9 @@ const AGED: Limits =
     Limits { max_age_ns: 50, idle_ns: 0, deadline_boot_ns: 0, first_byte_ns: 0, half_closed_ns: 0, connect_ns: 0 };
 
 /// What was begun with a close.
-fn begun(closure: Closure, fin_sent: bool) -> Option<Undertaking> {
+fn begun(closure: Closure, fin_sent: bool) -> Option<PendingClose> {
     let Closure { reason, rule, step, .. } = closure;
-    Some(Undertaking { reason, rule, by_fin: matches!(step, Step::Fin { .. }), fin_sent })
+    Some(PendingClose { reason, rule, by_fin: matches!(step, Step::Fin { .. }), fin_sent })
 }
 
 #[test]

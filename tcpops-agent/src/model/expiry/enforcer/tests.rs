@@ -33,7 +33,7 @@ fn what_is_over_is_closed_once() {
     let mut effects = Vec::new();
     assert_eq!(enforcer.go_on(key, 160, &mut effects), Some(160 + RETRY_NS));
     let reason = CloseReason::Expired(Expiry::MaxAge);
-    let begun = Undertaking { reason, rule: RULE, by_fin: false, fin_sent: false };
+    let begun = PendingClose { reason, rule: RULE, by_fin: false, fin_sent: false };
     assert_eq!((effects, enforcer.forget(key)), (vec![], Some(begun)));
     assert_eq!(enforcer.go_on(key, 160, &mut Vec::new()), None);
 }
@@ -54,7 +54,7 @@ fn a_grace_ends_with_a_reset_whatever_comes_meanwhile() {
     let reason = CloseReason::Expired(Expiry::MaxAge);
     let reset = Closure { key, reason, step: Step::Reset, is_first: false, rule: RULE, due_boot_ns: Some(185) };
     assert_eq!(effects, [Effect::Close(reset)]);
-    assert_eq!(enforcer.ended(key), Some(Undertaking { reason, rule: RULE, by_fin: true, fin_sent: true }));
+    assert_eq!(enforcer.ended(key), Some(PendingClose { reason, rule: RULE, by_fin: true, fin_sent: true }));
 }
 
 #[test]

@@ -97,14 +97,14 @@ fn options_tell_timeouts_apart() {
 
 const RULE: u32 = 7;
 
-fn undertaking(reason: CloseReason) -> Undertaking {
-    Undertaking { reason, rule: RULE, by_fin: false, fin_sent: false }
+fn pending_close(reason: CloseReason) -> PendingClose {
+    PendingClose { reason, rule: RULE, by_fin: false, fin_sent: false }
 }
 
 #[test]
 fn what_this_agent_did_is_told_from_what_came_first() {
-    let expired = undertaking(CloseReason::Expired(Expiry::Idle));
-    let request = undertaking(CloseReason::Request(1000));
+    let expired = pending_close(CloseReason::Expired(Expiry::Idle));
+    let request = pending_close(CloseReason::Request(1000));
     let destroyed = closed(TcpState::Established, ECONNABORTED, FinBy::Nobody, Summary::NONE);
     let by_rule = Cause::Expired(Expiry::Idle, Author::Rule(RULE));
     assert_eq!(Cause::of(&destroyed, Some(expired)), Some(by_rule));
@@ -112,13 +112,13 @@ fn what_this_agent_did_is_told_from_what_came_first() {
     // It ended by itself between the decision and the act.
     let reset = closed(TcpState::Established, ECONNRESET, FinBy::Nobody, Summary::NONE);
     let by_peer = closed(TcpState::LastAck, 0, FinBy::Peer, Summary::NONE);
-    let tried = |undertaking| Undertaking { by_fin: true, ..undertaking };
+    let tried = |pending_close| PendingClose { by_fin: true, ..pending_close };
     assert_eq!(Cause::of(&reset, Some(expired)), Some(Cause::Reset(Some(Side::Peer))));
     assert_eq!(Cause::of(&reset, Some(tried(expired))), Some(Cause::Reset(Some(Side::Peer))));
     assert_eq!(Cause::of(&by_peer, Some(tried(expired))), Some(Cause::Fin(Side::Peer)));
     // After a FIN of this agent's, whatever becomes of it is its doing.
     let ended = closed(TcpState::FinWait2, 0, FinBy::Local, Summary::NONE);
-    let sent = |undertaking| Undertaking { by_fin: true, fin_sent: true, ..undertaking };
+    let sent = |pending_close| PendingClose { by_fin: true, fin_sent: true, ..pending_close };
     assert_eq!(Cause::of(&ended, Some(tried(expired))), Some(by_rule));
     for event in [ended, by_peer, reset] {
         assert_eq!(Cause::of(&event, Some(sent(expired))), Some(by_rule));
@@ -130,9 +130,9 @@ fn what_this_agent_did_is_told_from_what_came_first() {
 fn the_author_is_the_rule_or_who_pushed() {
     let mut event = closed(TcpState::Established, ECONNABORTED, FinBy::Nobody, Summary::NONE);
     event.connection.policy = Policy { by_uid: 1000, ..Policy::NONE };
-    let expired = undertaking(CloseReason::Expired(Expiry::MaxAge));
+    let expired = pending_close(CloseReason::Expired(Expiry::MaxAge));
     assert_eq!(Cause::of(&event, Some(expired)), Some(Cause::Expired(Expiry::MaxAge, Author::Rule(RULE))));
-    let by_hand = Undertaking { rule: 0, ..expired };
+    let by_hand = PendingClose { rule: 0, ..expired };
     assert_eq!(Cause::of(&event, Some(by_hand)), Some(Cause::Expired(Expiry::MaxAge, Author::Override(1000))));
 }
 
