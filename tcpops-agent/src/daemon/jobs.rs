@@ -19,7 +19,7 @@ use crate::daemon::walks::sweep::sweep;
 use crate::kernel::Result;
 use crate::kernel::clock::now_boot_ns;
 use crate::model::expiry::connections::Known;
-use crate::model::expiry::enforcer::{Closure, Seen};
+use crate::model::expiry::enforcer::{CloseOrder, Seen};
 use crate::model::expiry::lifetimes::{Subject, judge};
 
 /// The jobs that run, and those that wait. The queues are bounded by the number of tracked connections: each is in a
@@ -27,7 +27,7 @@ use crate::model::expiry::lifetimes::{Subject, judge};
 #[derive(Default)]
 pub(crate) struct Jobs {
     to_inspect: VecDeque<ConnKey>,
-    to_close: VecDeque<Closure>,
+    to_close: VecDeque<CloseOrder>,
     to_walk: Option<Vec<Pending>>,
     to_resync: bool,
     to_reevaluate: Vec<RulesAnswer>,
@@ -97,8 +97,8 @@ impl Jobs {
         self.to_inspect.push_back(key);
     }
 
-    pub(crate) fn close(&mut self, closure: Closure) {
-        self.to_close.push_back(closure);
+    pub(crate) fn close(&mut self, order: CloseOrder) {
+        self.to_close.push_back(order);
     }
 
     pub(crate) fn walk(&mut self, pending: Vec<Pending>) {
@@ -151,9 +151,9 @@ impl Jobs {
             self.inspecting.start(move || inspect::inspect(&shared, &keys));
         }
         if !self.closing.runs() && !self.to_close.is_empty() {
-            let closures: Vec<_> = self.to_close.drain(..close::BATCH.min(self.to_close.len())).collect();
+            let orders: Vec<_> = self.to_close.drain(..close::BATCH.min(self.to_close.len())).collect();
             let shared = Arc::clone(shared);
-            self.closing.start(move || close::close(&shared, closures));
+            self.closing.start(move || close::close(&shared, orders));
         }
         if let Some(pending) = self.to_walk.take() {
             let shared = Arc::clone(shared);

@@ -31,7 +31,7 @@ use crate::kernel::pins::Pins;
 use crate::kernel::{KernelError, Result};
 use crate::model::adopt_backoff::{Attempt, Readoption};
 use crate::model::expiry::connections::{CloseReason, Connections, Effect, Input};
-use crate::model::expiry::enforcer::Closure;
+use crate::model::expiry::enforcer::CloseOrder;
 use crate::model::history::record::Loss;
 
 /// The agent while it runs.
@@ -238,9 +238,9 @@ impl Daemon {
             }
             Command::Close { key, by_uid, step, answer } => {
                 let reason = CloseReason::Request(by_uid);
-                let closure = Closure { key, reason, step, is_first: true, rule: 0, due_boot_ns: None };
-                self.input(Input::Closing(closure));
-                self.jobs.close(closure);
+                let order = CloseOrder { key, reason, step, is_first: true, rule: 0, due_boot_ns: None };
+                self.input(Input::Closing(order));
+                self.jobs.close(order);
                 self.closing.entry(key).or_default().push(answer);
             }
             Command::Prospects { keys, answer } => {
@@ -375,11 +375,11 @@ impl Daemon {
         for effect in std::mem::take(&mut self.effects) {
             match effect {
                 Effect::Inspect(key) => self.jobs.inspect(key),
-                Effect::Close(closure) => {
-                    if let (true, CloseReason::Expired(expiry)) = (closure.is_first, closure.reason) {
-                        self.publisher.expiring(&self.shared, closure.key, expiry, closure.rule);
+                Effect::Close(order) => {
+                    if let (true, CloseReason::Expired(expiry)) = (order.is_first, order.reason) {
+                        self.publisher.expiring(&self.shared, order.key, expiry, order.rule);
                     }
-                    self.jobs.close(closure);
+                    self.jobs.close(order);
                 }
                 Effect::Spared(sparing) => outcome::spared(&self.shared, &sparing),
                 Effect::Held(holding) => outcome::held(&self.shared, &holding, self.connections.waiting()),

@@ -17,7 +17,7 @@ use crate::kernel::diag::{Destroyed, SocketInfo};
 use crate::kernel::owner::{Place, places};
 use crate::kernel::{KernelError, Result};
 use crate::model::expiry::closing::Step;
-use crate::model::expiry::enforcer::Closure;
+use crate::model::expiry::enforcer::CloseOrder;
 
 /// The most connections that are closed in one go.
 pub(crate) const BATCH: usize = MAX_TARGETS as usize;
@@ -47,7 +47,7 @@ pub(crate) enum Closing {
 /// A close that was tried.
 #[derive(Debug)]
 pub(crate) struct Tried {
-    pub(crate) closure: Closure,
+    pub(crate) order: CloseOrder,
     pub(crate) closing: Closing,
     /// The entry as it was just before, where there was one.
     pub(crate) connection: Option<Connection>,
@@ -56,32 +56,32 @@ pub(crate) struct Tried {
 }
 
 impl Tried {
-    fn new(closure: Closure, closing: Closing, connection: Option<Connection>) -> Self {
-        let late = closure.due_boot_ns.map(|due| Duration::from_nanos(now_boot_ns().saturating_sub(due)));
-        Self { closure, closing, connection, late }
+    fn new(order: CloseOrder, closing: Closing, connection: Option<Connection>) -> Self {
+        let late = order.due_boot_ns.map(|due| Duration::from_nanos(now_boot_ns().saturating_sub(due)));
+        Self { order, closing, connection, late }
     }
 }
 
 /// Takes the step of each.
-pub(crate) fn close(shared: &Shared, closures: Vec<Closure>) -> Vec<Tried> {
+pub(crate) fn close(shared: &Shared, orders: Vec<CloseOrder>) -> Vec<Tried> {
     let mut closer = Closer { shared, diags: Diags::new(shared) };
-    let mut tried = Vec::with_capacity(closures.len());
+    let mut tried = Vec::with_capacity(orders.len());
     let (mut resets, mut fins) = (BTreeMap::<u64, Vec<Checked>>::new(), Vec::new());
-    for closure in closures {
-        match closer.check(closure.key) {
+    for order in orders {
+        match closer.check(order.key) {
             Ok(Check::Closable(connection, info)) => {
                 let may_return = connection.direction == Direction::Outbound && shared.walker.destroyer().is_some();
-                let checked = Checked { closure, connection, info };
-                match closure.step {
+                let checked = Checked { order, connection, info };
+                match order.step {
                     Step::Fin { .. } => fins.push(checked),
                     _ if may_return => resets.entry(checked.connection.netns_cookie).or_default().push(checked),
                     _ => tried.push(closer.reset_one(checked)),
                 }
             }
             Ok(Check::Not(closing, connection)) => {
-                tried.push(Tried::new(closure, closing, connection.map(|connection| *connection)));
+                tried.push(Tried::new(order, closing, connection.map(|connection| *connection)));
             }
-            Err(error) => tried.push(Tried::new(closure, Closing::Failed(error), None)),
+            Err(error) => tried.push(Tried::new(order, Closing::Failed(error), None)),
         }
     }
     closer.fins(fins, &mut tried);
@@ -93,7 +93,7 @@ pub(crate) fn close(shared: &Shared, closures: Vec<Closure>) -> Vec<Tried> {
 
 /// A connection that can be closed, and is to be.
 struct Checked {
-    closure: Closure,
+    order: CloseOrder,
     connection: Box<Connection>,
     info: SocketInfo,
 }
@@ -154,7 +154,7 @@ impl Closer<'_> {
             let Some(met) = met else { break };
             let mut missed = Vec::new();
             for one in checked {
-                let closing = match met.get(&one.closure.key.conid) {
+                let closing = match met.get(&one.order.key.conid) {
                     None | Some(Met::Not) => {
                         missed.push(one);
                         continue;
@@ -166,12 +166,12 @@ impl Closer<'_> {
                     Some(Met::Over) => Closing::Absent,
                     Some(Met::Refused(errno)) => Closing::Failed(KernelError::refused("bpf_sock_destroy", *errno)),
                 };
-                tried.push(Tried::new(one.closure, closing, Some(*one.connection)));
+                tried.push(Tried::new(one.order, closing, Some(*one.connection)));
             }
             // Most of those that were not met have ended meanwhile.
-            let is_there = |one: &Checked| self.shared.connections.contains(one.closure.key).unwrap_or(true);
+            let is_there = |one: &Checked| self.shared.connections.contains(one.order.key).unwrap_or(true);
             let (there, gone): (Vec<_>, Vec<_>) = missed.into_iter().partition(is_there);
-            tried.extend(gone.into_iter().map(|one| Tried::new(one.closure, Closing::Absent, Some(*one.connection))));
+            tried.extend(gone.into_iter().map(|one| Tried::new(one.order, Closing::Absent, Some(*one.connection))));
             checked = there;
         }
         for one in checked {
@@ -187,16 +187,16 @@ impl Closer<'_> {
         let (Some(wait), Some(destroyer)) = (wait, self.shared.walker.destroyer()) else { return Ok(None) };
         let namespace = self.shared.namespaces.find(netns_cookie)?;
         std::thread::sleep(wait);
-        let conids: Vec<u64> = checked.iter().map(|checked| checked.closure.key.conid).collect();
+        let conids: Vec<u64> = checked.iter().map(|checked| checked.order.key.conid).collect();
         let (met, took) = destroyer.destroy(&namespace, &conids)?;
         pace().walked(netns_cookie, now_boot_ns(), took, conids.len());
         tracing::debug!(netns_cookie, connections = conids.len(), ?wait, ?took, "walked to close");
         Ok(Some(met))
     }
 
-    fn reset_one(&mut self, Checked { closure, connection, .. }: Checked) -> Tried {
-        let closing = self.reset(closure.key, &connection, None).unwrap_or_else(Closing::Failed);
-        Tried::new(closure, closing, Some(*connection))
+    fn reset_one(&mut self, Checked { order, connection, .. }: Checked) -> Tried {
+        let closing = self.reset(order.key, &connection, None).unwrap_or_else(Closing::Failed);
+        Tried::new(order, closing, Some(*connection))
     }
 
     /// Resets it by a request. Right before, the entry is looked for once more: a descriptor that connected again meanwhile
@@ -225,10 +225,10 @@ impl Closer<'_> {
         let inodes: HashSet<u64> =
             checked.iter().map(|checked| checked.info.inode.into()).filter(|inode| *inode != 0).collect();
         let places = places(&inodes);
-        for Checked { closure, connection, info } in checked {
+        for Checked { order, connection, info } in checked {
             let found = places.get(&info.inode.into()).map_or(&[][..], Vec::as_slice);
-            let closing = self.fin(&closure, &connection, info.state, found).unwrap_or_else(Closing::Failed);
-            tried.push(Tried::new(closure, closing, Some(*connection)));
+            let closing = self.fin(&order, &connection, info.state, found).unwrap_or_else(Closing::Failed);
+            tried.push(Tried::new(order, closing, Some(*connection)));
         }
     }
 
@@ -240,13 +240,13 @@ impl Closer<'_> {
     /// FIN is to spare them would happen.
     fn fin(
         &mut self,
-        closure: &Closure,
+        order: &CloseOrder,
         connection: &Connection,
         state: TcpState,
         places: &[Place],
     ) -> Result<Closing> {
-        let key = closure.key;
-        let Step::Fin { grace_ns } = closure.step else { return self.reset(key, connection, None) };
+        let key = order.key;
+        let Step::Fin { grace_ns } = order.step else { return self.reset(key, connection, None) };
         match state {
             TcpState::Established | TcpState::CloseWait => {}
             // It was sent already; the grace is what the caller asked for.

@@ -9,7 +9,7 @@ use crate::daemon::main_loop::{Daemon, give};
 use crate::daemon::shared::Shared;
 use crate::daemon::telling::audit;
 use crate::model::expiry::connections::{CloseReason, Holding, Input, Sparing};
-use crate::model::expiry::enforcer::{Closure, Spared};
+use crate::model::expiry::enforcer::{CloseOrder, Spared};
 use crate::model::expiry::guard::Bound;
 
 /// A connection is not closed although its time is over.
@@ -38,7 +38,7 @@ impl Daemon {
     /// A close was tried.
     pub(crate) fn closed(&mut self, tried: Tried) {
         audit::tried(&self.shared, &tried);
-        let Tried { closure: Closure { key, reason, .. }, closing, late, .. } = tried;
+        let Tried { order: CloseOrder { key, reason, .. }, closing, late, .. } = tried;
         let tally = &self.shared.tally;
         let is_request = matches!(reason, CloseReason::Request(_));
         match closing {

@@ -71,7 +71,7 @@ fn author<'a>(
 
 /// A close was made, or came to nothing.
 pub(crate) fn tried(shared: &Shared, tried: &Tried) {
-    let Tried { closure, closing, connection, late } = tried;
+    let Tried { order, closing, connection, late } = tried;
     let (result, detail, level) = match closing {
         Closing::Reset(no_fin) => ("reset", no_fin.map(|why| format!("no FIN: {why}")), Level::INFO),
         Closing::Fin { .. } => ("fin", None, Level::INFO),
@@ -81,13 +81,13 @@ pub(crate) fn tried(shared: &Shared, tried: &Tried) {
     };
     let in_force = shared.in_force();
     let connection = connection.as_ref();
-    let (uid, rule) = author(closure.reason, closure.rule, connection, &in_force);
-    let why = match closure.reason {
+    let (uid, rule) = author(order.reason, order.rule, connection, &in_force);
+    let why = match order.reason {
         CloseReason::Expired(expiry) => expiry.name().to_owned(),
         CloseReason::Request(_) => "request".to_owned(),
     };
     let late_ms = late.map(|late| u64::try_from(late.as_millis()).unwrap_or(u64::MAX));
-    Line { what: "close", uid, rule, key: closure.key, connection, why, result, detail, late_ms }.say(level);
+    Line { what: "close", uid, rule, key: order.key, connection, why, result, detail, late_ms }.say(level);
 }
 
 /// A connection's time is over by a rule, and it is not closed.

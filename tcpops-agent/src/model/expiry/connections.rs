@@ -9,7 +9,7 @@ use tcpops_common::state::TcpState;
 
 use crate::model::expiry::closing::Guard;
 use crate::model::expiry::deadlines::Deadlines;
-use crate::model::expiry::enforcer::{Closure, Enforcer, PendingClose, Seen, Spared};
+use crate::model::expiry::enforcer::{CloseOrder, Enforcer, PendingClose, Seen, Spared};
 use crate::model::expiry::guard::{Bound, Hold};
 use crate::model::expiry::lifetimes::{Expiry, Verdict};
 
@@ -23,7 +23,7 @@ pub(crate) enum Input {
     /// An [`Effect::Inspect`] was done; nothing was seen where the connection is gone or has no limits.
     Inspected(ConnKey, Option<Seen>),
     /// This agent is about to close it, since somebody asked for that.
-    Closing(Closure),
+    Closing(CloseOrder),
     /// It was sent a FIN; at this time it is reset.
     FinSent(ConnKey, u64),
     /// An attempt to close it came to nothing; it may be tried again.
@@ -59,7 +59,7 @@ pub(crate) enum Effect {
     /// Read its entry, and the kernel's word on its traffic where a limit may be over; then say [`Input::Inspected`].
     Inspect(ConnKey),
     /// Close it: its time is over.
-    Close(Closure),
+    Close(CloseOrder),
     /// Say that its time is over, and that it is not closed.
     Spared(Sparing),
     /// Say that its close is held back.
@@ -132,7 +132,7 @@ impl Connections {
                 }
             }
             Input::Inspected(key, seen) => self.inspected(now_boot_ns, key, seen.as_ref(), effects),
-            Input::Closing(closure) => self.enforcer.begin(&closure),
+            Input::Closing(order) => self.enforcer.begin(&order),
             Input::FinSent(key, reset_at_boot_ns) => {
                 if !self.has_ended(key) {
                     self.enforcer.fin_sent(key, reset_at_boot_ns);

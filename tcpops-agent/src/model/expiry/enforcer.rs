@@ -27,7 +27,7 @@ pub(crate) struct Seen {
 
 /// A close that is to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Closure {
+pub(crate) struct CloseOrder {
     /// The connection.
     pub(crate) key: ConnKey,
     /// Why.
@@ -56,9 +56,9 @@ pub(crate) struct PendingClose {
 }
 
 impl PendingClose {
-    fn of(closure: &Closure) -> Self {
-        let by_fin = matches!(closure.step, Step::Fin { .. });
-        Self { reason: closure.reason, rule: closure.rule, by_fin, fin_sent: false }
+    fn of(order: &CloseOrder) -> Self {
+        let by_fin = matches!(order.step, Step::Fin { .. });
+        Self { reason: order.reason, rule: order.rule, by_fin, fin_sent: false }
     }
 }
 
@@ -103,8 +103,8 @@ impl Enforcer {
     }
 
     /// A close was begun.
-    pub(crate) fn begin(&mut self, closure: &Closure) {
-        self.closing.insert(closure.key, PendingClose::of(closure));
+    pub(crate) fn begin(&mut self, order: &CloseOrder) {
+        self.closing.insert(order.key, PendingClose::of(order));
     }
 
     /// A FIN was sent to it.
@@ -177,7 +177,7 @@ impl Enforcer {
         let PendingClose { reason, rule, .. } = *self.closing.get(&key)?;
         match self.graces.get(&key) {
             Some(end) if *end > now_boot_ns => return Some(*end),
-            Some(end) => effects.push(Effect::Close(Closure {
+            Some(end) => effects.push(Effect::Close(CloseOrder {
                 key,
                 reason,
                 step: Step::Reset,
@@ -243,9 +243,9 @@ impl Enforcer {
         let reason = CloseReason::Expired(expiry);
         let rule = if by_hand { 0 } else { rule };
         let due_boot_ns = (!waited).then_some(due_boot_ns);
-        let closure = Closure { key, reason, step, is_first: true, rule, due_boot_ns };
-        self.begin(&closure);
-        effects.push(Effect::Close(closure));
+        let order = CloseOrder { key, reason, step, is_first: true, rule, due_boot_ns };
+        self.begin(&order);
+        effects.push(Effect::Close(order));
         None
     }
 

@@ -47,8 +47,8 @@ const AGED: Limits =
     Limits { max_age_ns: 50, idle_ns: 0, deadline_boot_ns: 0, first_byte_ns: 0, half_closed_ns: 0, connect_ns: 0 };
 
 /// What was begun with a close.
-fn begun(closure: Closure, fin_sent: bool) -> Option<PendingClose> {
-    let Closure { reason, rule, step, .. } = closure;
+fn begun(order: CloseOrder, fin_sent: bool) -> Option<PendingClose> {
+    let CloseOrder { reason, rule, step, .. } = order;
     Some(PendingClose { reason, rule, by_fin: matches!(step, Step::Fin { .. }), fin_sent })
 }
 
@@ -65,7 +65,7 @@ fn an_idle_connection_is_looked_at_then_closed() {
     assert!(apply(&mut connections, 151, seen(idle, Some(10), 150)).is_empty());
     assert_eq!(connections.next_due(), Some(190));
     let reason = CloseReason::Expired(Expiry::Idle);
-    let close = Closure { key: KEY, reason, step: Step::Reset, is_first: true, rule: 0, due_boot_ns: Some(190) };
+    let close = CloseOrder { key: KEY, reason, step: Step::Reset, is_first: true, rule: 0, due_boot_ns: Some(190) };
     assert_eq!(apply(&mut connections, 191, seen(idle, Some(50), 190)), [Effect::Close(close)]);
     assert_eq!(connections.next_due(), None);
     let closed = event(EventKind::Closed, TcpState::Close, 0);
@@ -97,7 +97,7 @@ fn a_fin_is_followed_by_a_reset_even_where_the_limit_is_gone() {
     let mut connections = open();
     let reason = CloseReason::Request(7);
     let step = Step::Fin { grace_ns: 349 };
-    let fin = Closure { key: KEY, reason, step, is_first: true, rule: 0, due_boot_ns: None };
+    let fin = CloseOrder { key: KEY, reason, step, is_first: true, rule: 0, due_boot_ns: None };
     apply(&mut connections, 150, Input::Closing(fin));
     apply(&mut connections, 151, Input::FinSent(KEY, 500));
     assert_eq!(apply(&mut connections, 152, Input::Inspected(KEY, None)), []);
@@ -106,7 +106,7 @@ fn a_fin_is_followed_by_a_reset_even_where_the_limit_is_gone() {
     apply(&mut connections, 153, Input::Resync(all));
     apply(&mut connections, 153, Input::Resynced);
     assert_eq!(apply(&mut connections, 500, Input::Due), [Effect::Inspect(KEY)]);
-    let reset = Closure { step: Step::Reset, is_first: false, due_boot_ns: Some(500), ..fin };
+    let reset = CloseOrder { step: Step::Reset, is_first: false, due_boot_ns: Some(500), ..fin };
     assert_eq!(apply(&mut connections, 501, Input::Inspected(KEY, None)), [Effect::Close(reset)]);
     let closed = event(EventKind::Closed, TcpState::Close, 0);
     assert_eq!(apply(&mut connections, 502, Input::Event(closed)), [Effect::Ended(begun(fin, true), closed)]);
@@ -188,10 +188,10 @@ fn what_happened_is_told_before_what_follows() {
 fn a_reason_outlives_a_resync_until_the_events_of_that_time_are_said() {
     let mut connections = Connections::default();
     let reason = CloseReason::Request(0);
-    let close = Closure { key: KEY, reason, step: Step::Reset, is_first: true, rule: 0, due_boot_ns: None };
+    let close = CloseOrder { key: KEY, reason, step: Step::Reset, is_first: true, rule: 0, due_boot_ns: None };
     let other = ConnKey { cookie: 7, conid: 3 };
     for key in [KEY, other] {
-        apply(&mut connections, 100, Input::Closing(Closure { key, ..close }));
+        apply(&mut connections, 100, Input::Closing(CloseOrder { key, ..close }));
     }
     // Both are over; the last event of one came while the connections were read, that of the other was lost.
     apply(&mut connections, 100, Input::Resync(Vec::new()));

@@ -21,7 +21,14 @@ fn follow(enforcer: &mut Enforcer, seen: &Seen, now: u64) -> (Option<u64>, Vec<E
 
 fn closed(seen: &Seen, step: Step) -> Effect {
     let reason = CloseReason::Expired(Expiry::MaxAge);
-    Effect::Close(Closure { key: seen.subject.key, reason, step, is_first: true, rule: RULE, due_boot_ns: Some(150) })
+    Effect::Close(CloseOrder {
+        key: seen.subject.key,
+        reason,
+        step,
+        is_first: true,
+        rule: RULE,
+        due_boot_ns: Some(150),
+    })
 }
 
 #[test]
@@ -52,7 +59,7 @@ fn a_grace_ends_with_a_reset_whatever_comes_meanwhile() {
     assert_eq!([enforcer.failed(key), enforcer.failed(key)], [RETRY_NS, 2 * RETRY_NS]);
     assert_eq!(enforcer.go_on(key, 185, &mut effects), Some(185 + RETRY_NS));
     let reason = CloseReason::Expired(Expiry::MaxAge);
-    let reset = Closure { key, reason, step: Step::Reset, is_first: false, rule: RULE, due_boot_ns: Some(185) };
+    let reset = CloseOrder { key, reason, step: Step::Reset, is_first: false, rule: RULE, due_boot_ns: Some(185) };
     assert_eq!(effects, [Effect::Close(reset)]);
     assert_eq!(enforcer.ended(key), Some(PendingClose { reason, rule: RULE, by_fin: true, fin_sent: true }));
 }
@@ -85,7 +92,7 @@ fn the_protected_are_spared_and_told_of_once_but_not_from_a_push() {
     assert_eq!(follow(&mut enforcer, &seen, 161).1.len(), 1);
     enforcer.ended(key);
     seen.subject.by_hand = true;
-    assert!(matches!(follow(&mut enforcer, &seen, 162).1[..], [Effect::Close(Closure { rule: 0, .. })]));
+    assert!(matches!(follow(&mut enforcer, &seen, 162).1[..], [Effect::Close(CloseOrder { rule: 0, .. })]));
 }
 
 #[test]
@@ -126,7 +133,7 @@ fn what_is_held_back_is_tried_again_and_said_once_a_minute() {
     let pushed = Seen { subject: Subject { by_hand: true, ..third.subject }, ..third };
     assert_eq!(follow(&mut enforcer, &pushed, 153).1.len(), 1);
     let (next, effects) = follow(&mut enforcer, &second, next);
-    assert!(next.is_none() && matches!(effects[..], [Effect::Close(Closure { due_boot_ns: None, .. })]));
+    assert!(next.is_none() && matches!(effects[..], [Effect::Close(CloseOrder { due_boot_ns: None, .. })]));
     assert_eq!(enforcer.waiting(), 0);
 }
 
