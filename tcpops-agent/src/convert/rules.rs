@@ -11,7 +11,7 @@ use crate::api::values::{
     Cidr, Direction, Family, Jitter, LifetimeDuration, Manner, Mode, OneOrMany, Origin, Ports, Switch, Uid, ValueError,
 };
 use crate::clocks::Clocks;
-use crate::model::expiry::closing::{self, Closing, Guard};
+use crate::model::expiry::closing::{self, ClosePolicy, Guard};
 use crate::model::rules::rule_set as model;
 
 /// The rules of a document, with the id 0 each; `clocks` turn its dates into times since boot, and `resolve_cgroup`
@@ -97,9 +97,9 @@ fn policy(rule: &Rule, clocks: Clocks) -> Result<Policy, ValueError> {
 }
 
 /// What the rule says about closing.
-fn closing(rule: &Rule) -> Closing {
+fn closing(rule: &Rule) -> ClosePolicy {
     let lifetime = rule.lifetime.as_ref().and_then(Switch::on).copied().unwrap_or_default();
-    Closing {
+    ClosePolicy {
         first_byte_ns: nanoseconds(lifetime.first_byte),
         half_closed_ns: nanoseconds(lifetime.half_closed),
         connect_ns: nanoseconds(lifetime.connect),
@@ -260,7 +260,7 @@ mod tests {
         let rule = rule.unwrap();
         assert_eq!((rule.policy.lifetime_setting, rule.policy.jitter_percent), (Setting::Set, 10));
         assert_eq!(rule.policy.lifetime.deadline_boot_ns, 11_000_000_000);
-        let Closing { first_byte_ns, half_closed_ns, connect_ns, .. } = rule.closing;
+        let ClosePolicy { first_byte_ns, half_closed_ns, connect_ns, .. } = rule.closing;
         assert_eq!([first_byte_ns, half_closed_ns, connect_ns], [10_000_000_000, 60_000_000_000, 5_000_000_000]);
 
         // A limit that is not in the policy: its events are told all the same.
@@ -276,13 +276,13 @@ mod tests {
     #[test]
     fn how_connections_are_closed() {
         let closing = |fields: &str| convert(fields).unwrap().closing;
-        assert_eq!(closing(""), Closing::DEFAULT);
-        assert_eq!(closing("close = \"reset\"\nenforce = true\nprotect = false\n"), Closing::DEFAULT);
-        let fin = |grace_ns| Closing { manner: closing::Manner::Fin { grace_ns }, ..Closing::DEFAULT };
+        assert_eq!(closing(""), ClosePolicy::DEFAULT);
+        assert_eq!(closing("close = \"reset\"\nenforce = true\nprotect = false\n"), ClosePolicy::DEFAULT);
+        let fin = |grace_ns| ClosePolicy { manner: closing::Manner::Fin { grace_ns }, ..ClosePolicy::DEFAULT };
         assert_eq!(closing("close = \"fin\""), fin(10_000_000_000));
         assert_eq!(closing("close = \"fin\"\ngrace = \"1500ms\""), fin(1_500_000_000));
-        assert_eq!(closing("enforce = false"), Closing { enforce: false, ..Closing::DEFAULT });
-        assert_eq!(closing("protect = true"), Closing { protect: true, ..Closing::DEFAULT });
+        assert_eq!(closing("enforce = false"), ClosePolicy { enforce: false, ..ClosePolicy::DEFAULT });
+        assert_eq!(closing("protect = true"), ClosePolicy { protect: true, ..ClosePolicy::DEFAULT });
     }
 
     #[test]

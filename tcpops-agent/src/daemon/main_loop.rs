@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::rules_result::RulesResult;
-use crate::daemon::expiry::close::Closing;
+use crate::daemon::expiry::close::CloseOutcome;
 use crate::daemon::expiry::outcome;
 use crate::daemon::jobs::{Done, Jobs, RulesAnswer};
 use crate::daemon::policy::overrides::Pushes;
@@ -49,7 +49,7 @@ pub(crate) struct Daemon {
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) effects: Vec<Effect>,
     /// Who waits for a connection to be closed.
-    pub(crate) closing: HashMap<ConnKey, Vec<oneshot::Sender<Closing>>>,
+    pub(crate) closing: HashMap<ConnKey, Vec<oneshot::Sender<CloseOutcome>>>,
     /// Events that came while everything is read anew; they are taken in afterwards.
     pub(crate) held: Vec<Event>,
     pub(crate) events_lost: u64,

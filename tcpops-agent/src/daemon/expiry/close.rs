@@ -28,7 +28,7 @@ const ATTEMPTS: u32 = 4;
 
 /// What came of trying to close a connection.
 #[derive(Debug)]
-pub(crate) enum Closing {
+pub(crate) enum CloseOutcome {
     /// It was reset; where a FIN was wanted, with the reason why that could not be.
     Reset(Option<&'static str>),
     /// It was sent a FIN, and is to be reset at this time.
@@ -48,7 +48,7 @@ pub(crate) enum Closing {
 #[derive(Debug)]
 pub(crate) struct Tried {
     pub(crate) order: CloseOrder,
-    pub(crate) closing: Closing,
+    pub(crate) closing: CloseOutcome,
     /// The entry as it was just before, where there was one.
     pub(crate) connection: Option<Connection>,
     /// How long after it was due, where it was.
@@ -56,7 +56,7 @@ pub(crate) struct Tried {
 }
 
 impl Tried {
-    fn new(order: CloseOrder, closing: Closing, connection: Option<Connection>) -> Self {
+    fn new(order: CloseOrder, closing: CloseOutcome, connection: Option<Connection>) -> Self {
         let late = order.due_boot_ns.map(|due| Duration::from_nanos(now_boot_ns().saturating_sub(due)));
         Self { order, closing, connection, late }
     }
@@ -81,7 +81,7 @@ pub(crate) fn close(shared: &Shared, orders: Vec<CloseOrder>) -> Vec<Tried> {
             Ok(Check::Not(closing, connection)) => {
                 tried.push(Tried::new(order, closing, connection.map(|connection| *connection)));
             }
-            Err(error) => tried.push(Tried::new(order, Closing::Failed(error), None)),
+            Err(error) => tried.push(Tried::new(order, CloseOutcome::Failed(error), None)),
         }
     }
     closer.fins(fins, &mut tried);
@@ -101,7 +101,7 @@ struct Checked {
 /// Whether a connection can be closed.
 enum Check {
     Closable(Box<Connection>, SocketInfo),
-    Not(Closing, Option<Box<Connection>>),
+    Not(CloseOutcome, Option<Box<Connection>>),
 }
 
 struct Closer<'a> {
@@ -112,9 +112,9 @@ struct Closer<'a> {
 impl Closer<'_> {
     fn check(&mut self, key: ConnKey) -> Result<Check> {
         let Some(connection) = self.shared.connections.get(key)?.map(Box::new) else {
-            return Ok(Check::Not(Closing::Absent, None));
+            return Ok(Check::Not(CloseOutcome::Absent, None));
         };
-        let not = |why, connection| Ok(Check::Not(Closing::NotClosable(why), Some(connection)));
+        let not = |why, connection| Ok(Check::Not(CloseOutcome::NotClosable(why), Some(connection)));
         if connection.state == TcpState::Listen {
             return not("it is a listener", connection);
         }
@@ -123,9 +123,9 @@ impl Closer<'_> {
             return not("its socket has no cookie", connection);
         }
         let info = match self.diags.info(key, &connection)? {
-            None => return Ok(Check::Not(Closing::Absent, Some(connection))),
+            None => return Ok(Check::Not(CloseOutcome::Absent, Some(connection))),
             Some(info) if matches!(info.state, TcpState::TimeWait | TcpState::Close | TcpState::Listen) => {
-                return Ok(Check::Not(Closing::Absent, Some(connection)));
+                return Ok(Check::Not(CloseOutcome::Absent, Some(connection)));
             }
             Some(info) => info,
         };
@@ -161,17 +161,18 @@ impl Closer<'_> {
                     }
                     Some(Met::Destroyed) => {
                         self.shared.tally.add(Count::UnderLock);
-                        Closing::Reset(None)
+                        CloseOutcome::Reset(None)
                     }
-                    Some(Met::Over) => Closing::Absent,
-                    Some(Met::Refused(errno)) => Closing::Failed(KernelError::refused("bpf_sock_destroy", *errno)),
+                    Some(Met::Over) => CloseOutcome::Absent,
+                    Some(Met::Refused(errno)) => CloseOutcome::Failed(KernelError::refused("bpf_sock_destroy", *errno)),
                 };
                 tried.push(Tried::new(one.order, closing, Some(*one.connection)));
             }
             // Most of those that were not met have ended meanwhile.
             let is_there = |one: &Checked| self.shared.connections.contains(one.order.key).unwrap_or(true);
             let (there, gone): (Vec<_>, Vec<_>) = missed.into_iter().partition(is_there);
-            tried.extend(gone.into_iter().map(|one| Tried::new(one.order, Closing::Absent, Some(*one.connection))));
+            tried
+                .extend(gone.into_iter().map(|one| Tried::new(one.order, CloseOutcome::Absent, Some(*one.connection))));
             checked = there;
         }
         for one in checked {
@@ -195,13 +196,13 @@ impl Closer<'_> {
     }
 
     fn reset_one(&mut self, Checked { order, connection, .. }: Checked) -> Tried {
-        let closing = self.reset(order.key, &connection, None).unwrap_or_else(Closing::Failed);
+        let closing = self.reset(order.key, &connection, None).unwrap_or_else(CloseOutcome::Failed);
         Tried::new(order, closing, Some(*connection))
     }
 
     /// Resets it by a request. Right before, the entry is looked for once more: a descriptor that connected again meanwhile
     /// has the same cookie, perhaps the same endpoints, and another conid; the entry with this one is then gone.
-    fn reset(&mut self, key: ConnKey, connection: &Connection, no_fin: Option<&'static str>) -> Result<Closing> {
+    fn reset(&mut self, key: ConnKey, connection: &Connection, no_fin: Option<&'static str>) -> Result<CloseOutcome> {
         let Self { shared, diags } = self;
         let mut looked_boot_ns = 0;
         let last_look = || {
@@ -212,9 +213,9 @@ impl Closer<'_> {
         Ok(match destroyed {
             Destroyed::Done => {
                 shared.tally.window(Duration::from_nanos(now_boot_ns().saturating_sub(looked_boot_ns)));
-                Closing::Reset(no_fin)
+                CloseOutcome::Reset(no_fin)
             }
-            Destroyed::Absent => Closing::Absent,
+            Destroyed::Absent => CloseOutcome::Absent,
         })
     }
 
@@ -227,7 +228,7 @@ impl Closer<'_> {
         let places = places(&inodes);
         for Checked { order, connection, info } in checked {
             let found = places.get(&info.inode.into()).map_or(&[][..], Vec::as_slice);
-            let closing = self.fin(&order, &connection, info.state, found).unwrap_or_else(Closing::Failed);
+            let closing = self.fin(&order, &connection, info.state, found).unwrap_or_else(CloseOutcome::Failed);
             tried.push(Tried::new(order, closing, Some(*connection)));
         }
     }
@@ -244,14 +245,14 @@ impl Closer<'_> {
         connection: &Connection,
         state: TcpState,
         places: &[Place],
-    ) -> Result<Closing> {
+    ) -> Result<CloseOutcome> {
         let key = order.key;
         let Step::Fin { grace_ns } = order.step else { return self.reset(key, connection, None) };
         match state {
             TcpState::Established | TcpState::CloseWait => {}
             // It was sent already; the grace is what the caller asked for.
             TcpState::FinWait1 | TcpState::FinWait2 | TcpState::Closing | TcpState::LastAck => {
-                return Ok(Closing::Fin { reset_at_boot_ns: now_boot_ns().saturating_add(grace_ns) });
+                return Ok(CloseOutcome::Fin { reset_at_boot_ns: now_boot_ns().saturating_add(grace_ns) });
             }
             _ => return self.reset(key, connection, Some("its handshake is not over")),
         }
@@ -267,8 +268,8 @@ impl Closer<'_> {
         };
         // As for a reset: the last look is right before.
         if self.shared.connections.tag(descriptor.as_fd())? != Some(key.conid) || !descriptor.end_writing()? {
-            return Ok(Closing::Absent);
+            return Ok(CloseOutcome::Absent);
         }
-        Ok(Closing::Fin { reset_at_boot_ns: now_boot_ns().saturating_add(grace_ns) })
+        Ok(CloseOutcome::Fin { reset_at_boot_ns: now_boot_ns().saturating_add(grace_ns) })
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::hash_map::Entry;
 
 use crate::daemon::counters::Count;
-use crate::daemon::expiry::close::{Closing, Tried};
+use crate::daemon::expiry::close::{CloseOutcome, Tried};
 use crate::daemon::main_loop::{Daemon, give};
 use crate::daemon::shared::Shared;
 use crate::daemon::telling::audit;
@@ -42,22 +42,22 @@ impl Daemon {
         let tally = &self.shared.tally;
         let is_request = matches!(reason, CloseReason::Request(_));
         match closing {
-            Closing::Reset(_) => tally.add(if is_request { Count::RequestedReset } else { Count::ExpiredReset }),
-            Closing::Fin { reset_at_boot_ns } => {
+            CloseOutcome::Reset(_) => tally.add(if is_request { Count::RequestedReset } else { Count::ExpiredReset }),
+            CloseOutcome::Fin { reset_at_boot_ns } => {
                 tally.add(if is_request { Count::RequestedFin } else { Count::ExpiredFin });
                 self.input(Input::FinSent(key, reset_at_boot_ns));
             }
-            Closing::Absent => self.input(Input::NotClosed(key)),
-            Closing::NotClosable(_) => {
+            CloseOutcome::Absent => self.input(Input::NotClosed(key)),
+            CloseOutcome::NotClosable(_) => {
                 tally.add(Count::NotClosable);
                 self.input(Input::NotClosed(key));
             }
-            Closing::Failed(_) => {
+            CloseOutcome::Failed(_) => {
                 tally.add(Count::CloseFailed);
                 self.input(Input::CloseFailed(key));
             }
         }
-        if let Some(late) = late.filter(|_| matches!(closing, Closing::Reset(_) | Closing::Fin { .. })) {
+        if let Some(late) = late.filter(|_| matches!(closing, CloseOutcome::Reset(_) | CloseOutcome::Fin { .. })) {
             self.shared.tally.late(late);
         }
         // Each request had a close of its own.

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::api::problem::{Code, Problem};
 use crate::clocks::Clocks;
-use crate::daemon::expiry::close::Closing;
+use crate::daemon::expiry::close::CloseOutcome;
 use crate::daemon::policy::overrides::Push;
 use crate::daemon::refusal;
 use crate::daemon::requests::handle::{Command, Handle, stopping};
@@ -132,7 +132,7 @@ enum Waiting {
     Pushed(u64, Change, Answered),
     /// Until the end of its grace is put down.
     Grace(ConnKey, Step, Answered),
-    Closing(u64, oneshot::Receiver<Closing>),
+    Closing(u64, oneshot::Receiver<CloseOutcome>),
 }
 
 /// The answer to a push.
@@ -148,13 +148,13 @@ impl Waiting {
             }
             Self::Grace(..) => Err(stopping()),
             Self::Closing(conid, answered) => match answered.await.map_err(|_ended| stopping())? {
-                Closing::Reset(no_fin) => Ok((conid, Done::Closed(Closed::Reset(no_fin)))),
-                Closing::Fin { reset_at_boot_ns } => Ok((conid, Done::Closed(Closed::Fin(reset_at_boot_ns)))),
-                Closing::Absent => Err(refusal::no_such_connection(conid)),
-                Closing::NotClosable(why) => {
+                CloseOutcome::Reset(no_fin) => Ok((conid, Done::Closed(Closed::Reset(no_fin)))),
+                CloseOutcome::Fin { reset_at_boot_ns } => Ok((conid, Done::Closed(Closed::Fin(reset_at_boot_ns)))),
+                CloseOutcome::Absent => Err(refusal::no_such_connection(conid)),
+                CloseOutcome::NotClosable(why) => {
                     Err(Problem::new(Code::NotClosable, format!("connection {conid} cannot be closed: {why}")))
                 }
-                Closing::Failed(error) => Err(refusal::of(&error)),
+                CloseOutcome::Failed(error) => Err(refusal::of(&error)),
             },
         }
     }

@@ -20,7 +20,7 @@ use crate::api::status::{self, GuardStatus, RulesStatus, Status};
 use crate::convert;
 use crate::convert::events::Wanted;
 use crate::daemon::counters::Count;
-use crate::daemon::expiry::close::Closing;
+use crate::daemon::expiry::close::CloseOutcome;
 use crate::daemon::expiry::inspect::{self, idle_ns};
 use crate::daemon::policy::overrides::{Answer, Push};
 use crate::daemon::refusal;
@@ -47,7 +47,7 @@ pub(crate) enum Command {
     /// Change policies of connections.
     Push(Vec<(Push, Answer)>),
     /// Close a connection.
-    Close { key: ConnKey, by_uid: u32, step: Step, answer: oneshot::Sender<Closing> },
+    Close { key: ConnKey, by_uid: u32, step: Step, answer: oneshot::Sender<CloseOutcome> },
     /// What is known of the ends of these connections?
     Prospects { keys: Vec<ConnKey>, answer: oneshot::Sender<Prospects> },
     /// The rules in force, and their generation.

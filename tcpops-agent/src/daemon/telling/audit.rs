@@ -7,7 +7,7 @@ use tracing::field::display;
 use tracing::{Level, error, info, warn};
 
 use crate::api::problem::Problem;
-use crate::daemon::expiry::close::{Closing, Tried};
+use crate::daemon::expiry::close::{CloseOutcome, Tried};
 use crate::daemon::expiry::protect::protector;
 use crate::daemon::policy::overrides::Push;
 use crate::daemon::policy::rules::Given;
@@ -73,11 +73,11 @@ fn author<'a>(
 pub(crate) fn tried(shared: &Shared, tried: &Tried) {
     let Tried { order, closing, connection, late } = tried;
     let (result, detail, level) = match closing {
-        Closing::Reset(no_fin) => ("reset", no_fin.map(|why| format!("no FIN: {why}")), Level::INFO),
-        Closing::Fin { .. } => ("fin", None, Level::INFO),
-        Closing::Absent => ("absent", Some("it had ended already".to_owned()), Level::INFO),
-        Closing::NotClosable(why) => ("not_closable", Some((*why).to_owned()), Level::WARN),
-        Closing::Failed(error) => ("failed", Some(refusal::chain(error)), Level::ERROR),
+        CloseOutcome::Reset(no_fin) => ("reset", no_fin.map(|why| format!("no FIN: {why}")), Level::INFO),
+        CloseOutcome::Fin { .. } => ("fin", None, Level::INFO),
+        CloseOutcome::Absent => ("absent", Some("it had ended already".to_owned()), Level::INFO),
+        CloseOutcome::NotClosable(why) => ("not_closable", Some((*why).to_owned()), Level::WARN),
+        CloseOutcome::Failed(error) => ("failed", Some(refusal::chain(error)), Level::ERROR),
     };
     let in_force = shared.in_force();
     let connection = connection.as_ref();

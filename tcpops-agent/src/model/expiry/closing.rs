@@ -4,7 +4,7 @@ use tcpops_common::state::TcpState;
 
 /// What a rule says about closing its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Closing {
+pub(crate) struct ClosePolicy {
     /// An accepted connection is closed that sent no byte for so long after its handshake, nanoseconds; zero: never.
     pub(crate) first_byte_ns: u64,
     /// A connection is closed that is in CLOSE_WAIT or FIN_WAIT2 for so long, nanoseconds; zero: never.
@@ -19,7 +19,7 @@ pub(crate) struct Closing {
     pub(crate) protect: bool,
 }
 
-impl Closing {
+impl ClosePolicy {
     /// What a rule wants that says nothing about it.
     pub(crate) const DEFAULT: Self = Self {
         first_byte_ns: 0,
@@ -31,7 +31,7 @@ impl Closing {
     };
 }
 
-impl Default for Closing {
+impl Default for ClosePolicy {
     fn default() -> Self {
         Self::DEFAULT
     }

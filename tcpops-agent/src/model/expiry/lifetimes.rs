@@ -4,7 +4,7 @@ use tcpops_common::conn::{ConnKey, Connection, Direction};
 use tcpops_common::policy::{Policy, Setting, Source};
 use tcpops_common::state::TcpState;
 
-use crate::model::expiry::closing::{Closing, Manner};
+use crate::model::expiry::closing::{ClosePolicy, Manner};
 
 /// Why a connection's time is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,12 +66,12 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// Of a policy, with what its rule limits beside lifetimes; none unless the policy sets lifetimes.
-    fn of(policy: &Policy, rule: Option<&Closing>, conid: u64) -> Self {
+    fn of(policy: &Policy, rule: Option<&ClosePolicy>, conid: u64) -> Self {
         if policy.lifetime_setting != Setting::Set {
             return Self::default();
         }
         let jittered = |ns| lengthened(ns, policy.jitter_percent, conid);
-        let rule = rule.unwrap_or(&Closing::DEFAULT);
+        let rule = rule.unwrap_or(&ClosePolicy::DEFAULT);
         Self {
             idle_ns: jittered(policy.lifetime.idle_ns),
             max_age_ns: jittered(policy.lifetime.max_age_ns),
@@ -145,7 +145,7 @@ impl Subject {
     /// be closed.
     ///
     /// A rule of which nothing is known is about to be replaced, or has been: its limits do not count.
-    pub(crate) fn of(key: ConnKey, connection: &Connection, rule: Option<&Closing>) -> Option<Self> {
+    pub(crate) fn of(key: ConnKey, connection: &Connection, rule: Option<&ClosePolicy>) -> Option<Self> {
         let by_hand = connection.lifetime_source == Source::Override;
         if rule.is_none() && !by_hand {
             return None;
@@ -155,7 +155,7 @@ impl Subject {
         if over || connection.direction == Direction::Listen || limits == Limits::default() {
             return None;
         }
-        let rule = rule.unwrap_or(&Closing::DEFAULT);
+        let rule = rule.unwrap_or(&ClosePolicy::DEFAULT);
         Some(Self {
             key,
             state: connection.state,

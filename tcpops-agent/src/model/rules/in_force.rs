@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tcpops_common::conn::Connection;
 
-use crate::model::expiry::closing::{Closing, Guard, Protection};
+use crate::model::expiry::closing::{ClosePolicy, Guard, Protection};
 use crate::model::rules::rule_set::{Facts, Matcher, RuleSet};
 
 /// The names of rules by id.
@@ -14,7 +14,7 @@ pub(crate) type RuleNames = HashMap<u32, String>;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct InForce {
     names: RuleNames,
-    closings: HashMap<u32, Closing>,
+    closings: HashMap<u32, ClosePolicy>,
     protecting: Vec<(u32, Matcher)>,
     guard: Guard,
 }
@@ -46,7 +46,7 @@ impl InForce {
     }
 
     /// What a rule says about closing; `None` for an id that no rule has.
-    pub(crate) fn closing(&self, id: u32) -> Option<&Closing> {
+    pub(crate) fn closing(&self, id: u32) -> Option<&ClosePolicy> {
         self.closings.get(&id)
     }
 
@@ -99,7 +99,7 @@ mod tests {
             name: format!("r{id}"),
             id,
             policy: Policy::NONE,
-            closing: Closing { protect, ..Closing::DEFAULT },
+            closing: ClosePolicy { protect, ..ClosePolicy::DEFAULT },
             matcher,
         });
         InForce::of(&RuleSet { rules: rules.collect(), guard })

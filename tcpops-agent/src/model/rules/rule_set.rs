@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use tcpops_common::conn::{Connection, Direction, Family, Origin};
 use tcpops_common::policy::Policy;
 
-use crate::model::expiry::closing::{Closing, Guard};
+use crate::model::expiry::closing::{ClosePolicy, Guard};
 
 /// Rules in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(crate) struct Rule {
     /// What is wanted.
     pub(crate) policy: Policy,
     /// What it says about closing.
-    pub(crate) closing: Closing,
+    pub(crate) closing: ClosePolicy,
     /// Which connections.
     pub(crate) matcher: Matcher,
 }
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     fn rule(name: &str, matcher: Matcher) -> Rule {
-        Rule { name: name.to_owned(), id: 0, policy: Policy::default(), closing: Closing::DEFAULT, matcher }
+        Rule { name: name.to_owned(), id: 0, policy: Policy::default(), closing: ClosePolicy::DEFAULT, matcher }
     }
 
     fn facts(local: &str, remote: &str) -> Facts {
@@ -243,7 +243,7 @@ mod tests {
             name: name.to_owned(),
             id: 0,
             policy: Policy::NONE,
-            closing: Closing::DEFAULT,
+            closing: ClosePolicy::DEFAULT,
             matcher: Matcher::default(),
         };
         RuleSet { rules: names.into_iter().map(rule).collect(), guard: Guard::default() }

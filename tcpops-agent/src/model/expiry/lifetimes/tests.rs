@@ -106,7 +106,8 @@ fn the_outlook_is_the_earliest_end() {
 #[test]
 fn a_push_replaces_all_limits_of_a_rule_and_asks_no_guard() {
     let key = ConnKey { cookie: 1, conid: 1 };
-    let rule = Closing { first_byte_ns: 5, enforce: false, manner: Manner::Fin { grace_ns: 3 }, ..Closing::DEFAULT };
+    let rule =
+        ClosePolicy { first_byte_ns: 5, enforce: false, manner: Manner::Fin { grace_ns: 3 }, ..ClosePolicy::DEFAULT };
     let lifetime = Lifetime { idle_ns: 7, ..Lifetime::NONE };
     let policy = Policy { lifetime_setting: Setting::Set, lifetime, ..Policy::NONE };
     let mut entry = Connection { rule: 9, policy, lifetime_source: Source::Rule, ..connection() };

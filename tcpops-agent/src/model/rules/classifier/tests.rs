@@ -12,7 +12,7 @@ use tcpops_common::policy::Policy;
 use tcpops_common::rule::{CLASS_ALL, MAX_CGROUP_DEPTH, PORT_BLOCKS};
 
 use super::*;
-use crate::model::expiry::closing::{Closing, Guard};
+use crate::model::expiry::closing::{ClosePolicy, Guard};
 use crate::model::rules::rule_set::{Cgroup, Facts};
 
 fn rule_set(matchers: impl IntoIterator<Item = Matcher>) -> RuleSet {
@@ -20,7 +20,7 @@ fn rule_set(matchers: impl IntoIterator<Item = Matcher>) -> RuleSet {
         name: format!("r{n}"),
         id: n as u32 + 1,
         policy: Policy::default(),
-        closing: Closing::DEFAULT,
+        closing: ClosePolicy::DEFAULT,
         matcher,
     };
     RuleSet { rules: matchers.into_iter().enumerate().map(rule).collect(), guard: Guard::default() }

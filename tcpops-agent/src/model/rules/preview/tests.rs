@@ -3,7 +3,7 @@ use std::convert::Infallible;
 use tcpops_common::policy::{Lifetime, Options, Setting};
 
 use super::*;
-use crate::model::expiry::closing::{Closing, Guard};
+use crate::model::expiry::closing::{ClosePolicy, Guard};
 use crate::model::rules::rule_set::{Cgroup, Matcher};
 use crate::model::testing::connection;
 
@@ -15,7 +15,7 @@ const KEEPALIVE: Policy = Policy {
 };
 
 fn rule(id: u32, policy: Policy, matcher: Matcher) -> Rule {
-    Rule { name: format!("r{id}"), id, policy, closing: Closing::DEFAULT, matcher }
+    Rule { name: format!("r{id}"), id, policy, closing: ClosePolicy::DEFAULT, matcher }
 }
 
 fn key(conid: u64) -> ConnKey {
