@@ -9,7 +9,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::api::problem::Problem;
 use crate::api::rules_result::RulesResult;
-use crate::daemon::expiry::close::{self, Tried};
+use crate::daemon::expiry::close::{self, CloseAttempt};
 use crate::daemon::expiry::inspect;
 use crate::daemon::policy::overrides::{self, Pending, Walked};
 use crate::daemon::shared::Shared;
@@ -35,7 +35,7 @@ pub(crate) struct Jobs {
     to_sweep: bool,
     to_judge: bool,
     inspecting: Job<Vec<(ConnKey, Option<Seen>)>>,
-    closing: Job<Vec<Tried>>,
+    closing: Job<Vec<CloseAttempt>>,
     walking: Job<(Walked, Vec<Pending>)>,
     resyncing: Job<Result<Vec<Known>>>,
     reevaluating: Job<(Result<u64>, Vec<RulesAnswer>)>,
@@ -50,7 +50,7 @@ pub(crate) type RulesAnswer = (RulesResult, Option<oneshot::Sender<Result<RulesR
 /// A job that ended.
 pub(crate) enum Done {
     Inspected(Vec<(ConnKey, Option<Seen>)>),
-    Closed(Vec<Tried>),
+    Closed(Vec<CloseAttempt>),
     Walked(Walked, Vec<Pending>),
     Resynced(Result<Vec<Known>>),
     /// How many connections changed, and who waits for it.

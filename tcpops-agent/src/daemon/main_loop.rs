@@ -288,7 +288,7 @@ impl Daemon {
                     self.input(Input::Inspected(key, seen));
                 }
             }
-            Done::Closed(tried) => tried.into_iter().for_each(|tried| self.closed(tried)),
+            Done::Closed(attempt) => attempt.into_iter().for_each(|attempt| self.closed(attempt)),
             Done::Walked(walked, pending) => {
                 // A lifetime may have changed: what is watched follows at once.
                 for key in self.pushes.finish(&self.shared, &walked, pending) {

@@ -46,7 +46,7 @@ pub(crate) enum CloseOutcome {
 
 /// A close that was tried.
 #[derive(Debug)]
-pub(crate) struct Tried {
+pub(crate) struct CloseAttempt {
     pub(crate) order: CloseOrder,
     pub(crate) closing: CloseOutcome,
     /// The entry as it was just before, where there was one.
@@ -55,7 +55,7 @@ pub(crate) struct Tried {
     pub(crate) late: Option<Duration>,
 }
 
-impl Tried {
+impl CloseAttempt {
     fn new(order: CloseOrder, closing: CloseOutcome, connection: Option<Connection>) -> Self {
         let late = order.due_boot_ns.map(|due| Duration::from_nanos(now_boot_ns().saturating_sub(due)));
         Self { order, closing, connection, late }
@@ -63,9 +63,9 @@ impl Tried {
 }
 
 /// Takes the step of each.
-pub(crate) fn close(shared: &Shared, orders: Vec<CloseOrder>) -> Vec<Tried> {
+pub(crate) fn close(shared: &Shared, orders: Vec<CloseOrder>) -> Vec<CloseAttempt> {
     let mut closer = Closer { shared, diags: Diags::new(shared) };
-    let mut tried = Vec::with_capacity(orders.len());
+    let mut attempt = Vec::with_capacity(orders.len());
     let (mut resets, mut fins) = (BTreeMap::<u64, Vec<Checked>>::new(), Vec::new());
     for order in orders {
         match closer.check(order.key) {
@@ -75,20 +75,20 @@ pub(crate) fn close(shared: &Shared, orders: Vec<CloseOrder>) -> Vec<Tried> {
                 match order.step {
                     Step::Fin { .. } => fins.push(checked),
                     _ if may_return => resets.entry(checked.connection.netns_cookie).or_default().push(checked),
-                    _ => tried.push(closer.reset_one(checked)),
+                    _ => attempt.push(closer.reset_one(checked)),
                 }
             }
             Ok(Check::Not(closing, connection)) => {
-                tried.push(Tried::new(order, closing, connection.map(|connection| *connection)));
+                attempt.push(CloseAttempt::new(order, closing, connection.map(|connection| *connection)));
             }
-            Err(error) => tried.push(Tried::new(order, CloseOutcome::Failed(error), None)),
+            Err(error) => attempt.push(CloseAttempt::new(order, CloseOutcome::Failed(error), None)),
         }
     }
-    closer.fins(fins, &mut tried);
+    closer.fins(fins, &mut attempt);
     for (netns_cookie, checked) in resets {
-        closer.reset_under_lock(netns_cookie, checked, &mut tried);
+        closer.reset_under_lock(netns_cookie, checked, &mut attempt);
     }
-    tried
+    attempt
 }
 
 /// A connection that can be closed, and is to be.
@@ -141,7 +141,7 @@ impl Closer<'_> {
 
     /// Resets connections of a program's own making, whose descriptors can connect again: each under the lock of its
     /// socket, if it still carries its conid there. Where that cannot be, one by one.
-    fn reset_under_lock(&mut self, netns_cookie: u64, mut checked: Vec<Checked>, tried: &mut Vec<Tried>) {
+    fn reset_under_lock(&mut self, netns_cookie: u64, mut checked: Vec<Checked>, attempt: &mut Vec<CloseAttempt>) {
         for _ in 0..ATTEMPTS {
             if checked.is_empty() {
                 return;
@@ -166,18 +166,19 @@ impl Closer<'_> {
                     Some(Met::Over) => CloseOutcome::Absent,
                     Some(Met::Refused(errno)) => CloseOutcome::Failed(KernelError::refused("bpf_sock_destroy", *errno)),
                 };
-                tried.push(Tried::new(one.order, closing, Some(*one.connection)));
+                attempt.push(CloseAttempt::new(one.order, closing, Some(*one.connection)));
             }
             // Most of those that were not met have ended meanwhile.
             let is_there = |one: &Checked| self.shared.connections.contains(one.order.key).unwrap_or(true);
             let (there, gone): (Vec<_>, Vec<_>) = missed.into_iter().partition(is_there);
-            tried
-                .extend(gone.into_iter().map(|one| Tried::new(one.order, CloseOutcome::Absent, Some(*one.connection))));
+            attempt.extend(
+                gone.into_iter().map(|one| CloseAttempt::new(one.order, CloseOutcome::Absent, Some(*one.connection))),
+            );
             checked = there;
         }
         for one in checked {
             let one = self.reset_one(one);
-            tried.push(one);
+            attempt.push(one);
         }
     }
 
@@ -195,9 +196,9 @@ impl Closer<'_> {
         Ok(Some(met))
     }
 
-    fn reset_one(&mut self, Checked { order, connection, .. }: Checked) -> Tried {
+    fn reset_one(&mut self, Checked { order, connection, .. }: Checked) -> CloseAttempt {
         let closing = self.reset(order.key, &connection, None).unwrap_or_else(CloseOutcome::Failed);
-        Tried::new(order, closing, Some(*connection))
+        CloseAttempt::new(order, closing, Some(*connection))
     }
 
     /// Resets it by a request. Right before, the entry is looked for once more: a descriptor that connected again meanwhile
@@ -219,7 +220,7 @@ impl Closer<'_> {
         })
     }
 
-    fn fins(&mut self, checked: Vec<Checked>, tried: &mut Vec<Tried>) {
+    fn fins(&mut self, checked: Vec<Checked>, attempt: &mut Vec<CloseAttempt>) {
         if checked.is_empty() {
             return;
         }
@@ -229,7 +230,7 @@ impl Closer<'_> {
         for Checked { order, connection, info } in checked {
             let found = places.get(&info.inode.into()).map_or(&[][..], Vec::as_slice);
             let closing = self.fin(&order, &connection, info.state, found).unwrap_or_else(CloseOutcome::Failed);
-            tried.push(Tried::new(order, closing, Some(*connection)));
+            attempt.push(CloseAttempt::new(order, closing, Some(*connection)));
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::hash_map::Entry;
 
 use crate::daemon::counters::Count;
-use crate::daemon::expiry::close::{CloseOutcome, Tried};
+use crate::daemon::expiry::close::{CloseAttempt, CloseOutcome};
 use crate::daemon::main_loop::{Daemon, give};
 use crate::daemon::shared::Shared;
 use crate::daemon::telling::audit;
@@ -36,9 +36,9 @@ pub(crate) fn held(shared: &Shared, holding: &Holding, waiting: usize) {
 
 impl Daemon {
     /// A close was tried.
-    pub(crate) fn closed(&mut self, tried: Tried) {
-        audit::tried(&self.shared, &tried);
-        let Tried { order: CloseOrder { key, reason, .. }, closing, late, .. } = tried;
+    pub(crate) fn closed(&mut self, attempt: CloseAttempt) {
+        audit::attempt(&self.shared, &attempt);
+        let CloseAttempt { order: CloseOrder { key, reason, .. }, closing, late, .. } = attempt;
         let tally = &self.shared.tally;
         let is_request = matches!(reason, CloseReason::Request(_));
         match closing {

@@ -7,7 +7,7 @@ use tracing::field::display;
 use tracing::{Level, error, info, warn};
 
 use crate::api::problem::Problem;
-use crate::daemon::expiry::close::{CloseOutcome, Tried};
+use crate::daemon::expiry::close::{CloseAttempt, CloseOutcome};
 use crate::daemon::expiry::protect::protector;
 use crate::daemon::policy::overrides::Push;
 use crate::daemon::policy::rules::Given;
@@ -70,8 +70,8 @@ fn author<'a>(
 }
 
 /// A close was made, or came to nothing.
-pub(crate) fn tried(shared: &Shared, tried: &Tried) {
-    let Tried { order, closing, connection, late } = tried;
+pub(crate) fn attempt(shared: &Shared, attempt: &CloseAttempt) {
+    let CloseAttempt { order, closing, connection, late } = attempt;
     let (result, detail, level) = match closing {
         CloseOutcome::Reset(no_fin) => ("reset", no_fin.map(|why| format!("no FIN: {why}")), Level::INFO),
         CloseOutcome::Fin { .. } => ("fin", None, Level::INFO),
