@@ -152,7 +152,7 @@ impl Daemon {
                 match effect {
                     Effect::Happened(event) => self.publisher.happened(&event),
                     Effect::Ended(pending_close, event) => self.publisher.ended(&event, pending_close),
-                    Effect::Inspect(_) | Effect::Close(_) | Effect::Spared(_) | Effect::Held(_) => {}
+                    Effect::Inspect(_) | Effect::Close(_) | Effect::Exempt(_) | Effect::Held(_) => {}
                 }
             }
             if was_emptied {
@@ -381,7 +381,7 @@ impl Daemon {
                     }
                     self.jobs.close(order);
                 }
-                Effect::Spared(sparing) => outcome::spared(&self.shared, &sparing),
+                Effect::Exempt(exemption) => outcome::exempt(&self.shared, &exemption),
                 Effect::Held(holding) => outcome::held(&self.shared, &holding, self.connections.waiting()),
                 Effect::Happened(event) => self.publisher.happened(&event),
                 Effect::Ended(pending_close, event) => self.publisher.ended(&event, pending_close),

@@ -8,17 +8,17 @@ use crate::daemon::expiry::close::{CloseAttempt, CloseOutcome};
 use crate::daemon::main_loop::{Daemon, give};
 use crate::daemon::shared::Shared;
 use crate::daemon::telling::audit;
-use crate::model::expiry::connections::{CloseReason, Holding, Input, Sparing};
-use crate::model::expiry::enforcer::{CloseOrder, Spared};
+use crate::model::expiry::connections::{CloseReason, Exemption, Holding, Input};
+use crate::model::expiry::enforcer::{CloseOrder, Exempt};
 use crate::model::expiry::guard::Bound;
 
 /// A connection is not closed although its time is over.
-pub(crate) fn spared(shared: &Shared, sparing: &Sparing) {
-    shared.tally.add(match sparing.why {
-        Spared::Protected(_) => Count::Protected,
-        Spared::NotEnforced => Count::NotEnforced,
+pub(crate) fn exempt(shared: &Shared, exemption: &Exemption) {
+    shared.tally.add(match exemption.why {
+        Exempt::Protected(_) => Count::Protected,
+        Exempt::NotEnforced => Count::NotEnforced,
     });
-    audit::spared(shared, sparing);
+    audit::exempt(shared, exemption);
 }
 
 /// A close is held back; `waiting` are, in all.

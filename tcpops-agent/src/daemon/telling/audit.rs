@@ -13,8 +13,8 @@ use crate::daemon::policy::overrides::Push;
 use crate::daemon::policy::rules::Given;
 use crate::daemon::refusal;
 use crate::daemon::shared::Shared;
-use crate::model::expiry::connections::{CloseReason, Holding, Sparing};
-use crate::model::expiry::enforcer::Spared;
+use crate::model::expiry::connections::{CloseReason, Exemption, Holding};
+use crate::model::expiry::enforcer::Exempt;
 use crate::model::expiry::lifetimes::Expiry;
 use crate::model::rules::in_force::InForce;
 
@@ -91,11 +91,11 @@ pub(crate) fn attempt(shared: &Shared, attempt: &CloseAttempt) {
 }
 
 /// A connection's time is over by a rule, and it is not closed.
-pub(crate) fn spared(shared: &Shared, sparing: &Sparing) {
-    let Sparing { key, expiry, rule, why } = *sparing;
+pub(crate) fn exempt(shared: &Shared, exemption: &Exemption) {
+    let Exemption { key, expiry, rule, why } = *exemption;
     let (result, detail) = match why {
-        Spared::Protected(protection) => ("protected", Some(protector(protection, &shared.in_force()))),
-        Spared::NotEnforced => ("not_enforced", None),
+        Exempt::Protected(protection) => ("protected", Some(protector(protection, &shared.in_force()))),
+        Exempt::NotEnforced => ("not_enforced", None),
     };
     by_rule(shared, (key, expiry, rule), result, detail, Level::INFO);
 }

@@ -9,7 +9,7 @@ use tcpops_common::state::TcpState;
 
 use crate::model::expiry::closing::Guard;
 use crate::model::expiry::deadlines::Deadlines;
-use crate::model::expiry::enforcer::{CloseOrder, Enforcer, PendingClose, Seen, Spared};
+use crate::model::expiry::enforcer::{CloseOrder, Enforcer, Exempt, PendingClose, Seen};
 use crate::model::expiry::guard::{Bound, Hold};
 use crate::model::expiry::lifetimes::{Expiry, Verdict};
 
@@ -61,7 +61,7 @@ pub(crate) enum Effect {
     /// Close it: its time is over.
     Close(CloseOrder),
     /// Say that its time is over, and that it is not closed.
-    Spared(Sparing),
+    Exempt(Exemption),
     /// Say that its close is held back.
     Held(Holding),
     /// Say that this happened to it; it lives.
@@ -72,7 +72,7 @@ pub(crate) enum Effect {
 
 /// A connection whose time is over by a rule, and that is not closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sparing {
+pub(crate) struct Exemption {
     /// The connection.
     pub(crate) key: ConnKey,
     /// Which limit is over.
@@ -80,7 +80,7 @@ pub(crate) struct Sparing {
     /// Of which rule.
     pub(crate) rule: u32,
     /// Why it is not closed.
-    pub(crate) why: Spared,
+    pub(crate) why: Exempt,
 }
 
 /// A connection whose time is over by a rule, and whose close is held back.

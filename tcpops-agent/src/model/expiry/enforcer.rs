@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tcpops_common::conn::ConnKey;
 
 use crate::model::expiry::closing::{Guard, Protection, Step};
-use crate::model::expiry::connections::{CloseReason, Effect, Holding, Sparing};
+use crate::model::expiry::connections::{CloseReason, Effect, Exemption, Holding};
 use crate::model::expiry::guard::{Bound, Gate, Hold};
 use crate::model::expiry::lifetimes::{Expiry, Look, Subject, Verdict, judge};
 
@@ -64,7 +64,7 @@ impl PendingClose {
 
 /// Why a connection whose time is over is not closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Spared {
+pub(crate) enum Exempt {
     /// No rule closes it.
     Protected(Protection),
     /// Its rule only says what it would do.
@@ -84,7 +84,7 @@ pub(crate) struct Enforcer {
     /// How often closing them has failed in a row.
     failures: HashMap<ConnKey, u32>,
     /// The expiries that connections have survived, as bits: they were told of once.
-    spared: HashMap<ConnKey, u8>,
+    exempt: HashMap<ConnKey, u8>,
     /// The rules have changed, and entries may still carry limits of those before.
     unsettled: bool,
 }
@@ -93,7 +93,7 @@ impl Enforcer {
     /// Other rules are in force; until [`settle`](Self::settle) none closes anything.
     pub(crate) fn unsettle(&mut self, guard: Guard, now_boot_ns: u64) {
         self.gate.set(guard, now_boot_ns);
-        self.spared.clear();
+        self.exempt.clear();
         self.unsettled = true;
     }
 
@@ -134,7 +134,7 @@ impl Enforcer {
 
     /// It has ended.
     pub(crate) fn ended(&mut self, key: ConnKey) -> Option<PendingClose> {
-        self.spared.remove(&key);
+        self.exempt.remove(&key);
         self.forget(key)
     }
 
@@ -144,7 +144,7 @@ impl Enforcer {
         self.graces.retain(|key, _| live(key));
         self.held.retain(|key, _| live(key));
         self.failures.retain(|key, _| live(key));
-        self.spared.retain(|key, _| live(key));
+        self.exempt.retain(|key, _| live(key));
     }
 
     /// The connections in their grace, and when that is over.
@@ -199,8 +199,8 @@ impl Enforcer {
         effects: &mut Vec<Effect>,
     ) -> Option<u64> {
         let key = seen.subject.key;
-        let spared = self.spared.get(&key).copied().unwrap_or(0);
-        let verdict = judge(&seen.subject.without(spared), seen.look, seen.at_boot_ns);
+        let exempt = self.exempt.get(&key).copied().unwrap_or(0);
+        let verdict = judge(&seen.subject.without(exempt), seen.look, seen.at_boot_ns);
         let (expiry, due_boot_ns) = match verdict {
             Verdict::Expired(expiry, due_boot_ns) => (expiry, due_boot_ns),
             other => {
@@ -221,11 +221,11 @@ impl Enforcer {
                 return None;
             }
             if let Some(protection) = seen.protection {
-                self.spare(key, expiry, rule, Spared::Protected(protection), effects);
+                self.exempt(key, expiry, rule, Exempt::Protected(protection), effects);
                 return None;
             }
             if !enforce {
-                self.spare(key, expiry, rule, Spared::NotEnforced, effects);
+                self.exempt(key, expiry, rule, Exempt::NotEnforced, effects);
                 // Its other limits are watched further.
                 return self.follow(seen, live, now_boot_ns, effects);
             }
@@ -249,10 +249,10 @@ impl Enforcer {
         None
     }
 
-    fn spare(&mut self, key: ConnKey, expiry: Expiry, rule: u32, why: Spared, effects: &mut Vec<Effect>) {
-        *self.spared.entry(key).or_insert(0) |= expiry.bit();
+    fn exempt(&mut self, key: ConnKey, expiry: Expiry, rule: u32, why: Exempt, effects: &mut Vec<Effect>) {
+        *self.exempt.entry(key).or_insert(0) |= expiry.bit();
         self.release(key);
-        effects.push(Effect::Spared(Sparing { key, expiry, rule, why }));
+        effects.push(Effect::Exempt(Exemption { key, expiry, rule, why }));
     }
 
     fn hold(

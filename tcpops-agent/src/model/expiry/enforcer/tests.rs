@@ -81,10 +81,10 @@ fn the_protected_are_spared_and_told_of_once_but_not_from_a_push() {
     let mut enforcer = Enforcer::default();
     let mut seen = Seen { protection: Some(Protection::Port(22)), ..aged(1) };
     let (key, expiry) = (seen.subject.key, Expiry::MaxAge);
-    let why = Spared::Protected(Protection::Port(22));
+    let why = Exempt::Protected(Protection::Port(22));
     assert_eq!(
         follow(&mut enforcer, &seen, 150),
-        (None, vec![Effect::Spared(Sparing { key, expiry, rule: RULE, why })])
+        (None, vec![Effect::Exempt(Exemption { key, expiry, rule: RULE, why })])
     );
     assert_eq!(follow(&mut enforcer, &seen, 151), (None, vec![]));
     enforcer.unsettle(Guard::default(), 160);
@@ -101,15 +101,15 @@ fn a_rule_that_is_not_enforced_says_each_expiry_once() {
     let mut seen = aged(1);
     seen.subject.enforce = false;
     seen.subject.limits.deadline_boot_ns = 400;
-    let spared = |expiry| {
+    let exempt = |expiry| {
         let key = ConnKey { cookie: 1, conid: 1 };
-        vec![Effect::Spared(Sparing { key, expiry, rule: RULE, why: Spared::NotEnforced })]
+        vec![Effect::Exempt(Exemption { key, expiry, rule: RULE, why: Exempt::NotEnforced })]
     };
-    assert_eq!(follow(&mut enforcer, &seen, 150), (Some(400), spared(Expiry::MaxAge)));
+    assert_eq!(follow(&mut enforcer, &seen, 150), (Some(400), exempt(Expiry::MaxAge)));
     seen.at_boot_ns = 300;
     assert_eq!(follow(&mut enforcer, &seen, 300), (Some(400), vec![]));
     seen.at_boot_ns = 400;
-    assert_eq!(follow(&mut enforcer, &seen, 400), (None, spared(Expiry::Deadline)));
+    assert_eq!(follow(&mut enforcer, &seen, 400), (None, exempt(Expiry::Deadline)));
     assert_eq!(follow(&mut enforcer, &seen, 400), (None, vec![]));
 }
 
