@@ -152,7 +152,7 @@ impl Daemon {
                 match effect {
                     Effect::Happened(event) => self.publisher.happened(&event),
                     Effect::Ended(pending_close, event) => self.publisher.ended(&event, pending_close),
-                    Effect::Inspect(_) | Effect::Close(_) | Effect::Exempt(_) | Effect::Held(_) => {}
+                    Effect::Inspect(_) | Effect::Close(_) | Effect::Exempt(_) | Effect::Throttled(_) => {}
                 }
             }
             if was_emptied {
@@ -382,7 +382,9 @@ impl Daemon {
                     self.jobs.close(order);
                 }
                 Effect::Exempt(exemption) => outcome::exempt(&self.shared, &exemption),
-                Effect::Held(holding) => outcome::held(&self.shared, &holding, self.connections.waiting()),
+                Effect::Throttled(throttled) => {
+                    outcome::throttled(&self.shared, &throttled, self.connections.waiting())
+                }
                 Effect::Happened(event) => self.publisher.happened(&event),
                 Effect::Ended(pending_close, event) => self.publisher.ended(&event, pending_close),
             }

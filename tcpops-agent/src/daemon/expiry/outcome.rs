@@ -8,7 +8,7 @@ use crate::daemon::expiry::close::{CloseAttempt, CloseOutcome};
 use crate::daemon::main_loop::{Daemon, give};
 use crate::daemon::shared::Shared;
 use crate::daemon::telling::audit;
-use crate::model::expiry::connections::{CloseReason, Exemption, Holding, Input};
+use crate::model::expiry::connections::{CloseReason, Exemption, Input, Throttled};
 use crate::model::expiry::enforcer::{CloseOrder, Exempt};
 use crate::model::expiry::guard::Bound;
 
@@ -22,15 +22,15 @@ pub(crate) fn exempt(shared: &Shared, exemption: &Exemption) {
 }
 
 /// A close is held back; `waiting` are, in all.
-pub(crate) fn held(shared: &Shared, holding: &Holding, waiting: usize) {
-    if holding.is_new {
-        shared.tally.add(match holding.hold.bound {
+pub(crate) fn throttled(shared: &Shared, throttled: &Throttled, waiting: usize) {
+    if throttled.is_new {
+        shared.tally.add(match throttled.hold.bound {
             Bound::Budget => Count::HeldByBudget,
             Bound::Cap => Count::HeldByCap,
         });
     }
-    if holding.is_news {
-        audit::held(shared, holding, waiting);
+    if throttled.is_news {
+        audit::throttled(shared, throttled, waiting);
     }
 }
 

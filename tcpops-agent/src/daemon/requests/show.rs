@@ -60,7 +60,7 @@ impl<'a> View<'a> {
         prospect: Prospect,
         look: Option<Look>,
     ) -> Option<Expires> {
-        let Prospect { next_look_boot_ns, held, reset_at_boot_ns } = prospect;
+        let Prospect { next_look_boot_ns, throttled, reset_at_boot_ns } = prospect;
         let subject = self.subject(key, connection)?;
         let (at_boot_ns, expiry) = subject.outlook(look, next_look_boot_ns, self.clocks.boot_ns)?;
         if let Some(at_boot_ns) = reset_at_boot_ns {
@@ -72,7 +72,7 @@ impl<'a> View<'a> {
                 obstacle = Some(format!("protected by {}", protector(protection, &self.in_force)));
             } else if !subject.enforce {
                 obstacle = Some("its rule has enforce = false".to_owned());
-            } else if let Some(bound) = held {
+            } else if let Some(bound) = throttled {
                 obstacle = Some(format!("held back by the guard's {}", bound.name()));
                 at_boot_ns = next_look_boot_ns.unwrap_or(at_boot_ns);
             }

@@ -13,7 +13,7 @@ use crate::daemon::policy::overrides::Push;
 use crate::daemon::policy::rules::Given;
 use crate::daemon::refusal;
 use crate::daemon::shared::Shared;
-use crate::model::expiry::connections::{CloseReason, Exemption, Holding};
+use crate::model::expiry::connections::{CloseReason, Exemption, Throttled};
 use crate::model::expiry::enforcer::Exempt;
 use crate::model::expiry::lifetimes::Expiry;
 use crate::model::rules::in_force::InForce;
@@ -101,8 +101,8 @@ pub(crate) fn exempt(shared: &Shared, exemption: &Exemption) {
 }
 
 /// The closes of a rule are held back.
-pub(crate) fn held(shared: &Shared, holding: &Holding, waiting: usize) {
-    let Holding { key, expiry, rule, hold, .. } = *holding;
+pub(crate) fn throttled(shared: &Shared, throttled: &Throttled, waiting: usize) {
+    let Throttled { key, expiry, rule, hold, .. } = *throttled;
     let detail = format!("by {}; {waiting} connections wait, of all rules", hold.bound.name());
     by_rule(shared, (key, expiry, rule), "held", Some(detail), Level::WARN);
 }

@@ -63,7 +63,7 @@ pub(crate) enum Effect {
     /// Say that its time is over, and that it is not closed.
     Exempt(Exemption),
     /// Say that its close is held back.
-    Held(Holding),
+    Throttled(Throttled),
     /// Say that this happened to it; it lives.
     Happened(Event),
     /// Say that it ended, and what this agent had begun with it.
@@ -85,7 +85,7 @@ pub(crate) struct Exemption {
 
 /// A connection whose time is over by a rule, and whose close is held back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Holding {
+pub(crate) struct Throttled {
     /// The connection.
     pub(crate) key: ConnKey,
     /// Which limit is over.
@@ -183,7 +183,7 @@ impl Connections {
     pub(crate) fn prospect(&self, key: ConnKey) -> Prospect {
         Prospect {
             next_look_boot_ns: self.deadlines.get(key),
-            held: self.enforcer.held(key),
+            throttled: self.enforcer.throttled(key),
             reset_at_boot_ns: self.enforcer.grace(key),
         }
     }
@@ -298,7 +298,7 @@ pub(crate) struct Prospect {
     /// When it is looked at next; before that no limit can be over.
     pub(crate) next_look_boot_ns: Option<u64>,
     /// What holds it back.
-    pub(crate) held: Option<Bound>,
+    pub(crate) throttled: Option<Bound>,
     /// When it is reset, where it was sent a FIN.
     pub(crate) reset_at_boot_ns: Option<u64>,
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tcpops_common::conn::ConnKey;
 
 use crate::model::expiry::closing::{Guard, Protection, Step};
-use crate::model::expiry::connections::{CloseReason, Effect, Exemption, Holding};
+use crate::model::expiry::connections::{CloseReason, Effect, Exemption, Throttled};
 use crate::model::expiry::guard::{Bound, Gate, Hold};
 use crate::model::expiry::lifetimes::{Expiry, Look, Subject, Verdict, judge};
 
@@ -80,7 +80,7 @@ pub(crate) struct Enforcer {
     /// Those to which a FIN was sent, and when they are reset.
     graces: HashMap<ConnKey, u64>,
     /// What holds connections back.
-    held: HashMap<ConnKey, Bound>,
+    throttled: HashMap<ConnKey, Bound>,
     /// How often closing them has failed in a row.
     failures: HashMap<ConnKey, u32>,
     /// The expiries that connections have survived, as bits: they were told of once.
@@ -127,7 +127,7 @@ impl Enforcer {
     /// It has ended, or is not closed after all. Returns what was begun with it.
     pub(crate) fn forget(&mut self, key: ConnKey) -> Option<PendingClose> {
         let fin_sent = self.graces.remove(&key).is_some();
-        self.held.remove(&key);
+        self.throttled.remove(&key);
         self.failures.remove(&key);
         self.closing.remove(&key).map(|pending_close| PendingClose { fin_sent, ..pending_close })
     }
@@ -142,7 +142,7 @@ impl Enforcer {
     pub(crate) fn retain(&mut self, live: impl Fn(&ConnKey) -> bool) {
         self.closing.retain(|key, _| live(key));
         self.graces.retain(|key, _| live(key));
-        self.held.retain(|key, _| live(key));
+        self.throttled.retain(|key, _| live(key));
         self.failures.retain(|key, _| live(key));
         self.exempt.retain(|key, _| live(key));
     }
@@ -158,18 +158,18 @@ impl Enforcer {
     }
 
     /// What holds a connection back.
-    pub(crate) fn held(&self, key: ConnKey) -> Option<Bound> {
-        self.held.get(&key).copied()
+    pub(crate) fn throttled(&self, key: ConnKey) -> Option<Bound> {
+        self.throttled.get(&key).copied()
     }
 
     /// How many connections are held back.
     pub(crate) fn waiting(&self) -> usize {
-        self.held.len()
+        self.throttled.len()
     }
 
     /// Its time is not over any more.
     pub(crate) fn release(&mut self, key: ConnKey) {
-        self.held.remove(&key);
+        self.throttled.remove(&key);
     }
 
     /// What is under way with a connection goes on, whatever limits it has now: when to look again.
@@ -239,7 +239,7 @@ impl Enforcer {
             return Some(hold.until_boot_ns);
         }
         // How late it is, the guard does not count.
-        let waited = self.held.remove(&key).is_some();
+        let waited = self.throttled.remove(&key).is_some();
         let reason = CloseReason::Expired(expiry);
         let rule = if by_hand { 0 } else { rule };
         let due_boot_ns = (!waited).then_some(due_boot_ns);
@@ -264,10 +264,10 @@ impl Enforcer {
         now_boot_ns: u64,
         effects: &mut Vec<Effect>,
     ) {
-        let is_new = self.held.insert(key, hold.bound) != Some(hold.bound);
+        let is_new = self.throttled.insert(key, hold.bound) != Some(hold.bound);
         let is_news = self.gate.is_news(rule, now_boot_ns);
         if is_new || is_news {
-            effects.push(Effect::Held(Holding { key, expiry, rule, hold, is_new, is_news }));
+            effects.push(Effect::Throttled(Throttled { key, expiry, rule, hold, is_new, is_news }));
         }
     }
 }

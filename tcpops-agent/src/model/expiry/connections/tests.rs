@@ -241,7 +241,7 @@ fn listeners_do_not_count_for_the_guard() {
     };
     // Half of the one connection is one; half of it and three listeners would be two.
     assert!(matches!(close(&mut connections, 11)[..], [Effect::Close(_)]));
-    assert!(matches!(close(&mut connections, 12)[..], [Effect::Held(_)]));
+    assert!(matches!(close(&mut connections, 12)[..], [Effect::Throttled(_)]));
     assert_eq!(connections.waiting(), 1);
 }
 

@@ -121,14 +121,14 @@ fn what_is_held_back_is_tried_again_and_said_once_a_minute() {
     let [first, second, third] = [aged(1), aged(2), aged(3)];
     assert_eq!(follow(&mut enforcer, &first, 150).1.len(), 1);
     let hold = |until_boot_ns| Hold { bound: Bound::Budget, until_boot_ns };
-    let held = |seen: &Seen, hold, is_news| {
+    let throttled = |seen: &Seen, hold, is_news| {
         let (key, expiry) = (seen.subject.key, Expiry::MaxAge);
-        vec![Effect::Held(Holding { key, expiry, rule: RULE, hold, is_new: true, is_news })]
+        vec![Effect::Throttled(Throttled { key, expiry, rule: RULE, hold, is_new: true, is_news })]
     };
     let (next, after) = (150 + 1_000_000_000, 150 + 2_000_000_000);
-    assert_eq!(follow(&mut enforcer, &second, 151), (Some(next), held(&second, hold(next), true)));
-    assert_eq!(follow(&mut enforcer, &third, 152), (Some(after), held(&third, hold(after), false)));
-    assert_eq!((enforcer.waiting(), enforcer.held(third.subject.key)), (2, Some(Bound::Budget)));
+    assert_eq!(follow(&mut enforcer, &second, 151), (Some(next), throttled(&second, hold(next), true)));
+    assert_eq!(follow(&mut enforcer, &third, 152), (Some(after), throttled(&third, hold(after), false)));
+    assert_eq!((enforcer.waiting(), enforcer.throttled(third.subject.key)), (2, Some(Bound::Budget)));
     // A push for the one connection is not held back.
     let pushed = Seen { subject: Subject { by_hand: true, ..third.subject }, ..third };
     assert_eq!(follow(&mut enforcer, &pushed, 153).1.len(), 1);
