@@ -29,7 +29,7 @@ use crate::kernel::clock::{Timer, now_boot_ns};
 use crate::kernel::events::{BATCH, CAPACITY, Events};
 use crate::kernel::pins::Pins;
 use crate::kernel::{KernelError, Result};
-use crate::model::adopt_backoff::{Attempt, Readoption};
+use crate::model::adopt_backoff::{AdoptBackoff, Attempt};
 use crate::model::expiry::connections::{CloseReason, Connections, Effect, Input};
 use crate::model::expiry::enforcer::CloseOrder;
 use crate::model::history::record::Loss;
@@ -58,7 +58,7 @@ pub(crate) struct Daemon {
     /// All connections were read anew, and the ring may still hold events from before that.
     pub(crate) resynced: bool,
     /// When to walk again for what found no room; not at all where nothing is to be adopted.
-    pub(crate) readoption: Option<Readoption>,
+    pub(crate) adopt_backoff: Option<AdoptBackoff>,
     pub(crate) swept_boot_ns: u64,
 }
 
@@ -182,8 +182,8 @@ impl Daemon {
 
     fn take_events(&mut self, events: &mut Vec<Event>) -> Result<()> {
         self.look_for_loss(events.len())?;
-        if let Some(readoption) = &mut self.readoption {
-            readoption.note(adopt::left_out(&self.shared)?);
+        if let Some(adopt_backoff) = &mut self.adopt_backoff {
+            adopt_backoff.note(adopt::left_out(&self.shared)?);
         }
         if self.jobs.resyncing() {
             self.held.append(events);
@@ -307,9 +307,9 @@ impl Daemon {
             }
             Done::Adopted(adopted) => {
                 let adopted = adopted?;
-                if let Some(readoption) = &mut self.readoption {
-                    readoption.note(adopt::left_out(&self.shared)?);
-                    readoption.end(now_boot_ns(), adopted);
+                if let Some(adopt_backoff) = &mut self.adopt_backoff {
+                    adopt_backoff.note(adopt::left_out(&self.shared)?);
+                    adopt_backoff.end(now_boot_ns(), adopted);
                 }
             }
             Done::Swept(removed) => {
@@ -401,12 +401,12 @@ impl Daemon {
     /// Has what found no room taken in, where there is room now; or says when that may be.
     fn readopt(&mut self) -> Option<u64> {
         let has_room = self.connections.tracked() < self.shared.facts.max_connections as usize;
-        let readoption = self.readoption.as_mut()?;
-        match readoption.attempt(now_boot_ns(), has_room) {
+        let adopt_backoff = self.adopt_backoff.as_mut()?;
+        match adopt_backoff.attempt(now_boot_ns(), has_room) {
             Attempt::None => None,
             Attempt::At(at_boot_ns) => Some(at_boot_ns),
             Attempt::Now => {
-                readoption.begin();
+                adopt_backoff.begin();
                 self.jobs.adopt();
                 None
             }

@@ -32,7 +32,7 @@ use crate::kernel::probe;
 use crate::kernel::probes::Probes;
 use crate::kernel::rules::Rules;
 use crate::kernel::switches::Switches;
-use crate::model::adopt_backoff::Readoption;
+use crate::model::adopt_backoff::AdoptBackoff;
 use crate::model::expiry::connections::{Connections, Input};
 
 impl Daemon {
@@ -121,7 +121,7 @@ impl Daemon {
             events_lost,
             read_since_loss: None,
             resynced: false,
-            readoption: config.adopt.then(|| Readoption::new(now_boot_ns(), left_out_before)),
+            adopt_backoff: config.adopt.then(|| AdoptBackoff::new(now_boot_ns(), left_out_before)),
             swept_boot_ns: 0,
         };
         Ok((daemon, handle))

@@ -7,7 +7,7 @@ const LONGEST_NS: u64 = 300_000_000_000;
 
 /// Whether connections were left out, and when the next attempt to take them in may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Readoption {
+pub(crate) struct AdoptBackoff {
     /// How many had been left out before the last walk.
     left_out_then: u64,
     /// How many have been left out since the maps were made.
@@ -28,7 +28,7 @@ pub(crate) enum Attempt {
     Now,
 }
 
-impl Readoption {
+impl AdoptBackoff {
     /// After the first walk, at the start of the agent; `left_out` as it was before that.
     pub(crate) fn new(now_boot_ns: u64, left_out: u64) -> Self {
         let not_before_boot_ns = Some(now_boot_ns.saturating_add(INTERVAL_NS));
@@ -69,40 +69,40 @@ mod tests {
 
     #[test]
     fn nobody_left_out_no_walk() {
-        let readoption = Readoption::new(5, 7);
-        assert_eq!(readoption.attempt(u64::MAX, true), Attempt::None);
+        let adopt_backoff = AdoptBackoff::new(5, 7);
+        assert_eq!(adopt_backoff.attempt(u64::MAX, true), Attempt::None);
     }
 
     #[test]
     fn once_there_is_room_and_not_too_often() {
-        let mut readoption = Readoption::new(0, 7);
-        readoption.note(9);
-        assert_eq!(readoption.attempt(INTERVAL_NS, false), Attempt::None);
-        assert_eq!(readoption.attempt(1, true), Attempt::At(INTERVAL_NS));
-        assert_eq!(readoption.attempt(INTERVAL_NS, true), Attempt::Now);
-        readoption.begin();
-        readoption.note(10);
-        assert_eq!(readoption.attempt(INTERVAL_NS, true), Attempt::None, "one at a time");
-        readoption.end(20_000_000_000, 2);
+        let mut adopt_backoff = AdoptBackoff::new(0, 7);
+        adopt_backoff.note(9);
+        assert_eq!(adopt_backoff.attempt(INTERVAL_NS, false), Attempt::None);
+        assert_eq!(adopt_backoff.attempt(1, true), Attempt::At(INTERVAL_NS));
+        assert_eq!(adopt_backoff.attempt(INTERVAL_NS, true), Attempt::Now);
+        adopt_backoff.begin();
+        adopt_backoff.note(10);
+        assert_eq!(adopt_backoff.attempt(INTERVAL_NS, true), Attempt::None, "one at a time");
+        adopt_backoff.end(20_000_000_000, 2);
         // One was left out while it walked, or by it.
-        assert_eq!(readoption.attempt(20_000_000_000, true), Attempt::At(30_000_000_000));
-        readoption.begin();
-        readoption.end(40_000_000_000, 1);
-        assert_eq!(readoption.attempt(u64::MAX, true), Attempt::None);
+        assert_eq!(adopt_backoff.attempt(20_000_000_000, true), Attempt::At(30_000_000_000));
+        adopt_backoff.begin();
+        adopt_backoff.end(40_000_000_000, 1);
+        assert_eq!(adopt_backoff.attempt(u64::MAX, true), Attempt::None);
     }
 
     #[test]
     fn ever_more_seldom_where_it_takes_nothing_in() {
-        let mut readoption = Readoption::new(0, 0);
+        let mut adopt_backoff = AdoptBackoff::new(0, 0);
         let mut now = 0;
         for wait_s in [20, 40, 80, 160, 300, 300] {
-            readoption.begin();
-            readoption.note(readoption.left_out + 1);
-            readoption.end(now, 0);
+            adopt_backoff.begin();
+            adopt_backoff.note(adopt_backoff.left_out + 1);
+            adopt_backoff.end(now, 0);
             now += wait_s * 1_000_000_000;
-            assert_eq!(readoption.attempt(now - 1, true), Attempt::At(now));
+            assert_eq!(adopt_backoff.attempt(now - 1, true), Attempt::At(now));
         }
-        readoption.end(now, 1);
-        assert_eq!(readoption.attempt(now, true), Attempt::At(now + INTERVAL_NS));
+        adopt_backoff.end(now, 1);
+        assert_eq!(adopt_backoff.attempt(now, true), Attempt::At(now + INTERVAL_NS));
     }
 }
