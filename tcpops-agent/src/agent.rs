@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::daemon::{Daemon, Handle, Hook, RuleBook, Signals};
+use crate::daemon::{Daemon, Handle, Hook, RuleStore, Signals};
 use crate::kernel::load::{LoadOptions, load};
 use crate::kernel::pins::Pins;
 use crate::kernel::{mounts, probe, release_memory};
@@ -24,7 +24,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         cgroup_mount.display()
     );
     if let Some(file) = &config.rules {
-        RuleBook::check(file, &cgroup_mount).map_err(|problem| anyhow::anyhow!(problem.detail))?;
+        RuleStore::check(file, &cgroup_mount).map_err(|problem| anyhow::anyhow!(problem.detail))?;
     }
     if let Some(hook) = &config.hook {
         Hook::check(hook)?;

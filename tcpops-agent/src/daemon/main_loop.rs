@@ -18,7 +18,7 @@ use crate::daemon::expiry::outcome;
 use crate::daemon::jobs::{Done, Jobs, RulesAnswer};
 use crate::daemon::policy::overrides::Pushes;
 use crate::daemon::policy::rules;
-use crate::daemon::policy::rules::RuleBook;
+use crate::daemon::policy::rules::RuleStore;
 use crate::daemon::requests::handle::{Command, Numbers};
 use crate::daemon::shared::Shared;
 use crate::daemon::telling::publish::Publisher;
@@ -39,7 +39,7 @@ pub(crate) struct Daemon {
     pub(crate) shared: Arc<Shared>,
     pub(crate) pins: Arc<Pins>,
     pub(crate) connections: Connections,
-    pub(crate) rules: RuleBook,
+    pub(crate) rules: RuleStore,
     pub(crate) pushes: Pushes,
     pub(crate) events: Events,
     pub(crate) publisher: Publisher,

@@ -24,7 +24,7 @@ mod shared;
 
 pub(crate) use detach::detach_offline;
 pub(crate) use main_loop::{Daemon, Signals};
-pub(crate) use policy::rules::RuleBook;
+pub(crate) use policy::rules::RuleStore;
 pub(crate) use requests::act::{Acted, Action, Done};
 pub(crate) use requests::handle::Handle;
 pub(crate) use requests::metrics::CONTENT_TYPE as METRICS_CONTENT_TYPE;

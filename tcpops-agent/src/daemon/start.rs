@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::daemon::jobs::{Jobs, everything};
 use crate::daemon::main_loop::Daemon;
 use crate::daemon::policy::overrides::Pushes;
-use crate::daemon::policy::rules::RuleBook;
+use crate::daemon::policy::rules::RuleStore;
 use crate::daemon::requests::handle::{Handle, QUEUE};
 use crate::daemon::requests::probe::finish_all;
 use crate::daemon::shared::{Facts, Shared};
@@ -78,7 +78,7 @@ impl Daemon {
         let mut events = Events::open(&pins)?;
         events.discard();
         let events_lost = shared.switches.counter(Counter::EventsLost)?;
-        let rules = RuleBook::open(&shared, Rules::open(&pins)?, config.rules.clone())
+        let rules = RuleStore::open(&shared, Rules::open(&pins)?, config.rules.clone())
             .map_err(|problem| anyhow::anyhow!(problem.detail))?;
         if shared.facts.resumed {
             finish_all(&shared)?;

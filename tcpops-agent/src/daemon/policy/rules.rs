@@ -23,7 +23,7 @@ use crate::model::rules::in_force::InForce;
 use crate::model::rules::rule_set::{Cgroup, RuleSet};
 
 /// The rules in force, and the way to replace them.
-pub(crate) struct RuleBook {
+pub(crate) struct RuleStore {
     maps: Rules,
     document: RuleDocument,
     generation: u64,
@@ -45,7 +45,7 @@ pub(crate) enum Given {
 /// The ids of cgroup directories by path: each one's own, then those of the directories above it.
 type Lineages = BTreeMap<String, Vec<u64>>;
 
-impl RuleBook {
+impl RuleStore {
     /// Takes up the rules in the maps; then the file, if it is not the one that was taken in last: rules that were
     /// pushed over the socket since outlive a restart of the agent, and a changed file wins.
     pub(crate) fn open(shared: &Shared, maps: Rules, file: Option<PathBuf>) -> Result<Self, Problem> {
