@@ -19,7 +19,7 @@ use crate::daemon::walks::sweep::sweep;
 use crate::kernel::Result;
 use crate::kernel::clock::now_boot_ns;
 use crate::model::expiry::connections::Known;
-use crate::model::expiry::enforcer::{CloseOrder, Seen};
+use crate::model::expiry::enforcer::{CloseOrder, Inspection};
 use crate::model::expiry::lifetimes::{Subject, judge};
 
 /// The jobs that run, and those that wait. The queues are bounded by the number of tracked connections: each is in a
@@ -34,7 +34,7 @@ pub(crate) struct Jobs {
     to_adopt: bool,
     to_sweep: bool,
     to_judge: bool,
-    inspecting: Job<Vec<(ConnKey, Option<Seen>)>>,
+    inspecting: Job<Vec<(ConnKey, Option<Inspection>)>>,
     closing: Job<Vec<CloseAttempt>>,
     walking: Job<(Walked, Vec<Pending>)>,
     resyncing: Job<Result<Vec<Known>>>,
@@ -49,7 +49,7 @@ pub(crate) type RulesAnswer = (RulesResult, Option<oneshot::Sender<Result<RulesR
 
 /// A job that ended.
 pub(crate) enum Done {
-    Inspected(Vec<(ConnKey, Option<Seen>)>),
+    Inspected(Vec<(ConnKey, Option<Inspection>)>),
     Closed(Vec<CloseAttempt>),
     Walked(Walked, Vec<Pending>),
     Resynced(Result<Vec<Known>>),

@@ -284,8 +284,8 @@ impl Daemon {
     fn done(&mut self, done: Done) -> Result<()> {
         match done {
             Done::Inspected(inspected) => {
-                for (key, seen) in inspected {
-                    self.input(Input::Inspected(key, seen));
+                for (key, inspection) in inspected {
+                    self.input(Input::Inspected(key, inspection));
                 }
             }
             Done::Closed(attempt) => attempt.into_iter().for_each(|attempt| self.closed(attempt)),

@@ -10,7 +10,7 @@ use crate::daemon::refusal;
 use crate::daemon::shared::Shared;
 use crate::kernel::clock::{now_boot_ns, tick_us};
 use crate::kernel::diag::SocketInfo;
-use crate::model::expiry::enforcer::Seen;
+use crate::model::expiry::enforcer::Inspection;
 use crate::model::expiry::lifetimes::{Look, Subject, Verdict, judge};
 
 /// The most connections that are looked at in one go.
@@ -30,17 +30,17 @@ pub(crate) fn look(info: &SocketInfo) -> Look {
 
 /// Reads the entries of connections, asks for the traffic of those of which that may matter, and finds out whether those
 /// whose time is over are protected. All in one go, so that little time passes between a limit and what follows.
-pub(crate) fn inspect(shared: &Shared, keys: &[ConnKey]) -> Vec<(ConnKey, Option<Seen>)> {
+pub(crate) fn inspect(shared: &Shared, keys: &[ConnKey]) -> Vec<(ConnKey, Option<Inspection>)> {
     let in_force = shared.in_force();
     let mut diags = Diags::new(shared);
     let mut protections = Protections::new(shared, Arc::clone(&in_force));
     keys.iter()
         .map(|key| {
-            let seen = entry(shared, *key).and_then(|connection| {
+            let inspection = entry(shared, *key).and_then(|connection| {
                 let subject = Subject::of(*key, &connection, in_force.closing(connection.rule))?;
                 Some(see(subject, &connection, &mut diags, &mut protections))
             });
-            (*key, seen)
+            (*key, inspection)
         })
         .collect()
 }
@@ -52,7 +52,12 @@ fn entry(shared: &Shared, key: ConnKey) -> Option<Connection> {
     })
 }
 
-fn see(subject: Subject, connection: &Connection, diags: &mut Diags<'_>, protections: &mut Protections<'_>) -> Seen {
+fn see(
+    subject: Subject,
+    connection: &Connection,
+    diags: &mut Diags<'_>,
+    protections: &mut Protections<'_>,
+) -> Inspection {
     let mut at_boot_ns = now_boot_ns();
     let mut look = None;
     if subject.is_unsure(at_boot_ns) {
@@ -61,7 +66,7 @@ fn see(subject: Subject, connection: &Connection, diags: &mut Diags<'_>, protect
     }
     let over = matches!(judge(&subject, look, at_boot_ns), Verdict::Expired(..));
     let protection = (over && !subject.by_hand).then(|| protections.of(subject.key, connection)).flatten();
-    Seen { subject, look, protection, at_boot_ns }
+    Inspection { subject, look, protection, at_boot_ns }
 }
 
 /// Where it cannot be read, a byte just now, so that the connection is looked at again and not closed unseen.

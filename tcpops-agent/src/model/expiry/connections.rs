@@ -9,7 +9,7 @@ use tcpops_common::state::TcpState;
 
 use crate::model::expiry::closing::Guard;
 use crate::model::expiry::deadlines::Deadlines;
-use crate::model::expiry::enforcer::{CloseOrder, Enforcer, Exempt, PendingClose, Seen};
+use crate::model::expiry::enforcer::{CloseOrder, Enforcer, Exempt, Inspection, PendingClose};
 use crate::model::expiry::guard::{Bound, Hold};
 use crate::model::expiry::lifetimes::{Expiry, Verdict};
 
@@ -21,7 +21,7 @@ pub(crate) enum Input {
     /// The time has come that [`Connections::next_due`] gave.
     Due,
     /// An [`Effect::Inspect`] was done; nothing was seen where the connection is gone or has no limits.
-    Inspected(ConnKey, Option<Seen>),
+    Inspected(ConnKey, Option<Inspection>),
     /// This agent is about to close it, since somebody asked for that.
     Closing(CloseOrder),
     /// It was sent a FIN; at this time it is reset.
@@ -131,7 +131,7 @@ impl Connections {
                     effects.push(Effect::Inspect(key));
                 }
             }
-            Input::Inspected(key, seen) => self.inspected(now_boot_ns, key, seen.as_ref(), effects),
+            Input::Inspected(key, inspection) => self.inspected(now_boot_ns, key, inspection.as_ref(), effects),
             Input::Closing(order) => self.enforcer.begin(&order),
             Input::FinSent(key, reset_at_boot_ns) => {
                 if !self.has_ended(key) {
@@ -269,7 +269,13 @@ impl Connections {
         }
     }
 
-    fn inspected(&mut self, now_boot_ns: u64, key: ConnKey, seen: Option<&Seen>, effects: &mut Vec<Effect>) {
+    fn inspected(
+        &mut self,
+        now_boot_ns: u64,
+        key: ConnKey,
+        inspection: Option<&Inspection>,
+        effects: &mut Vec<Effect>,
+    ) {
         if self.has_ended(key) {
             // Its end was told of while it was being looked at.
             return;
@@ -277,8 +283,8 @@ impl Connections {
         let live = self.conids.len() - self.listeners.len();
         let next = match self.enforcer.go_on(key, now_boot_ns, effects) {
             Some(next) => Some(next),
-            None => match seen {
-                Some(seen) => self.enforcer.follow(seen, live, now_boot_ns, effects),
+            None => match inspection {
+                Some(inspection) => self.enforcer.follow(inspection, live, now_boot_ns, effects),
                 None => {
                     self.enforcer.release(key);
                     None

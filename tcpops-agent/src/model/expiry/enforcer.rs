@@ -14,7 +14,7 @@ pub(crate) const RETRY_NS: u64 = 1_000_000_000;
 
 /// A connection that was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct Inspection {
     /// What its entry says.
     pub(crate) subject: Subject,
     /// What the kernel says of its traffic, where that was asked for.
@@ -193,14 +193,14 @@ impl Enforcer {
     /// What follows from a look at a connection with which nothing is under way: when to look again.
     pub(crate) fn follow(
         &mut self,
-        seen: &Seen,
+        inspection: &Inspection,
         live: usize,
         now_boot_ns: u64,
         effects: &mut Vec<Effect>,
     ) -> Option<u64> {
-        let key = seen.subject.key;
+        let key = inspection.subject.key;
         let exempt = self.exempt.get(&key).copied().unwrap_or(0);
-        let verdict = judge(&seen.subject.without(exempt), seen.look, seen.at_boot_ns);
+        let verdict = judge(&inspection.subject.without(exempt), inspection.look, inspection.at_boot_ns);
         let (expiry, due_boot_ns) = match verdict {
             Verdict::Expired(expiry, due_boot_ns) => (expiry, due_boot_ns),
             other => {
@@ -215,22 +215,22 @@ impl Enforcer {
                 };
             }
         };
-        let Subject { rule, by_hand, enforce, manner, state, state_since_boot_ns, .. } = seen.subject;
+        let Subject { rule, by_hand, enforce, manner, state, state_since_boot_ns, .. } = inspection.subject;
         if !by_hand {
             if self.unsettled {
                 return None;
             }
-            if let Some(protection) = seen.protection {
+            if let Some(protection) = inspection.protection {
                 self.exempt(key, expiry, rule, Exempt::Protected(protection), effects);
                 return None;
             }
             if !enforce {
                 self.exempt(key, expiry, rule, Exempt::NotEnforced, effects);
                 // Its other limits are watched further.
-                return self.follow(seen, live, now_boot_ns, effects);
+                return self.follow(inspection, live, now_boot_ns, effects);
             }
         }
-        let step = manner.step(state, state_since_boot_ns, seen.at_boot_ns);
+        let step = manner.step(state, state_since_boot_ns, inspection.at_boot_ns);
         if let Step::Wait(at_boot_ns) = step {
             return Some(at_boot_ns);
         }

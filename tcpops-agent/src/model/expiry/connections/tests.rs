@@ -37,10 +37,10 @@ fn open() -> Connections {
     connections
 }
 
-fn seen(limits: Limits, idle_ns: Option<u64>, at_boot_ns: u64) -> Input {
+fn inspection(limits: Limits, idle_ns: Option<u64>, at_boot_ns: u64) -> Input {
     let look = idle_ns.map(|idle_ns| Look { idle_ns, bytes_received: 1 });
     let subject = Subject { key: KEY, limits, ..subject() };
-    Input::Inspected(KEY, Some(Seen { subject, look, protection: None, at_boot_ns }))
+    Input::Inspected(KEY, Some(Inspection { subject, look, protection: None, at_boot_ns }))
 }
 
 const AGED: Limits =
@@ -58,15 +58,15 @@ fn an_idle_connection_is_looked_at_then_closed() {
     let idle = Limits { idle_ns: 50, ..Limits::default() };
     let established = event(EventKind::Transition, TcpState::Established, EVENT_HAS_LIFETIME);
     assert_eq!(apply(&mut connections, 100, Input::Event(established)), [Effect::Inspect(KEY)]);
-    assert!(apply(&mut connections, 100, seen(idle, None, 100)).is_empty());
+    assert!(apply(&mut connections, 100, inspection(idle, None, 100)).is_empty());
     assert_eq!(connections.next_due(), Some(150));
     assert_eq!(apply(&mut connections, 150, Input::Due), [Effect::Inspect(KEY)]);
     // A byte came 10 ns ago.
-    assert!(apply(&mut connections, 151, seen(idle, Some(10), 150)).is_empty());
+    assert!(apply(&mut connections, 151, inspection(idle, Some(10), 150)).is_empty());
     assert_eq!(connections.next_due(), Some(190));
     let reason = CloseReason::Expired(Expiry::Idle);
     let close = CloseOrder { key: KEY, reason, step: Step::Reset, is_first: true, rule: 0, due_boot_ns: Some(190) };
-    assert_eq!(apply(&mut connections, 191, seen(idle, Some(50), 190)), [Effect::Close(close)]);
+    assert_eq!(apply(&mut connections, 191, inspection(idle, Some(50), 190)), [Effect::Close(close)]);
     assert_eq!(connections.next_due(), None);
     let closed = event(EventKind::Closed, TcpState::Close, 0);
     assert_eq!(apply(&mut connections, 191, Input::Event(closed)), [Effect::Ended(begun(close, false), closed)]);
@@ -83,10 +83,10 @@ fn the_limit_of_a_handshake_is_watched_from_its_beginning() {
 #[test]
 fn a_close_that_failed_is_tried_again() {
     let mut connections = open();
-    assert_eq!(apply(&mut connections, 150, seen(AGED, None, 150)).len(), 1);
+    assert_eq!(apply(&mut connections, 150, inspection(AGED, None, 150)).len(), 1);
     apply(&mut connections, 151, Input::CloseFailed(KEY));
     assert_eq!(connections.next_due(), Some(151 + RETRY_NS));
-    assert_eq!(apply(&mut connections, 200, seen(AGED, None, 200)).len(), 1);
+    assert_eq!(apply(&mut connections, 200, inspection(AGED, None, 200)).len(), 1);
     // And one that cannot succeed is not.
     apply(&mut connections, 201, Input::NotClosed(KEY));
     assert_eq!(connections.next_due(), None);
@@ -116,7 +116,7 @@ fn a_fin_is_followed_by_a_reset_even_where_the_limit_is_gone() {
 #[test]
 fn a_lifetime_that_is_cleared_is_no_longer_watched() {
     let mut connections = open();
-    apply(&mut connections, 100, seen(AGED, None, 100));
+    apply(&mut connections, 100, inspection(AGED, None, 100));
     assert_eq!(connections.watched(), 1);
     apply(&mut connections, 100, Input::Inspected(KEY, None));
     assert_eq!(connections.watched(), 0);
@@ -125,7 +125,7 @@ fn a_lifetime_that_is_cleared_is_no_longer_watched() {
 #[test]
 fn an_event_that_is_older_than_a_push_takes_no_limit_away() {
     let mut connections = open();
-    apply(&mut connections, 100, seen(AGED, None, 100));
+    apply(&mut connections, 100, inspection(AGED, None, 100));
     // It was written before the push, and read after it.
     let older = event(EventKind::Transition, TcpState::FinWait2, 0);
     assert_eq!(apply(&mut connections, 101, Input::Event(older)), [Effect::Inspect(KEY)]);
@@ -146,7 +146,7 @@ fn a_socket_that_connects_again_keeps_its_new_conid() {
 fn what_is_seen_of_a_connection_that_has_ended_is_forgotten() {
     let mut connections = open();
     apply(&mut connections, 0, Input::Event(event(EventKind::Closed, TcpState::Close, 0)));
-    assert_eq!(apply(&mut connections, 100, seen(AGED, None, 100)), []);
+    assert_eq!(apply(&mut connections, 100, inspection(AGED, None, 100)), []);
     apply(&mut connections, 100, Input::FinSent(KEY, 500));
     apply(&mut connections, 100, Input::CloseFailed(KEY));
     assert_eq!((connections.watched(), connections.next_due()), (0, None));
@@ -155,14 +155,14 @@ fn what_is_seen_of_a_connection_that_has_ended_is_forgotten() {
 #[test]
 fn what_is_seen_before_it_is_told_of_counts() {
     let mut connections = Connections::default();
-    apply(&mut connections, 100, seen(AGED, None, 100));
+    apply(&mut connections, 100, inspection(AGED, None, 100));
     assert_eq!(connections.next_due(), Some(150));
 }
 
 #[test]
 fn resync_forgets_what_is_gone_and_looks_at_what_may_be_over() {
     let mut connections = open();
-    apply(&mut connections, 100, seen(AGED, None, 100));
+    apply(&mut connections, 100, inspection(AGED, None, 100));
     let known = |conid, verdict| Known { key: ConnKey { cookie: conid, conid }, listens: false, verdict };
     let over = Some(Verdict::Expired(Expiry::Deadline, 5));
     let all = vec![known(3, None), known(4, Some(Verdict::At(70))), known(5, Some(Verdict::Look)), known(6, over)];
@@ -205,7 +205,7 @@ fn a_reason_outlives_a_resync_until_the_events_of_that_time_are_said() {
 #[test]
 fn other_rules_bring_looks_forward_and_put_none_off() {
     let mut connections = open();
-    apply(&mut connections, 100, seen(AGED, None, 100));
+    apply(&mut connections, 100, inspection(AGED, None, 100));
     let known = |verdict| Input::Judged(vec![Known { key: KEY, listens: false, verdict }]);
     for (verdict, next) in [
         (None, Some(150)),
@@ -236,8 +236,8 @@ fn listeners_do_not_count_for_the_guard() {
     let close = |connections: &mut Connections, conid| {
         let key = ConnKey { cookie: conid, conid };
         let ruled = Subject { key, limits: AGED, rule: 3, ..subject() };
-        let seen = Seen { subject: ruled, look: None, protection: None, at_boot_ns: 150 };
-        apply(connections, 150, Input::Inspected(key, Some(seen)))
+        let inspection = Inspection { subject: ruled, look: None, protection: None, at_boot_ns: 150 };
+        apply(connections, 150, Input::Inspected(key, Some(inspection)))
     };
     // Half of the one connection is one; half of it and three listeners would be two.
     assert!(matches!(close(&mut connections, 11)[..], [Effect::Close(_)]));
@@ -300,9 +300,9 @@ impl World {
             match effect {
                 Effect::Inspect(key) => {
                     let look = self.subject.is_unsure(self.now).then(|| self.look());
-                    let seen = Seen { subject: self.subject, look, protection: None, at_boot_ns: self.now };
+                    let inspection = Inspection { subject: self.subject, look, protection: None, at_boot_ns: self.now };
                     let has_limits = self.subject.limits != Limits::default();
-                    self.input(Input::Inspected(key, has_limits.then_some(seen)));
+                    self.input(Input::Inspected(key, has_limits.then_some(inspection)));
                 }
                 Effect::Close(_) => self.closed = true,
                 Effect::Happened(_) => {}

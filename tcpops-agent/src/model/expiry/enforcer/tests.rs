@@ -7,22 +7,27 @@ use crate::model::testing::subject;
 
 const RULE: u32 = 7;
 
-fn aged(conid: u64) -> Seen {
+fn aged(conid: u64) -> Inspection {
     let key = ConnKey { cookie: conid, conid };
     let limits = Limits { max_age_ns: 50, ..Limits::default() };
-    Seen { subject: Subject { key, rule: RULE, limits, ..subject() }, look: None, protection: None, at_boot_ns: 150 }
+    Inspection {
+        subject: Subject { key, rule: RULE, limits, ..subject() },
+        look: None,
+        protection: None,
+        at_boot_ns: 150,
+    }
 }
 
-fn follow(enforcer: &mut Enforcer, seen: &Seen, now: u64) -> (Option<u64>, Vec<Effect>) {
+fn follow(enforcer: &mut Enforcer, inspection: &Inspection, now: u64) -> (Option<u64>, Vec<Effect>) {
     let mut effects = Vec::new();
-    let next = enforcer.follow(seen, 100, now, &mut effects);
+    let next = enforcer.follow(inspection, 100, now, &mut effects);
     (next, effects)
 }
 
-fn closed(seen: &Seen, step: Step) -> Effect {
+fn closed(inspection: &Inspection, step: Step) -> Effect {
     let reason = CloseReason::Expired(Expiry::MaxAge);
     Effect::Close(CloseOrder {
-        key: seen.subject.key,
+        key: inspection.subject.key,
         reason,
         step,
         is_first: true,
@@ -34,9 +39,9 @@ fn closed(seen: &Seen, step: Step) -> Effect {
 #[test]
 fn what_is_over_is_closed_once() {
     let mut enforcer = Enforcer::default();
-    let seen = aged(1);
-    let key = seen.subject.key;
-    assert_eq!(follow(&mut enforcer, &seen, 150), (None, vec![closed(&seen, Step::Reset)]));
+    let inspection = aged(1);
+    let key = inspection.subject.key;
+    assert_eq!(follow(&mut enforcer, &inspection, 150), (None, vec![closed(&inspection, Step::Reset)]));
     let mut effects = Vec::new();
     assert_eq!(enforcer.go_on(key, 160, &mut effects), Some(160 + RETRY_NS));
     let reason = CloseReason::Expired(Expiry::MaxAge);
@@ -48,10 +53,10 @@ fn what_is_over_is_closed_once() {
 #[test]
 fn a_grace_ends_with_a_reset_whatever_comes_meanwhile() {
     let mut enforcer = Enforcer::default();
-    let mut seen = aged(1);
-    let key = seen.subject.key;
-    seen.subject.manner = Manner::Fin { grace_ns: 30 };
-    assert_eq!(follow(&mut enforcer, &seen, 150), (None, vec![closed(&seen, Step::Fin { grace_ns: 30 })]));
+    let mut inspection = aged(1);
+    let key = inspection.subject.key;
+    inspection.subject.manner = Manner::Fin { grace_ns: 30 };
+    assert_eq!(follow(&mut enforcer, &inspection, 150), (None, vec![closed(&inspection, Step::Fin { grace_ns: 30 })]));
     enforcer.fin_sent(key, 185);
     let mut effects = Vec::new();
     assert_eq!(enforcer.go_on(key, 184, &mut effects), Some(185));
@@ -67,50 +72,50 @@ fn a_grace_ends_with_a_reset_whatever_comes_meanwhile() {
 #[test]
 fn a_grace_that_another_agent_began_is_waited_for() {
     let mut enforcer = Enforcer::default();
-    let mut seen = aged(1);
-    seen.subject.manner = Manner::Fin { grace_ns: 30 };
-    seen.subject.state = TcpState::FinWait2;
-    seen.subject.state_since_boot_ns = 140;
-    assert_eq!(follow(&mut enforcer, &seen, 150), (Some(170), vec![]));
-    seen.at_boot_ns = 170;
-    assert_eq!(follow(&mut enforcer, &seen, 170), (None, vec![closed(&seen, Step::Reset)]));
+    let mut inspection = aged(1);
+    inspection.subject.manner = Manner::Fin { grace_ns: 30 };
+    inspection.subject.state = TcpState::FinWait2;
+    inspection.subject.state_since_boot_ns = 140;
+    assert_eq!(follow(&mut enforcer, &inspection, 150), (Some(170), vec![]));
+    inspection.at_boot_ns = 170;
+    assert_eq!(follow(&mut enforcer, &inspection, 170), (None, vec![closed(&inspection, Step::Reset)]));
 }
 
 #[test]
 fn the_protected_are_spared_and_told_of_once_but_not_from_a_push() {
     let mut enforcer = Enforcer::default();
-    let mut seen = Seen { protection: Some(Protection::Port(22)), ..aged(1) };
-    let (key, expiry) = (seen.subject.key, Expiry::MaxAge);
+    let mut inspection = Inspection { protection: Some(Protection::Port(22)), ..aged(1) };
+    let (key, expiry) = (inspection.subject.key, Expiry::MaxAge);
     let why = Exempt::Protected(Protection::Port(22));
     assert_eq!(
-        follow(&mut enforcer, &seen, 150),
+        follow(&mut enforcer, &inspection, 150),
         (None, vec![Effect::Exempt(Exemption { key, expiry, rule: RULE, why })])
     );
-    assert_eq!(follow(&mut enforcer, &seen, 151), (None, vec![]));
+    assert_eq!(follow(&mut enforcer, &inspection, 151), (None, vec![]));
     enforcer.unsettle(Guard::default(), 160);
     enforcer.settle();
-    assert_eq!(follow(&mut enforcer, &seen, 161).1.len(), 1);
+    assert_eq!(follow(&mut enforcer, &inspection, 161).1.len(), 1);
     enforcer.ended(key);
-    seen.subject.by_hand = true;
-    assert!(matches!(follow(&mut enforcer, &seen, 162).1[..], [Effect::Close(CloseOrder { rule: 0, .. })]));
+    inspection.subject.by_hand = true;
+    assert!(matches!(follow(&mut enforcer, &inspection, 162).1[..], [Effect::Close(CloseOrder { rule: 0, .. })]));
 }
 
 #[test]
 fn a_rule_that_is_not_enforced_says_each_expiry_once() {
     let mut enforcer = Enforcer::default();
-    let mut seen = aged(1);
-    seen.subject.enforce = false;
-    seen.subject.limits.deadline_boot_ns = 400;
+    let mut inspection = aged(1);
+    inspection.subject.enforce = false;
+    inspection.subject.limits.deadline_boot_ns = 400;
     let exempt = |expiry| {
         let key = ConnKey { cookie: 1, conid: 1 };
         vec![Effect::Exempt(Exemption { key, expiry, rule: RULE, why: Exempt::NotEnforced })]
     };
-    assert_eq!(follow(&mut enforcer, &seen, 150), (Some(400), exempt(Expiry::MaxAge)));
-    seen.at_boot_ns = 300;
-    assert_eq!(follow(&mut enforcer, &seen, 300), (Some(400), vec![]));
-    seen.at_boot_ns = 400;
-    assert_eq!(follow(&mut enforcer, &seen, 400), (None, exempt(Expiry::Deadline)));
-    assert_eq!(follow(&mut enforcer, &seen, 400), (None, vec![]));
+    assert_eq!(follow(&mut enforcer, &inspection, 150), (Some(400), exempt(Expiry::MaxAge)));
+    inspection.at_boot_ns = 300;
+    assert_eq!(follow(&mut enforcer, &inspection, 300), (Some(400), vec![]));
+    inspection.at_boot_ns = 400;
+    assert_eq!(follow(&mut enforcer, &inspection, 400), (None, exempt(Expiry::Deadline)));
+    assert_eq!(follow(&mut enforcer, &inspection, 400), (None, vec![]));
 }
 
 #[test]
@@ -121,8 +126,8 @@ fn what_is_held_back_is_tried_again_and_said_once_a_minute() {
     let [first, second, third] = [aged(1), aged(2), aged(3)];
     assert_eq!(follow(&mut enforcer, &first, 150).1.len(), 1);
     let hold = |until_boot_ns| Hold { bound: Bound::Budget, until_boot_ns };
-    let throttled = |seen: &Seen, hold, is_news| {
-        let (key, expiry) = (seen.subject.key, Expiry::MaxAge);
+    let throttled = |inspection: &Inspection, hold, is_news| {
+        let (key, expiry) = (inspection.subject.key, Expiry::MaxAge);
         vec![Effect::Throttled(Throttled { key, expiry, rule: RULE, hold, is_new: true, is_news })]
     };
     let (next, after) = (150 + 1_000_000_000, 150 + 2_000_000_000);
@@ -130,7 +135,7 @@ fn what_is_held_back_is_tried_again_and_said_once_a_minute() {
     assert_eq!(follow(&mut enforcer, &third, 152), (Some(after), throttled(&third, hold(after), false)));
     assert_eq!((enforcer.waiting(), enforcer.throttled(third.subject.key)), (2, Some(Bound::Budget)));
     // A push for the one connection is not held back.
-    let pushed = Seen { subject: Subject { by_hand: true, ..third.subject }, ..third };
+    let pushed = Inspection { subject: Subject { by_hand: true, ..third.subject }, ..third };
     assert_eq!(follow(&mut enforcer, &pushed, 153).1.len(), 1);
     let (next, effects) = follow(&mut enforcer, &second, next);
     assert!(next.is_none() && matches!(effects[..], [Effect::Close(CloseOrder { due_boot_ns: None, .. })]));
@@ -141,10 +146,10 @@ fn what_is_held_back_is_tried_again_and_said_once_a_minute() {
 fn while_rules_change_they_close_nothing() {
     let mut enforcer = Enforcer::default();
     enforcer.unsettle(Guard::default(), 0);
-    let mut seen = aged(1);
-    assert_eq!(follow(&mut enforcer, &seen, 150), (None, vec![]));
-    seen.subject.by_hand = true;
-    assert_eq!(follow(&mut enforcer, &seen, 150).1.len(), 1);
+    let mut inspection = aged(1);
+    assert_eq!(follow(&mut enforcer, &inspection, 150), (None, vec![]));
+    inspection.subject.by_hand = true;
+    assert_eq!(follow(&mut enforcer, &inspection, 150).1.len(), 1);
     enforcer.settle();
     assert_eq!(follow(&mut enforcer, &aged(2), 150).1.len(), 1);
 }
