@@ -20,7 +20,7 @@ use crate::kernel::Result;
 use crate::kernel::clock::now_boot_ns;
 use crate::model::expiry::connections::Known;
 use crate::model::expiry::enforcer::{CloseOrder, Inspection};
-use crate::model::expiry::lifetimes::{Subject, judge};
+use crate::model::expiry::lifetimes::{Candidate, judge};
 
 /// The jobs that run, and those that wait. The queues are bounded by the number of tracked connections: each is in a
 /// queue once for each reason to look at it.
@@ -209,11 +209,11 @@ pub(crate) fn everything(shared: &Shared) -> Result<(Vec<Known>, u32)> {
     shared.connections.for_each_batch(|batch| {
         let now_boot_ns = now_boot_ns();
         for (key, connection) in batch {
-            let subject = Subject::of(*key, connection, in_force.closing(connection.rule));
+            let candidate = Candidate::of(*key, connection, in_force.closing(connection.rule));
             all.push(Known {
                 key: *key,
                 listens: connection.direction == Direction::Listen,
-                verdict: subject.map(|subject| judge(&subject, None, now_boot_ns)),
+                verdict: candidate.map(|candidate| judge(&candidate, None, now_boot_ns)),
             });
             serial = serial.max(connection.policy.serial);
         }

@@ -4,7 +4,7 @@ use tcpops_common::conn::{ConnKey, Connection, from_ip};
 use tcpops_common::state::TcpState;
 
 use crate::model::expiry::closing::Manner;
-use crate::model::expiry::lifetimes::{Limits, Subject};
+use crate::model::expiry::lifetimes::{Candidate, Limits};
 
 /// An established outbound connection, 10.0.0.1:40000 to 192.0.2.7:5060, of uid 1000, under no policy.
 pub(crate) fn connection() -> Connection {
@@ -25,8 +25,8 @@ pub(crate) fn connection() -> Connection {
 }
 
 /// An accepted connection, opened at 90 and established at 100, that no limit ends.
-pub(crate) fn subject() -> Subject {
-    Subject {
+pub(crate) fn candidate() -> Candidate {
+    Candidate {
         key: ConnKey { cookie: 9, conid: 1 },
         state: TcpState::Established,
         inbound: true,

@@ -11,7 +11,7 @@ use crate::daemon::shared::Shared;
 use crate::kernel::clock::{now_boot_ns, tick_us};
 use crate::kernel::diag::SocketInfo;
 use crate::model::expiry::enforcer::Inspection;
-use crate::model::expiry::lifetimes::{Look, Subject, Verdict, judge};
+use crate::model::expiry::lifetimes::{Candidate, Look, Verdict, judge};
 
 /// The most connections that are looked at in one go.
 pub(crate) const BATCH: usize = 256;
@@ -37,8 +37,8 @@ pub(crate) fn inspect(shared: &Shared, keys: &[ConnKey]) -> Vec<(ConnKey, Option
     keys.iter()
         .map(|key| {
             let inspection = entry(shared, *key).and_then(|connection| {
-                let subject = Subject::of(*key, &connection, in_force.closing(connection.rule))?;
-                Some(see(subject, &connection, &mut diags, &mut protections))
+                let candidate = Candidate::of(*key, &connection, in_force.closing(connection.rule))?;
+                Some(see(candidate, &connection, &mut diags, &mut protections))
             });
             (*key, inspection)
         })
@@ -53,29 +53,29 @@ fn entry(shared: &Shared, key: ConnKey) -> Option<Connection> {
 }
 
 fn see(
-    subject: Subject,
+    candidate: Candidate,
     connection: &Connection,
     diags: &mut Diags<'_>,
     protections: &mut Protections<'_>,
 ) -> Inspection {
     let mut at_boot_ns = now_boot_ns();
     let mut look = None;
-    if subject.is_unsure(at_boot_ns) {
-        look = Some(traffic(diags, &subject, connection));
+    if candidate.is_unsure(at_boot_ns) {
+        look = Some(traffic(diags, &candidate, connection));
         at_boot_ns = now_boot_ns();
     }
-    let over = matches!(judge(&subject, look, at_boot_ns), Verdict::Expired(..));
-    let protection = (over && !subject.by_hand).then(|| protections.of(subject.key, connection)).flatten();
-    Inspection { subject, look, protection, at_boot_ns }
+    let over = matches!(judge(&candidate, look, at_boot_ns), Verdict::Expired(..));
+    let protection = (over && !candidate.by_hand).then(|| protections.of(candidate.key, connection)).flatten();
+    Inspection { candidate, look, protection, at_boot_ns }
 }
 
 /// Where it cannot be read, a byte just now, so that the connection is looked at again and not closed unseen.
-fn traffic(diags: &mut Diags<'_>, subject: &Subject, connection: &Connection) -> Look {
-    match diags.info(subject.key, connection) {
+fn traffic(diags: &mut Diags<'_>, candidate: &Candidate, connection: &Connection) -> Look {
+    match diags.info(candidate.key, connection) {
         Ok(Some(info)) => look(&info),
         Ok(None) => Look { idle_ns: 0, bytes_received: u64::MAX },
         Err(error) => {
-            let (conid, error) = (subject.key.conid, refusal::chain(&error));
+            let (conid, error) = (candidate.key.conid, refusal::chain(&error));
             tracing::warn!(conid, error, "cannot tell how long the connection has been idle");
             Look { idle_ns: 0, bytes_received: u64::MAX }
         }

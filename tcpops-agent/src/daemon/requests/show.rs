@@ -11,7 +11,7 @@ use crate::convert;
 use crate::daemon::expiry::protect::{Protections, protector};
 use crate::daemon::shared::Shared;
 use crate::model::expiry::connections::Prospect;
-use crate::model::expiry::lifetimes::{Look, Subject};
+use crate::model::expiry::lifetimes::{Candidate, Look};
 use crate::model::rules::in_force::InForce;
 
 /// What the loop knows of connections that have limits.
@@ -33,7 +33,7 @@ impl<'a> View<'a> {
 
     /// Those that have limits: of which the loop may know more.
     pub(crate) fn limited(&self, connections: &[(ConnKey, Connection)]) -> Vec<ConnKey> {
-        let has_limits = |(key, connection): &&(ConnKey, Connection)| self.subject(*key, connection).is_some();
+        let has_limits = |(key, connection): &&(ConnKey, Connection)| self.candidate(*key, connection).is_some();
         connections.iter().filter(has_limits).map(|(key, _)| *key).collect()
     }
 
@@ -49,8 +49,8 @@ impl<'a> View<'a> {
         convert::connections::connection(key, connection, self.in_force.names(), expires, self.clocks)
     }
 
-    fn subject(&self, key: ConnKey, connection: &Connection) -> Option<Subject> {
-        Subject::of(key, connection, self.in_force.closing(connection.rule))
+    fn candidate(&self, key: ConnKey, connection: &Connection) -> Option<Candidate> {
+        Candidate::of(key, connection, self.in_force.closing(connection.rule))
     }
 
     fn expires(
@@ -61,16 +61,16 @@ impl<'a> View<'a> {
         look: Option<Look>,
     ) -> Option<Expires> {
         let Prospect { next_look_boot_ns, throttled, reset_at_boot_ns } = prospect;
-        let subject = self.subject(key, connection)?;
-        let (at_boot_ns, expiry) = subject.outlook(look, next_look_boot_ns, self.clocks.boot_ns)?;
+        let candidate = self.candidate(key, connection)?;
+        let (at_boot_ns, expiry) = candidate.outlook(look, next_look_boot_ns, self.clocks.boot_ns)?;
         if let Some(at_boot_ns) = reset_at_boot_ns {
             return convert::connections::expires(at_boot_ns, expiry, connection, None, self.clocks);
         }
         let (mut at_boot_ns, mut obstacle) = (at_boot_ns, None);
-        if !subject.by_hand {
+        if !candidate.by_hand {
             if let Some(protection) = self.protections.of(key, connection) {
                 obstacle = Some(format!("protected by {}", protector(protection, &self.in_force)));
-            } else if !subject.enforce {
+            } else if !candidate.enforce {
                 obstacle = Some("its rule has enforce = false".to_owned());
             } else if let Some(bound) = throttled {
                 obstacle = Some(format!("held back by the guard's {}", bound.name()));

@@ -7,7 +7,7 @@ use tcpops_common::conn::ConnKey;
 use crate::model::expiry::closing::{Guard, Protection, Step};
 use crate::model::expiry::connections::{CloseReason, Effect, Exemption, Throttled};
 use crate::model::expiry::guard::{Bound, Gate, Hold};
-use crate::model::expiry::lifetimes::{Expiry, Look, Subject, Verdict, judge};
+use crate::model::expiry::lifetimes::{Candidate, Expiry, Look, Verdict, judge};
 
 /// How long to wait for what was begun, before it is looked at again.
 pub(crate) const RETRY_NS: u64 = 1_000_000_000;
@@ -16,7 +16,7 @@ pub(crate) const RETRY_NS: u64 = 1_000_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Inspection {
     /// What its entry says.
-    pub(crate) subject: Subject,
+    pub(crate) candidate: Candidate,
     /// What the kernel says of its traffic, where that was asked for.
     pub(crate) look: Option<Look>,
     /// Why no rule closes it; looked for where its time is over at that moment.
@@ -198,9 +198,9 @@ impl Enforcer {
         now_boot_ns: u64,
         effects: &mut Vec<Effect>,
     ) -> Option<u64> {
-        let key = inspection.subject.key;
+        let key = inspection.candidate.key;
         let exempt = self.exempt.get(&key).copied().unwrap_or(0);
-        let verdict = judge(&inspection.subject.without(exempt), inspection.look, inspection.at_boot_ns);
+        let verdict = judge(&inspection.candidate.without(exempt), inspection.look, inspection.at_boot_ns);
         let (expiry, due_boot_ns) = match verdict {
             Verdict::Expired(expiry, due_boot_ns) => (expiry, due_boot_ns),
             other => {
@@ -215,7 +215,7 @@ impl Enforcer {
                 };
             }
         };
-        let Subject { rule, by_hand, enforce, manner, state, state_since_boot_ns, .. } = inspection.subject;
+        let Candidate { rule, by_hand, enforce, manner, state, state_since_boot_ns, .. } = inspection.candidate;
         if !by_hand {
             if self.unsettled {
                 return None;

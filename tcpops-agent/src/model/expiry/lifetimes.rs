@@ -114,7 +114,7 @@ fn mixed(number: u64) -> u64 {
 
 /// What matters of a connection here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Subject {
+pub(crate) struct Candidate {
     /// The connection.
     pub(crate) key: ConnKey,
     /// Its state.
@@ -140,7 +140,7 @@ pub(crate) struct Subject {
     pub(crate) enforce: bool,
 }
 
-impl Subject {
+impl Candidate {
     /// Of a connection's entry and what its rule says about closing; `None` where it has no limits, or is none that can
     /// be closed.
     ///
@@ -253,11 +253,11 @@ pub(crate) enum Verdict {
 ///
 /// A connection cannot have been idle for longer than it has been established, so nothing is looked at before that much
 /// time has passed, and traffic costs nothing.
-pub(crate) fn judge(subject: &Subject, look: Option<Look>, now_boot_ns: u64) -> Verdict {
+pub(crate) fn judge(candidate: &Candidate, look: Option<Look>, now_boot_ns: u64) -> Verdict {
     let mut next = None::<u64>;
     let mut over = None::<(u64, Expiry)>;
     let mut unsure = false;
-    for (at, expiry) in subject.ends(look, now_boot_ns) {
+    for (at, expiry) in candidate.ends(look, now_boot_ns) {
         if at > now_boot_ns {
             next = Some(next.map_or(at, |next| next.min(at)));
         } else if expiry.moves_with_traffic() && look.is_none() {

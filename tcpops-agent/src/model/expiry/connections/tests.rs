@@ -5,8 +5,8 @@ use tcpops_common::event::Summary;
 use super::*;
 use crate::model::expiry::closing::{Manner, Step};
 use crate::model::expiry::enforcer::RETRY_NS;
-use crate::model::expiry::lifetimes::{Limits, Look, Subject, judge};
-use crate::model::testing::{connection, subject};
+use crate::model::expiry::lifetimes::{Candidate, Limits, Look, judge};
+use crate::model::testing::{candidate, connection};
 
 const KEY: ConnKey = ConnKey { cookie: 9, conid: 1 };
 
@@ -39,8 +39,8 @@ fn open() -> Connections {
 
 fn inspection(limits: Limits, idle_ns: Option<u64>, at_boot_ns: u64) -> Input {
     let look = idle_ns.map(|idle_ns| Look { idle_ns, bytes_received: 1 });
-    let subject = Subject { key: KEY, limits, ..subject() };
-    Input::Inspected(KEY, Some(Inspection { subject, look, protection: None, at_boot_ns }))
+    let candidate = Candidate { key: KEY, limits, ..candidate() };
+    Input::Inspected(KEY, Some(Inspection { candidate, look, protection: None, at_boot_ns }))
 }
 
 const AGED: Limits =
@@ -235,8 +235,8 @@ fn listeners_do_not_count_for_the_guard() {
     }
     let close = |connections: &mut Connections, conid| {
         let key = ConnKey { cookie: conid, conid };
-        let ruled = Subject { key, limits: AGED, rule: 3, ..subject() };
-        let inspection = Inspection { subject: ruled, look: None, protection: None, at_boot_ns: 150 };
+        let ruled = Candidate { key, limits: AGED, rule: 3, ..candidate() };
+        let inspection = Inspection { candidate: ruled, look: None, protection: None, at_boot_ns: 150 };
         apply(connections, 150, Input::Inspected(key, Some(inspection)))
     };
     // Half of the one connection is one; half of it and three listeners would be two.
@@ -275,7 +275,7 @@ fn happenings() -> impl Strategy<Value = Vec<(u64, Happening)>> {
 /// anything is done.
 struct World {
     now: u64,
-    subject: Subject,
+    candidate: Candidate,
     last_byte: u64,
     received: u64,
     connections: Connections,
@@ -289,7 +289,7 @@ impl World {
 
     /// Whether some limit is over by the whole truth.
     fn is_over(&self) -> bool {
-        matches!(judge(&self.subject, Some(self.look()), self.now), Verdict::Expired(..))
+        matches!(judge(&self.candidate, Some(self.look()), self.now), Verdict::Expired(..))
     }
 
     /// Does what follows from an input, as the agent does.
@@ -299,9 +299,10 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Inspect(key) => {
-                    let look = self.subject.is_unsure(self.now).then(|| self.look());
-                    let inspection = Inspection { subject: self.subject, look, protection: None, at_boot_ns: self.now };
-                    let has_limits = self.subject.limits != Limits::default();
+                    let look = self.candidate.is_unsure(self.now).then(|| self.look());
+                    let inspection =
+                        Inspection { candidate: self.candidate, look, protection: None, at_boot_ns: self.now };
+                    let has_limits = self.candidate.limits != Limits::default();
                     self.input(Input::Inspected(key, has_limits.then_some(inspection)));
                 }
                 Effect::Close(_) => self.closed = true,
@@ -337,7 +338,7 @@ proptest! {
     fn never_early_and_never_late(happenings in happenings()) {
         let mut world = World {
             now: 100,
-            subject: Subject { key: KEY, manner: Manner::Reset, ..subject() },
+            candidate: Candidate { key: KEY, manner: Manner::Reset, ..candidate() },
             last_byte: 100,
             received: 0,
             connections: open(),
@@ -350,11 +351,11 @@ proptest! {
             }
             match happening {
                 Happening::Limits(limits) => {
-                    world.subject.limits = limits;
+                    world.candidate.limits = limits;
                     // As after a push.
                     let over = world.is_over();
                     let now = world.now;
-                    let event = event(EventKind::Applied, world.subject.state, EVENT_HAS_LIFETIME);
+                    let event = event(EventKind::Applied, world.candidate.state, EVENT_HAS_LIFETIME);
                     world.input(Input::Event(Event { at_boot_ns: now, ..event }));
                     prop_assert_eq!(world.closed, over);
                 }
@@ -363,8 +364,8 @@ proptest! {
                     world.received += 1;
                 }
                 Happening::HalfClose => {
-                    world.subject.state = TcpState::FinWait2;
-                    world.subject.state_since_boot_ns = world.now;
+                    world.candidate.state = TcpState::FinWait2;
+                    world.candidate.state_since_boot_ns = world.now;
                     world.input(Input::Event(event(EventKind::Transition, TcpState::FinWait2, EVENT_HAS_LIFETIME)));
                 }
             }

@@ -3,7 +3,7 @@ use tcpops_common::state::TcpState;
 use super::*;
 use crate::model::expiry::closing::Manner;
 use crate::model::expiry::lifetimes::Limits;
-use crate::model::testing::subject;
+use crate::model::testing::candidate;
 
 const RULE: u32 = 7;
 
@@ -11,7 +11,7 @@ fn aged(conid: u64) -> Inspection {
     let key = ConnKey { cookie: conid, conid };
     let limits = Limits { max_age_ns: 50, ..Limits::default() };
     Inspection {
-        subject: Subject { key, rule: RULE, limits, ..subject() },
+        candidate: Candidate { key, rule: RULE, limits, ..candidate() },
         look: None,
         protection: None,
         at_boot_ns: 150,
@@ -27,7 +27,7 @@ fn follow(enforcer: &mut Enforcer, inspection: &Inspection, now: u64) -> (Option
 fn closed(inspection: &Inspection, step: Step) -> Effect {
     let reason = CloseReason::Expired(Expiry::MaxAge);
     Effect::Close(CloseOrder {
-        key: inspection.subject.key,
+        key: inspection.candidate.key,
         reason,
         step,
         is_first: true,
@@ -40,7 +40,7 @@ fn closed(inspection: &Inspection, step: Step) -> Effect {
 fn what_is_over_is_closed_once() {
     let mut enforcer = Enforcer::default();
     let inspection = aged(1);
-    let key = inspection.subject.key;
+    let key = inspection.candidate.key;
     assert_eq!(follow(&mut enforcer, &inspection, 150), (None, vec![closed(&inspection, Step::Reset)]));
     let mut effects = Vec::new();
     assert_eq!(enforcer.go_on(key, 160, &mut effects), Some(160 + RETRY_NS));
@@ -54,8 +54,8 @@ fn what_is_over_is_closed_once() {
 fn a_grace_ends_with_a_reset_whatever_comes_meanwhile() {
     let mut enforcer = Enforcer::default();
     let mut inspection = aged(1);
-    let key = inspection.subject.key;
-    inspection.subject.manner = Manner::Fin { grace_ns: 30 };
+    let key = inspection.candidate.key;
+    inspection.candidate.manner = Manner::Fin { grace_ns: 30 };
     assert_eq!(follow(&mut enforcer, &inspection, 150), (None, vec![closed(&inspection, Step::Fin { grace_ns: 30 })]));
     enforcer.fin_sent(key, 185);
     let mut effects = Vec::new();
@@ -73,9 +73,9 @@ fn a_grace_ends_with_a_reset_whatever_comes_meanwhile() {
 fn a_grace_that_another_agent_began_is_waited_for() {
     let mut enforcer = Enforcer::default();
     let mut inspection = aged(1);
-    inspection.subject.manner = Manner::Fin { grace_ns: 30 };
-    inspection.subject.state = TcpState::FinWait2;
-    inspection.subject.state_since_boot_ns = 140;
+    inspection.candidate.manner = Manner::Fin { grace_ns: 30 };
+    inspection.candidate.state = TcpState::FinWait2;
+    inspection.candidate.state_since_boot_ns = 140;
     assert_eq!(follow(&mut enforcer, &inspection, 150), (Some(170), vec![]));
     inspection.at_boot_ns = 170;
     assert_eq!(follow(&mut enforcer, &inspection, 170), (None, vec![closed(&inspection, Step::Reset)]));
@@ -85,7 +85,7 @@ fn a_grace_that_another_agent_began_is_waited_for() {
 fn the_protected_are_spared_and_told_of_once_but_not_from_a_push() {
     let mut enforcer = Enforcer::default();
     let mut inspection = Inspection { protection: Some(Protection::Port(22)), ..aged(1) };
-    let (key, expiry) = (inspection.subject.key, Expiry::MaxAge);
+    let (key, expiry) = (inspection.candidate.key, Expiry::MaxAge);
     let why = Exempt::Protected(Protection::Port(22));
     assert_eq!(
         follow(&mut enforcer, &inspection, 150),
@@ -96,7 +96,7 @@ fn the_protected_are_spared_and_told_of_once_but_not_from_a_push() {
     enforcer.settle();
     assert_eq!(follow(&mut enforcer, &inspection, 161).1.len(), 1);
     enforcer.ended(key);
-    inspection.subject.by_hand = true;
+    inspection.candidate.by_hand = true;
     assert!(matches!(follow(&mut enforcer, &inspection, 162).1[..], [Effect::Close(CloseOrder { rule: 0, .. })]));
 }
 
@@ -104,8 +104,8 @@ fn the_protected_are_spared_and_told_of_once_but_not_from_a_push() {
 fn a_rule_that_is_not_enforced_says_each_expiry_once() {
     let mut enforcer = Enforcer::default();
     let mut inspection = aged(1);
-    inspection.subject.enforce = false;
-    inspection.subject.limits.deadline_boot_ns = 400;
+    inspection.candidate.enforce = false;
+    inspection.candidate.limits.deadline_boot_ns = 400;
     let exempt = |expiry| {
         let key = ConnKey { cookie: 1, conid: 1 };
         vec![Effect::Exempt(Exemption { key, expiry, rule: RULE, why: Exempt::NotEnforced })]
@@ -127,15 +127,15 @@ fn what_is_held_back_is_tried_again_and_said_once_a_minute() {
     assert_eq!(follow(&mut enforcer, &first, 150).1.len(), 1);
     let hold = |until_boot_ns| Hold { bound: Bound::Budget, until_boot_ns };
     let throttled = |inspection: &Inspection, hold, is_news| {
-        let (key, expiry) = (inspection.subject.key, Expiry::MaxAge);
+        let (key, expiry) = (inspection.candidate.key, Expiry::MaxAge);
         vec![Effect::Throttled(Throttled { key, expiry, rule: RULE, hold, is_new: true, is_news })]
     };
     let (next, after) = (150 + 1_000_000_000, 150 + 2_000_000_000);
     assert_eq!(follow(&mut enforcer, &second, 151), (Some(next), throttled(&second, hold(next), true)));
     assert_eq!(follow(&mut enforcer, &third, 152), (Some(after), throttled(&third, hold(after), false)));
-    assert_eq!((enforcer.waiting(), enforcer.throttled(third.subject.key)), (2, Some(Bound::Budget)));
+    assert_eq!((enforcer.waiting(), enforcer.throttled(third.candidate.key)), (2, Some(Bound::Budget)));
     // A push for the one connection is not held back.
-    let pushed = Inspection { subject: Subject { by_hand: true, ..third.subject }, ..third };
+    let pushed = Inspection { candidate: Candidate { by_hand: true, ..third.candidate }, ..third };
     assert_eq!(follow(&mut enforcer, &pushed, 153).1.len(), 1);
     let (next, effects) = follow(&mut enforcer, &second, next);
     assert!(next.is_none() && matches!(effects[..], [Effect::Close(CloseOrder { due_boot_ns: None, .. })]));
@@ -148,7 +148,7 @@ fn while_rules_change_they_close_nothing() {
     enforcer.unsettle(Guard::default(), 0);
     let mut inspection = aged(1);
     assert_eq!(follow(&mut enforcer, &inspection, 150), (None, vec![]));
-    inspection.subject.by_hand = true;
+    inspection.candidate.by_hand = true;
     assert_eq!(follow(&mut enforcer, &inspection, 150).1.len(), 1);
     enforcer.settle();
     assert_eq!(follow(&mut enforcer, &aged(2), 150).1.len(), 1);

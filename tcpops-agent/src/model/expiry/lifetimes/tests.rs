@@ -2,10 +2,10 @@ use proptest::prelude::*;
 use tcpops_common::policy::Lifetime;
 
 use super::*;
-use crate::model::testing::{connection, subject};
+use crate::model::testing::{candidate, connection};
 
-fn limited(limits: Limits) -> Subject {
-    Subject { limits, ..subject() }
+fn limited(limits: Limits) -> Candidate {
+    Candidate { limits, ..candidate() }
 }
 
 fn look(idle_ns: u64, bytes_received: u64) -> Option<Look> {
@@ -14,15 +14,15 @@ fn look(idle_ns: u64, bytes_received: u64) -> Option<Look> {
 
 #[test]
 fn max_age_counts_from_the_handshake() {
-    let subject = limited(Limits { max_age_ns: 50, ..Limits::default() });
-    assert_eq!(judge(&subject, None, 149), Verdict::At(150));
-    assert_eq!(judge(&subject, None, 150), Verdict::Expired(Expiry::MaxAge, 150));
+    let candidate = limited(Limits { max_age_ns: 50, ..Limits::default() });
+    assert_eq!(judge(&candidate, None, 149), Verdict::At(150));
+    assert_eq!(judge(&candidate, None, 150), Verdict::Expired(Expiry::MaxAge, 150));
 }
 
 #[test]
 fn only_a_deadline_and_the_limit_of_a_handshake_count_before_its_end() {
     let limits = Limits { idle_ns: 1, max_age_ns: 1, first_byte_ns: 1, ..Limits::default() };
-    let opening = Subject { established_boot_ns: 0, state: TcpState::SynSent, inbound: false, ..limited(limits) };
+    let opening = Candidate { established_boot_ns: 0, state: TcpState::SynSent, inbound: false, ..limited(limits) };
     assert_eq!(judge(&opening, None, 1_000), Verdict::Wait);
     let deadline = opening.limits(|limits| limits.deadline_boot_ns = 500);
     assert_eq!(judge(&deadline, None, 499), Verdict::At(500));
@@ -30,55 +30,55 @@ fn only_a_deadline_and_the_limit_of_a_handshake_count_before_its_end() {
     let connect = opening.limits(|limits| limits.connect_ns = 70);
     assert_eq!(judge(&connect, None, 159), Verdict::At(160));
     assert_eq!(judge(&connect, None, 160), Verdict::Expired(Expiry::Connect, 160));
-    let established = Subject { state: TcpState::Established, ..connect };
+    let established = Candidate { state: TcpState::Established, ..connect };
     assert_eq!(judge(&established, None, 160), Verdict::Wait);
 }
 
 #[test]
 fn idle_is_read_only_when_it_can_be_over() {
-    let subject = limited(Limits { idle_ns: 50, ..Limits::default() });
-    assert_eq!(judge(&subject, None, 149), Verdict::At(150));
-    assert_eq!(judge(&subject, None, 150), Verdict::Look);
-    assert_eq!(judge(&subject, look(50, 7), 150), Verdict::Expired(Expiry::Idle, 150));
-    assert_eq!(judge(&subject, look(10, 7), 150), Verdict::At(190));
+    let candidate = limited(Limits { idle_ns: 50, ..Limits::default() });
+    assert_eq!(judge(&candidate, None, 149), Verdict::At(150));
+    assert_eq!(judge(&candidate, None, 150), Verdict::Look);
+    assert_eq!(judge(&candidate, look(50, 7), 150), Verdict::Expired(Expiry::Idle, 150));
+    assert_eq!(judge(&candidate, look(10, 7), 150), Verdict::At(190));
     // The kernel's clock for idleness may have started before the handshake ended.
-    assert_eq!(judge(&subject, look(60, 0), 120), Verdict::At(150));
+    assert_eq!(judge(&candidate, look(60, 0), 120), Verdict::At(150));
 }
 
 #[test]
 fn a_first_byte_ends_its_limit_for_good_and_a_fin_is_none() {
-    let subject = limited(Limits { first_byte_ns: 50, ..Limits::default() });
-    assert_eq!(judge(&subject, None, 149), Verdict::At(150));
-    assert_eq!(judge(&subject, None, 150), Verdict::Look);
-    assert_eq!(judge(&subject, look(50, 0), 150), Verdict::Expired(Expiry::FirstByte, 150));
-    assert_eq!(judge(&subject, look(50, 1), 150), Verdict::Wait);
-    let closed = Subject { state: TcpState::CloseWait, ..subject };
+    let candidate = limited(Limits { first_byte_ns: 50, ..Limits::default() });
+    assert_eq!(judge(&candidate, None, 149), Verdict::At(150));
+    assert_eq!(judge(&candidate, None, 150), Verdict::Look);
+    assert_eq!(judge(&candidate, look(50, 0), 150), Verdict::Expired(Expiry::FirstByte, 150));
+    assert_eq!(judge(&candidate, look(50, 1), 150), Verdict::Wait);
+    let closed = Candidate { state: TcpState::CloseWait, ..candidate };
     assert_eq!(judge(&closed, look(50, 1), 150), Verdict::Expired(Expiry::FirstByte, 150));
     assert_eq!(judge(&closed, look(50, 2), 150), Verdict::Wait);
     // The one who connects may be waiting to be greeted.
-    assert_eq!(judge(&Subject { inbound: false, ..subject }, None, 150), Verdict::Wait);
+    assert_eq!(judge(&Candidate { inbound: false, ..candidate }, None, 150), Verdict::Wait);
 }
 
 #[test]
 fn half_closed_counts_from_the_beginning_of_the_state() {
     let limits = Limits { half_closed_ns: 50, ..Limits::default() };
     for state in [TcpState::CloseWait, TcpState::FinWait2] {
-        let subject = Subject { state, state_since_boot_ns: 300, ..limited(limits) };
-        assert_eq!(judge(&subject, None, 349), Verdict::At(350));
-        assert_eq!(judge(&subject, None, 350), Verdict::Expired(Expiry::HalfClosed, 350));
+        let candidate = Candidate { state, state_since_boot_ns: 300, ..limited(limits) };
+        assert_eq!(judge(&candidate, None, 349), Verdict::At(350));
+        assert_eq!(judge(&candidate, None, 350), Verdict::Expired(Expiry::HalfClosed, 350));
     }
     for state in [TcpState::Established, TcpState::FinWait1, TcpState::LastAck, TcpState::Closing] {
-        assert_eq!(judge(&Subject { state, ..limited(limits) }, None, 9_999), Verdict::Wait);
+        assert_eq!(judge(&Candidate { state, ..limited(limits) }, None, 9_999), Verdict::Wait);
     }
 }
 
 #[test]
 fn the_first_limit_to_end_is_the_reason() {
-    let subject = limited(Limits { max_age_ns: 50, deadline_boot_ns: 140, half_closed_ns: 70, ..Limits::default() });
-    assert_eq!(judge(&subject, None, 1_000), Verdict::Expired(Expiry::Deadline, 140));
-    assert_eq!(judge(&subject.without(Expiry::Deadline.bit()), None, 1_000), Verdict::Expired(Expiry::MaxAge, 150));
+    let candidate = limited(Limits { max_age_ns: 50, deadline_boot_ns: 140, half_closed_ns: 70, ..Limits::default() });
+    assert_eq!(judge(&candidate, None, 1_000), Verdict::Expired(Expiry::Deadline, 140));
+    assert_eq!(judge(&candidate.without(Expiry::Deadline.bit()), None, 1_000), Verdict::Expired(Expiry::MaxAge, 150));
     let both = Expiry::Deadline.bit() | Expiry::MaxAge.bit();
-    assert_eq!(judge(&subject.without(both), None, 1_000), Verdict::Wait);
+    assert_eq!(judge(&candidate.without(both), None, 1_000), Verdict::Wait);
 }
 
 #[test]
@@ -95,11 +95,11 @@ fn jitter_spreads_and_stays_the_same() {
 
 #[test]
 fn the_outlook_is_the_earliest_end() {
-    let subject = limited(Limits { idle_ns: 50, max_age_ns: 200, ..Limits::default() });
-    assert_eq!(subject.outlook(None, None, 120), Some((150, Expiry::Idle)));
-    assert_eq!(subject.outlook(None, Some(190), 160), Some((190, Expiry::Idle)));
-    assert_eq!(subject.outlook(look(10, 1), Some(190), 170), Some((210, Expiry::Idle)));
-    assert_eq!(subject.outlook(look(10, 1), Some(190), 280), Some((300, Expiry::MaxAge)));
+    let candidate = limited(Limits { idle_ns: 50, max_age_ns: 200, ..Limits::default() });
+    assert_eq!(candidate.outlook(None, None, 120), Some((150, Expiry::Idle)));
+    assert_eq!(candidate.outlook(None, Some(190), 160), Some((190, Expiry::Idle)));
+    assert_eq!(candidate.outlook(look(10, 1), Some(190), 170), Some((210, Expiry::Idle)));
+    assert_eq!(candidate.outlook(look(10, 1), Some(190), 280), Some((300, Expiry::MaxAge)));
     assert_eq!(limited(Limits::default()).outlook(None, None, 1), None);
 }
 
@@ -111,24 +111,24 @@ fn a_push_replaces_all_limits_of_a_rule_and_asks_no_guard() {
     let lifetime = Lifetime { idle_ns: 7, ..Lifetime::NONE };
     let policy = Policy { lifetime_setting: Setting::Set, lifetime, ..Policy::NONE };
     let mut entry = Connection { rule: 9, policy, lifetime_source: Source::Rule, ..connection() };
-    let ruled = Subject::of(key, &entry, Some(&rule)).unwrap();
+    let ruled = Candidate::of(key, &entry, Some(&rule)).unwrap();
     assert_eq!(ruled.limits, Limits { idle_ns: 7, first_byte_ns: 5, ..Limits::default() });
     assert_eq!((ruled.rule, ruled.by_hand, ruled.enforce), (9, false, false));
     // Its rule is gone.
-    assert_eq!(Subject::of(key, &entry, None), None);
+    assert_eq!(Candidate::of(key, &entry, None), None);
     entry.lifetime_source = Source::Override;
-    let pushed = Subject::of(key, &entry, Some(&rule)).unwrap();
+    let pushed = Candidate::of(key, &entry, Some(&rule)).unwrap();
     assert_eq!(pushed.limits, Limits { idle_ns: 7, ..Limits::default() });
     assert_eq!((pushed.by_hand, pushed.enforce, pushed.manner), (true, true, rule.manner));
     entry.policy.lifetime_setting = Setting::Clear;
-    assert_eq!(Subject::of(key, &entry, Some(&rule)), None);
+    assert_eq!(Candidate::of(key, &entry, Some(&rule)), None);
     entry.policy = policy;
     entry.direction = Direction::Listen;
-    assert_eq!(Subject::of(key, &entry, Some(&rule)), None);
+    assert_eq!(Candidate::of(key, &entry, Some(&rule)), None);
 }
 
 /// A connection's life in small numbers: when it was opened and established, and its last byte.
-fn lives() -> impl Strategy<Value = (Subject, u64, bool)> {
+fn lives() -> impl Strategy<Value = (Candidate, u64, bool)> {
     let states = prop::sample::select(vec![
         TcpState::Established,
         TcpState::SynSent,
@@ -153,7 +153,7 @@ fn lives() -> impl Strategy<Value = (Subject, u64, bool)> {
             let established = if handshake { 0 } else { opened + until_established };
             let last_byte = established + until_last;
             let state_since_boot_ns = if handshake { opened } else { last_byte };
-            let subject = Subject {
+            let candidate = Candidate {
                 state,
                 inbound: inbound && !handshake,
                 opened_boot_ns: opened,
@@ -161,75 +161,75 @@ fn lives() -> impl Strategy<Value = (Subject, u64, bool)> {
                 state_since_boot_ns,
                 ..limited(limits)
             };
-            (subject, last_byte, spoke)
+            (candidate, last_byte, spoke)
         },
     )
 }
 
 /// The limits that are over, said anew and plainly.
-fn over(subject: &Subject, last_byte: u64, spoke: bool, now: u64) -> Vec<Expiry> {
-    let Limits { idle_ns, max_age_ns, deadline_boot_ns, first_byte_ns, half_closed_ns, connect_ns } = subject.limits;
-    let established = subject.established_boot_ns != 0;
+fn over(candidate: &Candidate, last_byte: u64, spoke: bool, now: u64) -> Vec<Expiry> {
+    let Limits { idle_ns, max_age_ns, deadline_boot_ns, first_byte_ns, half_closed_ns, connect_ns } = candidate.limits;
+    let established = candidate.established_boot_ns != 0;
     let since = |start: u64| now - start.min(now);
-    let state = |states: &[TcpState]| states.contains(&subject.state);
+    let state = |states: &[TcpState]| states.contains(&candidate.state);
     let all = [
         (Expiry::Idle, idle_ns != 0 && established && since(last_byte) >= idle_ns),
-        (Expiry::MaxAge, max_age_ns != 0 && established && since(subject.established_boot_ns) >= max_age_ns),
+        (Expiry::MaxAge, max_age_ns != 0 && established && since(candidate.established_boot_ns) >= max_age_ns),
         (Expiry::Deadline, deadline_boot_ns != 0 && now >= deadline_boot_ns),
         (
             Expiry::FirstByte,
             first_byte_ns != 0
                 && established
-                && subject.inbound
+                && candidate.inbound
                 && !spoke
-                && since(subject.established_boot_ns) >= first_byte_ns,
+                && since(candidate.established_boot_ns) >= first_byte_ns,
         ),
         (
             Expiry::HalfClosed,
             half_closed_ns != 0
                 && state(&[TcpState::CloseWait, TcpState::FinWait2])
-                && since(subject.state_since_boot_ns) >= half_closed_ns,
+                && since(candidate.state_since_boot_ns) >= half_closed_ns,
         ),
         (
             Expiry::Connect,
-            connect_ns != 0 && state(&[TcpState::SynSent]) && since(subject.opened_boot_ns) >= connect_ns,
+            connect_ns != 0 && state(&[TcpState::SynSent]) && since(candidate.opened_boot_ns) >= connect_ns,
         ),
     ];
     all.into_iter().filter(|(_, over)| *over).map(|(expiry, _)| expiry).collect()
 }
 
-fn look_at(subject: &Subject, last_byte: u64, spoke: bool, now: u64) -> Option<Look> {
-    let fin = u64::from(subject.has_fin());
+fn look_at(candidate: &Candidate, last_byte: u64, spoke: bool, now: u64) -> Option<Look> {
+    let fin = u64::from(candidate.has_fin());
     look(now - last_byte.min(now), u64::from(spoke) * 100 + fin)
 }
 
 proptest! {
     /// Time passes only as the verdicts say; what is over then is said then, and nothing that is not.
     #[test]
-    fn never_early_and_never_late((subject, last_byte, spoke) in lives(), begin in 1_u64..4_000) {
-        let begin = begin.max(last_byte).max(subject.opened_boot_ns);
+    fn never_early_and_never_late((candidate, last_byte, spoke) in lives(), begin in 1_u64..4_000) {
+        let begin = begin.max(last_byte).max(candidate.opened_boot_ns);
         let mut now = begin;
         for _ in 0..10 {
-            let verdict = match judge(&subject, None, now) {
-                Verdict::Look => judge(&subject, look_at(&subject, last_byte, spoke, now), now),
+            let verdict = match judge(&candidate, None, now) {
+                Verdict::Look => judge(&candidate, look_at(&candidate, last_byte, spoke, now), now),
                 verdict => verdict,
             };
             match verdict {
                 Verdict::Expired(expiry, since) => {
-                    prop_assert!(over(&subject, last_byte, spoke, now).contains(&expiry));
+                    prop_assert!(over(&candidate, last_byte, spoke, now).contains(&expiry));
                     prop_assert!(since <= now);
-                    prop_assert!(over(&subject, last_byte, spoke, since).contains(&expiry));
+                    prop_assert!(over(&candidate, last_byte, spoke, since).contains(&expiry));
                     // It ended no earlier than the last time that was waited for.
                     prop_assert!(now == begin || since == now);
                     return Ok(());
                 }
                 Verdict::At(at) => {
                     prop_assert!(at > now);
-                    prop_assert!(over(&subject, last_byte, spoke, at - 1).is_empty());
+                    prop_assert!(over(&candidate, last_byte, spoke, at - 1).is_empty());
                     now = at;
                 }
                 Verdict::Wait => {
-                    prop_assert!(over(&subject, last_byte, spoke, u64::MAX / 2).is_empty());
+                    prop_assert!(over(&candidate, last_byte, spoke, u64::MAX / 2).is_empty());
                     return Ok(());
                 }
                 Verdict::Look => prop_assert!(false, "it was looked at"),
@@ -241,10 +241,10 @@ proptest! {
     /// A limit that is raised or lowered counts at once, from the same beginning.
     #[test]
     fn other_limits_count_at_once(
-        (subject, last_byte, spoke) in lives(), (other, ..) in lives(), now in 1_u64..4_000,
+        (candidate, last_byte, spoke) in lives(), (other, ..) in lives(), now in 1_u64..4_000,
     ) {
-        let now = now.max(last_byte).max(subject.opened_boot_ns);
-        let changed = Subject { limits: other.limits, ..subject };
+        let now = now.max(last_byte).max(candidate.opened_boot_ns);
+        let changed = Candidate { limits: other.limits, ..candidate };
         let verdict = judge(&changed, look_at(&changed, last_byte, spoke, now), now);
         let expected = over(&changed, last_byte, spoke, now);
         match verdict {
@@ -255,8 +255,8 @@ proptest! {
 
     /// Without a look nothing is said to be over that traffic may have put off.
     #[test]
-    fn nothing_ends_unseen((subject, ..) in lives(), now in 1_u64..4_000) {
-        if let Verdict::Expired(expiry, _) = judge(&subject, None, now) {
+    fn nothing_ends_unseen((candidate, ..) in lives(), now in 1_u64..4_000) {
+        if let Verdict::Expired(expiry, _) = judge(&candidate, None, now) {
             prop_assert!(!expiry.moves_with_traffic());
         }
     }
@@ -269,7 +269,7 @@ proptest! {
     }
 }
 
-impl Subject {
+impl Candidate {
     fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
         change(&mut self.limits);
         self
