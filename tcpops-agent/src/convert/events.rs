@@ -13,7 +13,7 @@ use crate::api::lifetime::Lifetime;
 use crate::clocks::Clocks;
 use crate::model::history::cause::{Author, Cause};
 use crate::model::history::ending::Ending;
-use crate::model::history::record::{Happened, Kind, Kinds, Party, Record, What};
+use crate::model::history::record::{Happened, Identity, Kind, Kinds, Record, What};
 use crate::model::requests::filter::Filter;
 
 /// Which records a reader wants.
@@ -32,10 +32,10 @@ impl Wanted {
     pub(crate) fn takes(&self, record: &Record) -> bool {
         match &record.what {
             What::Lost(..) | What::Resynchronised(_) => true,
-            What::Of(party, _) => {
+            What::Of(identity, _) => {
                 self.kinds.has(record.what.kind())
-                    && self.conid.is_none_or(|conid| conid == party.key.conid)
-                    && self.filter.matches(party.key.conid, &party.entry())
+                    && self.conid.is_none_or(|conid| conid == identity.key.conid)
+                    && self.filter.matches(identity.key.conid, &identity.entry())
             }
         }
     }
@@ -103,8 +103,8 @@ pub(crate) fn event(record: &Record, rule_names: &HashMap<u32, String>, clocks: 
     match &record.what {
         What::Lost(count, loss) => Event { count: *count, reason: Some(loss.name().to_owned()), ..event },
         What::Resynchronised(tracked) => Event { tracked: Some(*tracked), ..event },
-        What::Of(party, happened) => {
-            let event = happened_to(of_party(party, rule_names, event), happened, rule_names, clocks);
+        What::Of(identity, happened) => {
+            let event = happened_to(of_party(identity, rule_names, event), happened, rule_names, clocks);
             match (happened, record.what.cause()) {
                 (Happened::Vanished(_), Some(of)) => Event { cause: Some(cause(&of, 0, rule_names)), ..event },
                 _ => event,
@@ -127,12 +127,12 @@ fn event_type(kind: Kind) -> EventType {
     }
 }
 
-fn of_party(party: &Party, rule_names: &HashMap<u32, String>, event: Event) -> Event {
-    let entry = party.entry();
+fn of_party(identity: &Identity, rule_names: &HashMap<u32, String>, event: Event) -> Event {
+    let entry = identity.entry();
     let (local, remote) = ends(&entry);
     Event {
-        conid: Some(party.key.conid),
-        cookie: Some(party.key.cookie),
+        conid: Some(identity.key.conid),
+        cookie: Some(identity.key.cookie),
         direction: Some(direction(entry.direction).to_owned()),
         local: Some(local),
         remote,

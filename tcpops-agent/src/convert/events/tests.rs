@@ -24,7 +24,7 @@ fn shown(what: What) -> Value {
 
 /// What happened to a connection, without what every event of one has.
 fn shown_of(connection: &Connection, happened: Happened) -> Value {
-    let mut event = shown(What::Of(Party::of(KEY, connection), happened));
+    let mut event = shown(What::Of(Identity::of(KEY, connection), happened));
     for field in ["seq", "time", "conid", "cookie", "direction", "local", "remote", "uid", "netns_cookie"] {
         assert!(event.as_object_mut().unwrap().remove(field).is_some(), "no {field}: {event}");
     }
@@ -35,7 +35,7 @@ fn shown_of(connection: &Connection, happened: Happened) -> Value {
 fn every_event_of_a_connection_names_it() {
     let ruled = Connection { rule: 7, ..connection() };
     assert_eq!(
-        shown(What::Of(Party::of(KEY, &ruled), Happened::Opened(TcpState::SynSent))),
+        shown(What::Of(Identity::of(KEY, &ruled), Happened::Opened(TcpState::SynSent))),
         json!({
             "seq": 5, "time": "2023-11-14T22:13:20Z", "type": "opened", "conid": 4, "cookie": 9, "direction": "outbound",
             "local": "10.0.0.1:40000", "remote": "192.0.2.7:5060", "uid": 1000, "netns_cookie": 1, "rule": "strangers",
@@ -43,7 +43,7 @@ fn every_event_of_a_connection_names_it() {
         })
     );
     let listener = Connection { direction: Direction::Listen, ..connection() };
-    let listening = shown(What::Of(Party::of(KEY, &listener), Happened::Adopted(TcpState::Listen)));
+    let listening = shown(What::Of(Identity::of(KEY, &listener), Happened::Adopted(TcpState::Listen)));
     assert_eq!((&listening["type"], &listening["direction"]), (&json!("adopted"), &json!("listen")));
     assert!(listening.get("remote").is_none());
 }
@@ -116,7 +116,7 @@ fn what_ended_unseen_has_no_known_cause() {
     let expected = json!({ "type": "closed", "state": "established", "cause": { "name": "unknown" } });
     assert_eq!(shown_of(&connection(), vanished), expected);
     let listener = Connection { direction: Direction::Listen, ..connection() };
-    assert!(shown(What::Of(Party::of(KEY, &listener), vanished)).get("cause").is_none());
+    assert!(shown(What::Of(Identity::of(KEY, &listener), vanished)).get("cause").is_none());
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn what_is_missing_is_said() {
 #[test]
 fn readers_get_what_they_want_and_always_what_is_missing() {
     let record = |what| Record { seq: 1, at_boot_ns: 1, what };
-    let opened = record(What::Of(Party::of(KEY, &connection()), Happened::Opened(TcpState::SynSent)));
+    let opened = record(What::Of(Identity::of(KEY, &connection()), Happened::Opened(TcpState::SynSent)));
     let wanted = Wanted { kinds: kinds("closed, opened").unwrap(), filter: Filter::default(), conid: Some(4) };
     assert!(wanted.takes(&opened));
     let other = |filter| Wanted { filter, ..wanted.clone() };

@@ -16,7 +16,7 @@ use crate::daemon::telling::audit;
 use crate::kernel::clock::now_boot_ns;
 use crate::kernel::{KernelError, Result};
 use crate::model::history::cause::Author;
-use crate::model::history::record::{Application, Happened, Party, Refusal, What};
+use crate::model::history::record::{Application, Happened, Identity, Refusal, What};
 use crate::model::requests::policies::Change;
 
 /// How often a socket is walked for that a walk did not come by: below Linux 6.17 one can miss a socket under churn.
@@ -192,7 +192,7 @@ fn publish(shared: &Shared, push: &Push, result: &Result<Connection, Problem>) {
             (connection, happened)
         }
     };
-    shared.event_log.publish(now_boot_ns(), What::Of(Party::of(key, &connection), happened));
+    shared.event_log.publish(now_boot_ns(), What::Of(Identity::of(key, &connection), happened));
 }
 
 /// A caller that has gone does not wait for its answer.

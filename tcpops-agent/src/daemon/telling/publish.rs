@@ -13,7 +13,7 @@ use crate::model::expiry::enforcer::PendingClose;
 use crate::model::expiry::lifetimes::Expiry;
 use crate::model::history::cause::{Author, Cause};
 use crate::model::history::ending::Ending;
-use crate::model::history::record::{Happened, Loss, Party, What};
+use crate::model::history::record::{Happened, Identity, Loss, What};
 use crate::model::history::teardown_times::TeardownTimes;
 
 /// Publishes what the loop learns.
@@ -41,8 +41,8 @@ impl Publisher {
         let cause = Cause::of(event, pending_close);
         tracing::debug!(conid = event.key.conid, ?cause, state = event.old_state.name(), errno = event.errno, "ended");
         let ending = Ending::of(event, cause, teardown);
-        let party = Party::of(event.key, &event.connection);
-        self.event_log.publish(event.at_boot_ns, What::Of(party, Happened::Closed(ending)));
+        let identity = Identity::of(event.key, &event.connection);
+        self.event_log.publish(event.at_boot_ns, What::Of(identity, Happened::Closed(ending)));
     }
 
     /// A connection is about to be closed, since its time is over, by this rule or by hand.
@@ -50,7 +50,7 @@ impl Publisher {
         match shared.connections.get(key) {
             Ok(Some(connection)) => {
                 let expiring = Happened::Expiring(expiry, Author::of_limit(rule, &connection));
-                self.event_log.publish(now_boot_ns(), What::Of(Party::of(key, &connection), expiring));
+                self.event_log.publish(now_boot_ns(), What::Of(Identity::of(key, &connection), expiring));
             }
             // It has ended meanwhile, and will not be closed.
             Ok(None) => {}

@@ -11,7 +11,7 @@ use crate::daemon::shared::Shared;
 use crate::kernel::Result;
 use crate::kernel::clock::now_boot_ns;
 use crate::kernel::diag::{Diag, Kind};
-use crate::model::history::record::{Happened, Party, What};
+use crate::model::history::record::{Happened, Identity, What};
 
 /// How often the sockets of a namespace are listed: a list can leave one out while others come and go.
 const LISTS: u32 = 2;
@@ -64,7 +64,7 @@ fn sweep_namespace(shared: &Shared, netns_cookie: u64, mut suspects: Suspects) -
             shared.overrides.remove(key)?;
             shared.connections.remove(key)?;
             let vanished = Happened::Vanished(connection.state);
-            shared.event_log.publish(now_boot_ns(), What::Of(Party::of(key, &connection), vanished));
+            shared.event_log.publish(now_boot_ns(), What::Of(Identity::of(key, &connection), vanished));
             removed += 1;
         }
     }

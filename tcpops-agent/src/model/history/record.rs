@@ -71,7 +71,7 @@ impl Kinds {
 
 /// A connection, as far as its records name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Party {
+pub(crate) struct Identity {
     /// What names it.
     pub(crate) key: ConnKey,
     local_addr: [u8; 16],
@@ -87,7 +87,7 @@ pub(crate) struct Party {
     family: Family,
 }
 
-impl Party {
+impl Identity {
     /// Of its entry.
     pub(crate) fn of(key: ConnKey, connection: &Connection) -> Self {
         Self {
@@ -206,7 +206,7 @@ impl Loss {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
     /// Something happened to a connection.
-    Of(Party, Happened),
+    Of(Identity, Happened),
     /// Records are missing: so many, where that is known.
     Lost(Option<u64>, Loss),
     /// All connections were read anew, so many.
@@ -218,7 +218,7 @@ impl What {
     pub(crate) const fn cause(&self) -> Option<Cause> {
         match self {
             Self::Of(_, Happened::Closed(ending)) => ending.cause,
-            Self::Of(party, Happened::Vanished(_)) if !matches!(party.direction, Direction::Listen) => {
+            Self::Of(identity, Happened::Vanished(_)) if !matches!(identity.direction, Direction::Listen) => {
                 Some(Cause::Unknown)
             }
             _ => None,
@@ -256,7 +256,7 @@ impl What {
             }
             EventKind::Closed => return None,
         };
-        Some(Self::Of(Party::of(event.key, connection), happened))
+        Some(Self::Of(Identity::of(event.key, connection), happened))
     }
 }
 
@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn a_party_is_what_filters_look_at() {
         let whole = connection();
-        let entry = Party::of(ConnKey::default(), &whole).entry();
+        let entry = Identity::of(ConnKey::default(), &whole).entry();
         assert_eq!((entry.local(), entry.remote()), (whole.local(), whole.remote()));
         assert_eq!((entry.uid, entry.netns_cookie, entry.rule), (whole.uid, whole.netns_cookie, whole.rule));
         assert_eq!((entry.cgroup_id, entry.direction), (whole.cgroup_id, whole.direction));
