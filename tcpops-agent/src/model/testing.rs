@@ -35,7 +35,7 @@ pub(crate) fn candidate() -> Candidate {
         state_since_boot_ns: 100,
         limits: Limits::default(),
         rule: 0,
-        by_hand: false,
+        is_override: false,
         manner: Manner::Reset,
         enforce: true,
     }

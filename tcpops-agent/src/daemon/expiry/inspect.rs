@@ -65,7 +65,7 @@ fn see(
         at_boot_ns = now_boot_ns();
     }
     let over = matches!(judge(&candidate, look, at_boot_ns), Verdict::Expired(..));
-    let protection = (over && !candidate.by_hand).then(|| protections.of(candidate.key, connection)).flatten();
+    let protection = (over && !candidate.is_override).then(|| protections.of(candidate.key, connection)).flatten();
     Inspection { candidate, look, protection, at_boot_ns }
 }
 

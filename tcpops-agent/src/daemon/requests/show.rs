@@ -67,7 +67,7 @@ impl<'a> View<'a> {
             return convert::connections::expires(at_boot_ns, expiry, connection, None, self.clocks);
         }
         let (mut at_boot_ns, mut obstacle) = (at_boot_ns, None);
-        if !candidate.by_hand {
+        if !candidate.is_override {
             if let Some(protection) = self.protections.of(key, connection) {
                 obstacle = Some(format!("protected by {}", protector(protection, &self.in_force)));
             } else if !candidate.enforce {

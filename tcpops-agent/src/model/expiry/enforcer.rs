@@ -215,8 +215,8 @@ impl Enforcer {
                 };
             }
         };
-        let Candidate { rule, by_hand, enforce, manner, state, state_since_boot_ns, .. } = inspection.candidate;
-        if !by_hand {
+        let Candidate { rule, is_override, enforce, manner, state, state_since_boot_ns, .. } = inspection.candidate;
+        if !is_override {
             if self.unsettled {
                 return None;
             }
@@ -234,14 +234,14 @@ impl Enforcer {
         if let Step::Wait(at_boot_ns) = step {
             return Some(at_boot_ns);
         }
-        if !by_hand && let Err(hold) = self.gate.admit(rule, live, now_boot_ns) {
+        if !is_override && let Err(hold) = self.gate.admit(rule, live, now_boot_ns) {
             self.hold(key, expiry, rule, hold, now_boot_ns, effects);
             return Some(hold.until_boot_ns);
         }
         // How late it is, the guard does not count.
         let waited = self.throttled.remove(&key).is_some();
         let reason = CloseReason::Expired(expiry);
-        let rule = if by_hand { 0 } else { rule };
+        let rule = if is_override { 0 } else { rule };
         let due_boot_ns = (!waited).then_some(due_boot_ns);
         let order = CloseOrder { key, reason, step, is_first: true, rule, due_boot_ns };
         self.begin(&order);

@@ -133,7 +133,7 @@ pub(crate) struct Candidate {
     pub(crate) rule: u32,
     /// Whether the limits were pushed for this connection, by a person who wants it closed: neither protection nor guard
     /// are asked then.
-    pub(crate) by_hand: bool,
+    pub(crate) is_override: bool,
     /// How it is to be closed.
     pub(crate) manner: Manner,
     /// False: that its time is over is only said.
@@ -146,12 +146,12 @@ impl Candidate {
     ///
     /// A rule of which nothing is known is about to be replaced, or has been: its limits do not count.
     pub(crate) fn of(key: ConnKey, connection: &Connection, rule: Option<&ClosePolicy>) -> Option<Self> {
-        let by_hand = connection.lifetime_source == Source::Override;
-        if rule.is_none() && !by_hand {
+        let is_override = connection.lifetime_source == Source::Override;
+        if rule.is_none() && !is_override {
             return None;
         }
         let over = matches!(connection.state, TcpState::Close | TcpState::TimeWait | TcpState::Listen);
-        let limits = Limits::of(&connection.policy, rule.filter(|_| !by_hand), key.conid);
+        let limits = Limits::of(&connection.policy, rule.filter(|_| !is_override), key.conid);
         if over || connection.direction == Direction::Listen || limits == Limits::default() {
             return None;
         }
@@ -165,9 +165,9 @@ impl Candidate {
             state_since_boot_ns: connection.state_since_boot_ns,
             limits,
             rule: connection.rule,
-            by_hand,
+            is_override,
             manner: rule.manner,
-            enforce: by_hand || rule.enforce,
+            enforce: is_override || rule.enforce,
         })
     }
 

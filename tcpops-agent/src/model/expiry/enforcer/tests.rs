@@ -96,7 +96,7 @@ fn the_protected_are_spared_and_told_of_once_but_not_from_a_push() {
     enforcer.settle();
     assert_eq!(follow(&mut enforcer, &inspection, 161).1.len(), 1);
     enforcer.ended(key);
-    inspection.candidate.by_hand = true;
+    inspection.candidate.is_override = true;
     assert!(matches!(follow(&mut enforcer, &inspection, 162).1[..], [Effect::Close(CloseOrder { rule: 0, .. })]));
 }
 
@@ -135,7 +135,7 @@ fn what_is_held_back_is_tried_again_and_said_once_a_minute() {
     assert_eq!(follow(&mut enforcer, &third, 152), (Some(after), throttled(&third, hold(after), false)));
     assert_eq!((enforcer.waiting(), enforcer.throttled(third.candidate.key)), (2, Some(Bound::Budget)));
     // A push for the one connection is not held back.
-    let pushed = Inspection { candidate: Candidate { by_hand: true, ..third.candidate }, ..third };
+    let pushed = Inspection { candidate: Candidate { is_override: true, ..third.candidate }, ..third };
     assert_eq!(follow(&mut enforcer, &pushed, 153).1.len(), 1);
     let (next, effects) = follow(&mut enforcer, &second, next);
     assert!(next.is_none() && matches!(effects[..], [Effect::Close(CloseOrder { due_boot_ns: None, .. })]));
@@ -148,7 +148,7 @@ fn while_rules_change_they_close_nothing() {
     enforcer.unsettle(Guard::default(), 0);
     let mut inspection = aged(1);
     assert_eq!(follow(&mut enforcer, &inspection, 150), (None, vec![]));
-    inspection.candidate.by_hand = true;
+    inspection.candidate.is_override = true;
     assert_eq!(follow(&mut enforcer, &inspection, 150).1.len(), 1);
     enforcer.settle();
     assert_eq!(follow(&mut enforcer, &aged(2), 150).1.len(), 1);

@@ -113,13 +113,13 @@ fn a_push_replaces_all_limits_of_a_rule_and_asks_no_guard() {
     let mut entry = Connection { rule: 9, policy, lifetime_source: Source::Rule, ..connection() };
     let ruled = Candidate::of(key, &entry, Some(&rule)).unwrap();
     assert_eq!(ruled.limits, Limits { idle_ns: 7, first_byte_ns: 5, ..Limits::default() });
-    assert_eq!((ruled.rule, ruled.by_hand, ruled.enforce), (9, false, false));
+    assert_eq!((ruled.rule, ruled.is_override, ruled.enforce), (9, false, false));
     // Its rule is gone.
     assert_eq!(Candidate::of(key, &entry, None), None);
     entry.lifetime_source = Source::Override;
     let pushed = Candidate::of(key, &entry, Some(&rule)).unwrap();
     assert_eq!(pushed.limits, Limits { idle_ns: 7, ..Limits::default() });
-    assert_eq!((pushed.by_hand, pushed.enforce, pushed.manner), (true, true, rule.manner));
+    assert_eq!((pushed.is_override, pushed.enforce, pushed.manner), (true, true, rule.manner));
     entry.policy.lifetime_setting = Setting::Clear;
     assert_eq!(Candidate::of(key, &entry, Some(&rule)), None);
     entry.policy = policy;

@@ -132,8 +132,8 @@ fn the_author_is_the_rule_or_who_pushed() {
     event.connection.policy = Policy { by_uid: 1000, ..Policy::NONE };
     let expired = pending_close(CloseReason::Expired(Expiry::MaxAge));
     assert_eq!(Cause::of(&event, Some(expired)), Some(Cause::Expired(Expiry::MaxAge, Author::Rule(RULE))));
-    let by_hand = PendingClose { rule: 0, ..expired };
-    assert_eq!(Cause::of(&event, Some(by_hand)), Some(Cause::Expired(Expiry::MaxAge, Author::Override(1000))));
+    let is_override = PendingClose { rule: 0, ..expired };
+    assert_eq!(Cause::of(&event, Some(is_override)), Some(Cause::Expired(Expiry::MaxAge, Author::Override(1000))));
 }
 
 #[test]
