@@ -6,7 +6,7 @@ use tcpops_common::conn::ConnKey;
 
 use crate::model::expiry::closing::{Guard, Protection, Step};
 use crate::model::expiry::connections::{CloseReason, Effect, Exemption, Throttled};
-use crate::model::expiry::guard::{Bound, Gate, Hold};
+use crate::model::expiry::guard::{Bound, CloseLimiter, Hold};
 use crate::model::expiry::lifetimes::{Candidate, Expiry, Look, Verdict, judge};
 
 /// How long to wait for what was begun, before it is looked at again.
@@ -74,7 +74,7 @@ pub(crate) enum Exempt {
 /// What is under way with connections whose time is over.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Enforcer {
-    gate: Gate,
+    limiter: CloseLimiter,
     /// What was begun with connections that have not ended yet.
     closing: HashMap<ConnKey, PendingClose>,
     /// Those to which a FIN was sent, and when they are reset.
@@ -92,7 +92,7 @@ pub(crate) struct Enforcer {
 impl Enforcer {
     /// Other rules are in force; until [`settle`](Self::settle) none closes anything.
     pub(crate) fn unsettle(&mut self, guard: Guard, now_boot_ns: u64) {
-        self.gate.set(guard, now_boot_ns);
+        self.limiter.set(guard, now_boot_ns);
         self.exempt.clear();
         self.unsettled = true;
     }
@@ -234,7 +234,7 @@ impl Enforcer {
         if let Step::Wait(at_boot_ns) = step {
             return Some(at_boot_ns);
         }
-        if !is_override && let Err(hold) = self.gate.admit(rule, live, now_boot_ns) {
+        if !is_override && let Err(hold) = self.limiter.admit(rule, live, now_boot_ns) {
             self.hold(key, expiry, rule, hold, now_boot_ns, effects);
             return Some(hold.until_boot_ns);
         }
@@ -265,7 +265,7 @@ impl Enforcer {
         effects: &mut Vec<Effect>,
     ) {
         let is_new = self.throttled.insert(key, hold.bound) != Some(hold.bound);
-        let is_news = self.gate.is_news(rule, now_boot_ns);
+        let is_news = self.limiter.is_news(rule, now_boot_ns);
         if is_new || is_news {
             effects.push(Effect::Throttled(Throttled { key, expiry, rule, hold, is_new, is_news }));
         }

@@ -40,7 +40,7 @@ pub(crate) struct Hold {
 /// Those that are held back get a turn each, at the pace that the bounds allow, so that a host full of them is not asked
 /// about over and over. Nothing is kept of them here: whoever asks keeps the time.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Gate {
+pub(crate) struct CloseLimiter {
     guard: Guard,
     second: Second,
     minutes: HashMap<u32, Minute>,
@@ -48,7 +48,7 @@ pub(crate) struct Gate {
     said: HashMap<u32, u64>,
 }
 
-impl Gate {
+impl CloseLimiter {
     /// Puts other bounds in force. What was let through before counts under these; the turns that were given are void.
     pub(crate) fn set(&mut self, guard: Guard, now_boot_ns: u64) {
         self.guard = guard;
@@ -163,65 +163,68 @@ mod tests {
 
     use super::*;
 
-    fn gate(closes_per_second: Option<u32>, percent_per_minute: Option<u8>) -> Gate {
-        let mut gate = Gate::default();
-        gate.set(Guard { closes_per_second, percent_per_minute, ..Guard::default() }, 0);
-        gate
+    fn limiter(closes_per_second: Option<u32>, percent_per_minute: Option<u8>) -> CloseLimiter {
+        let mut limiter = CloseLimiter::default();
+        limiter.set(Guard { closes_per_second, percent_per_minute, ..Guard::default() }, 0);
+        limiter
     }
 
     #[test]
     fn without_bounds_everything_passes() {
-        let mut gate = gate(None, None);
-        assert!((0..10_000).all(|_| gate.admit(1, 1, 5).is_ok()));
+        let mut limiter = limiter(None, None);
+        assert!((0..10_000).all(|_| limiter.admit(1, 1, 5).is_ok()));
     }
 
     #[test]
     fn a_budget_is_for_all_rules_and_gives_turns() {
-        let mut gate = gate(Some(2), None);
-        assert_eq!((gate.admit(1, 9, 0), gate.admit(2, 9, 300_000_000)), (Ok(()), Ok(())));
+        let mut limiter = limiter(Some(2), None);
+        assert_eq!((limiter.admit(1, 9, 0), limiter.admit(2, 9, 300_000_000)), (Ok(()), Ok(())));
         let hold = |until_boot_ns| Err(Hold { bound: Bound::Budget, until_boot_ns });
-        assert_eq!(gate.admit(3, 9, 400_000_000), hold(SECOND_NS));
-        assert_eq!(gate.admit(3, 9, 400_000_000), hold(SECOND_NS + SECOND_NS / 2));
-        assert_eq!(gate.admit(3, 9, SECOND_NS), Ok(()));
-        assert_eq!(gate.admit(3, 9, SECOND_NS + SECOND_NS / 2), Ok(()));
+        assert_eq!(limiter.admit(3, 9, 400_000_000), hold(SECOND_NS));
+        assert_eq!(limiter.admit(3, 9, 400_000_000), hold(SECOND_NS + SECOND_NS / 2));
+        assert_eq!(limiter.admit(3, 9, SECOND_NS), Ok(()));
+        assert_eq!(limiter.admit(3, 9, SECOND_NS + SECOND_NS / 2), Ok(()));
     }
 
     #[test]
     fn a_cap_is_for_each_rule_and_minute() {
-        let mut gate = gate(None, Some(20));
+        let mut limiter = limiter(None, Some(20));
         let hold = |minute| Err(Hold { bound: Bound::Cap, until_boot_ns: 7 + minute * MINUTE_NS });
-        assert_eq!([gate.admit(1, 10, 7), gate.admit(1, 9, 8), gate.admit(1, 8, 9)], [Ok(()), Ok(()), hold(1)]);
-        assert_eq!([gate.admit(1, 8, 9), gate.admit(1, 8, 9)], [hold(1), hold(2)]);
-        assert_eq!(gate.admit(2, 10, 9), Ok(()));
+        assert_eq!(
+            [limiter.admit(1, 10, 7), limiter.admit(1, 9, 8), limiter.admit(1, 8, 9)],
+            [Ok(()), Ok(()), hold(1)]
+        );
+        assert_eq!([limiter.admit(1, 8, 9), limiter.admit(1, 8, 9)], [hold(1), hold(2)]);
+        assert_eq!(limiter.admit(2, 10, 9), Ok(()));
         // Eight are left, of which a fifth is one.
-        assert_eq!(gate.admit(1, 8, 7 + MINUTE_NS), Ok(()));
-        assert!(gate.admit(1, 8, 7 + MINUTE_NS).is_err());
+        assert_eq!(limiter.admit(1, 8, 7 + MINUTE_NS), Ok(()));
+        assert!(limiter.admit(1, 8, 7 + MINUTE_NS).is_err());
     }
 
     #[test]
     fn the_only_connection_may_be_closed() {
-        let mut gate = gate(None, Some(1));
-        assert_eq!(gate.admit(1, 1, 0), Ok(()));
-        assert!(gate.admit(1, 1, 1).is_err());
+        let mut limiter = limiter(None, Some(1));
+        assert_eq!(limiter.admit(1, 1, 0), Ok(()));
+        assert!(limiter.admit(1, 1, 1).is_err());
     }
 
     #[test]
     fn other_bounds_count_at_once() {
-        let mut gate = gate(Some(1), Some(1));
-        assert_eq!(gate.admit(1, 100, 0), Ok(()));
-        assert!(gate.admit(1, 100, 0).is_err());
-        gate.set(Guard::default(), 0);
-        assert_eq!(gate.admit(1, 100, 0), Ok(()));
-        gate.set(Guard { closes_per_second: Some(3), ..Guard::default() }, 0);
-        assert_eq!([gate.admit(1, 100, 0), gate.admit(1, 100, 0)], [Ok(()), Ok(())]);
-        assert_eq!(gate.admit(1, 100, 0), Err(Hold { bound: Bound::Budget, until_boot_ns: SECOND_NS }));
+        let mut limiter = limiter(Some(1), Some(1));
+        assert_eq!(limiter.admit(1, 100, 0), Ok(()));
+        assert!(limiter.admit(1, 100, 0).is_err());
+        limiter.set(Guard::default(), 0);
+        assert_eq!(limiter.admit(1, 100, 0), Ok(()));
+        limiter.set(Guard { closes_per_second: Some(3), ..Guard::default() }, 0);
+        assert_eq!([limiter.admit(1, 100, 0), limiter.admit(1, 100, 0)], [Ok(()), Ok(())]);
+        assert_eq!(limiter.admit(1, 100, 0), Err(Hold { bound: Bound::Budget, until_boot_ns: SECOND_NS }));
     }
 
     #[test]
     fn a_rule_is_named_once_a_minute() {
-        let mut gate = Gate::default();
-        assert!(gate.is_news(1, 5) && gate.is_news(2, 6));
-        assert!(!gate.is_news(1, 4 + MINUTE_NS) && gate.is_news(1, 5 + MINUTE_NS));
+        let mut limiter = CloseLimiter::default();
+        assert!(limiter.is_news(1, 5) && limiter.is_news(2, 6));
+        assert!(!limiter.is_news(1, 4 + MINUTE_NS) && limiter.is_news(1, 5 + MINUTE_NS));
     }
 
     proptest! {
@@ -232,7 +235,7 @@ mod tests {
             come in prop::collection::vec((0_u64..5 * SECOND_NS, 1_u32..3), 1..150),
             budget in prop::option::of(1_u32..20), percent in prop::option::of(1_u8..=100), live in 1_usize..100,
         ) {
-            let mut gate = gate(budget, percent);
+            let mut limiter = limiter(budget, percent);
             let mut due: BTreeSet<(u64, usize, u32)> =
                 come.iter().enumerate().map(|(index, (at, rule))| (*at, index, *rule)).collect();
             let mut passed: Vec<(u64, u32)> = Vec::new();
@@ -240,7 +243,7 @@ mod tests {
             while let Some((now, index, rule)) = due.pop_first() {
                 asked += 1;
                 prop_assert!(asked <= 20 * come.len(), "still {} to pass", due.len());
-                match gate.admit(rule, live, now) {
+                match limiter.admit(rule, live, now) {
                     Ok(()) => passed.push((now, rule)),
                     Err(hold) => {
                         prop_assert!(hold.until_boot_ns > now);
