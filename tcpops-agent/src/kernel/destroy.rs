@@ -33,7 +33,7 @@ const NOT_MET: i64 = 1;
 
 /// What came of a walk for one socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Met {
+pub(crate) enum DestroyResult {
     /// It was there, with this conid, and is destroyed.
     Destroyed,
     /// It was there, and had ended already.
@@ -75,7 +75,11 @@ impl Destroyer {
 
     /// Walks over `namespace` and destroys the sockets with these conids, at most [`MAX_TARGETS`]. Blocks, as a walk does.
     /// Says what came of each, and what the walk took of a CPU.
-    pub(crate) fn destroy(&self, namespace: &Namespace, conids: &[u64]) -> Result<(Results<u64, Met>, Duration)> {
+    pub(crate) fn destroy(
+        &self,
+        namespace: &Namespace,
+        conids: &[u64],
+    ) -> Result<(Results<u64, DestroyResult>, Duration)> {
         let failed = |source| KernelError::Map { name: NAME, source };
         let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
         for conid in conids {
@@ -89,10 +93,10 @@ impl Destroyer {
         let mut results = Results::with_capacity(conids.len());
         for conid in conids {
             let met = match targets.get(conid, 0).map_err(failed)? {
-                0 => Met::Destroyed,
-                NOT_MET => Met::Not,
-                answer if answer == -i64::from(libc::ENOENT) => Met::Over,
-                answer => Met::Refused(i32::try_from(-answer).unwrap_or(libc::EINVAL)),
+                0 => DestroyResult::Destroyed,
+                NOT_MET => DestroyResult::Not,
+                answer if answer == -i64::from(libc::ENOENT) => DestroyResult::Over,
+                answer => DestroyResult::Refused(i32::try_from(-answer).unwrap_or(libc::EINVAL)),
             };
             results.insert(*conid, met);
             targets.remove(conid).map_err(failed)?;

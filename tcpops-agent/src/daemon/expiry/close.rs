@@ -12,7 +12,7 @@ use crate::daemon::diags::{Diags, socket_name};
 use crate::daemon::refusal;
 use crate::daemon::shared::Shared;
 use crate::kernel::clock::now_boot_ns;
-use crate::kernel::destroy::{MAX_TARGETS, Met};
+use crate::kernel::destroy::{DestroyResult, MAX_TARGETS};
 use crate::kernel::diag::{Destroyed, SocketInfo};
 use crate::kernel::owner::{Place, places};
 use crate::kernel::{KernelError, Result};
@@ -155,16 +155,18 @@ impl Closer<'_> {
             let mut missed = Vec::new();
             for one in checked {
                 let closing = match met.get(&one.order.key.conid) {
-                    None | Some(Met::Not) => {
+                    None | Some(DestroyResult::Not) => {
                         missed.push(one);
                         continue;
                     }
-                    Some(Met::Destroyed) => {
+                    Some(DestroyResult::Destroyed) => {
                         self.shared.tally.add(Count::UnderLock);
                         CloseOutcome::Reset(None)
                     }
-                    Some(Met::Over) => CloseOutcome::Absent,
-                    Some(Met::Refused(errno)) => CloseOutcome::Failed(KernelError::refused("bpf_sock_destroy", *errno)),
+                    Some(DestroyResult::Over) => CloseOutcome::Absent,
+                    Some(DestroyResult::Refused(errno)) => {
+                        CloseOutcome::Failed(KernelError::refused("bpf_sock_destroy", *errno))
+                    }
                 };
                 attempt.push(CloseAttempt::new(one.order, closing, Some(*one.connection)));
             }
@@ -183,7 +185,7 @@ impl Closer<'_> {
     }
 
     /// Nothing where the namespace is not to be walked.
-    fn walk(&self, netns_cookie: u64, checked: &[Checked]) -> Result<Option<HashMap<u64, Met>>> {
+    fn walk(&self, netns_cookie: u64, checked: &[Checked]) -> Result<Option<HashMap<u64, DestroyResult>>> {
         let pace = || self.shared.pace.lock().unwrap_or_else(PoisonError::into_inner);
         let wait = pace().wait(netns_cookie, now_boot_ns(), checked.len());
         let (Some(wait), Some(destroyer)) = (wait, self.shared.walker.destroyer()) else { return Ok(None) };
