@@ -7,9 +7,9 @@ macro_rules! counts {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
         /// Something that is counted.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Count { $($(#[doc = $doc])+ $variant,)+ }
+        pub(crate) enum AgentCounter { $($(#[doc = $doc])+ $variant,)+ }
 
-        impl Count {
+        impl AgentCounter {
             /// Everything that is counted, in order.
             pub(crate) const ALL: [Self; [$($name),+].len()] = [$(Self::$variant),+];
 
@@ -79,50 +79,50 @@ counts! {
 
 /// The counts.
 #[derive(Debug)]
-pub(crate) struct Tally {
-    counts: [AtomicU64; Count::ALL.len()],
+pub(crate) struct AgentCounters {
+    counts: [AtomicU64; AgentCounter::ALL.len()],
     longest_window_ns: AtomicU64,
 }
 
-impl Default for Tally {
+impl Default for AgentCounters {
     fn default() -> Self {
-        Self { counts: [const { AtomicU64::new(0) }; Count::ALL.len()], longest_window_ns: AtomicU64::new(0) }
+        Self { counts: [const { AtomicU64::new(0) }; AgentCounter::ALL.len()], longest_window_ns: AtomicU64::new(0) }
     }
 }
 
-impl Tally {
+impl AgentCounters {
     /// One more.
-    pub(crate) fn add(&self, count: Count) {
+    pub(crate) fn add(&self, count: AgentCounter) {
         self.add_many(count, 1);
     }
 
     /// So many more.
-    pub(crate) fn add_many(&self, count: Count, more: u64) {
+    pub(crate) fn add_many(&self, count: AgentCounter, more: u64) {
         self.counts[count as usize].fetch_add(more, Ordering::Relaxed);
     }
 
     /// How many there were.
-    pub(crate) fn get(&self, count: Count) -> u64 {
+    pub(crate) fn get(&self, count: AgentCounter) -> u64 {
         self.counts[count as usize].load(Ordering::Relaxed)
     }
 
     /// A reset was made so long after the limit was over.
     pub(crate) fn late(&self, late: Duration) {
         self.add(match late.as_millis() {
-            0..10 => Count::LateUnder10ms,
-            10..100 => Count::LateUnder100ms,
-            100..1000 => Count::LateUnder1s,
-            _ => Count::LateOver1s,
+            0..10 => AgentCounter::LateUnder10ms,
+            10..100 => AgentCounter::LateUnder100ms,
+            100..1000 => AgentCounter::LateUnder1s,
+            _ => AgentCounter::LateOver1s,
         });
     }
 
     /// A reset was made with so long between the last look and the kernel's answer.
     pub(crate) fn window(&self, window: Duration) {
         self.add(match window.as_micros() {
-            0..10 => Count::WindowUnder10us,
-            10..100 => Count::WindowUnder100us,
-            100..1000 => Count::WindowUnder1ms,
-            _ => Count::WindowOver1ms,
+            0..10 => AgentCounter::WindowUnder10us,
+            10..100 => AgentCounter::WindowUnder100us,
+            100..1000 => AgentCounter::WindowUnder1ms,
+            _ => AgentCounter::WindowOver1ms,
         });
         let window_ns = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
         self.longest_window_ns.fetch_max(window_ns, Ordering::Relaxed);
@@ -140,28 +140,38 @@ mod tests {
 
     #[test]
     fn times_are_counted_by_their_size() {
-        let tally = Tally::default();
+        let counters = AgentCounters::default();
         for ms in [0, 9, 10, 99, 100, 999, 1000, 100_000] {
-            tally.late(Duration::from_millis(ms));
+            counters.late(Duration::from_millis(ms));
         }
         for us in [9, 10, 5_000, 100] {
-            tally.window(Duration::from_micros(us));
+            counters.window(Duration::from_micros(us));
         }
-        let late = [Count::LateUnder10ms, Count::LateUnder100ms, Count::LateUnder1s, Count::LateOver1s];
-        assert_eq!(late.map(|count| tally.get(count)), [2; 4]);
-        let window = [Count::WindowUnder10us, Count::WindowUnder100us, Count::WindowUnder1ms, Count::WindowOver1ms];
-        assert_eq!(window.map(|count| tally.get(count)), [1; 4]);
-        assert_eq!(tally.longest_window(), Duration::from_millis(5));
+        let late = [
+            AgentCounter::LateUnder10ms,
+            AgentCounter::LateUnder100ms,
+            AgentCounter::LateUnder1s,
+            AgentCounter::LateOver1s,
+        ];
+        assert_eq!(late.map(|count| counters.get(count)), [2; 4]);
+        let window = [
+            AgentCounter::WindowUnder10us,
+            AgentCounter::WindowUnder100us,
+            AgentCounter::WindowUnder1ms,
+            AgentCounter::WindowOver1ms,
+        ];
+        assert_eq!(window.map(|count| counters.get(count)), [1; 4]);
+        assert_eq!(counters.longest_window(), Duration::from_millis(5));
     }
 
     #[test]
     fn names_are_those_of_counters() {
-        for (index, count) in Count::ALL.into_iter().enumerate() {
+        for (index, count) in AgentCounter::ALL.into_iter().enumerate() {
             assert_eq!(count as usize, index);
             assert!(
                 count.name().bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
             );
-            assert!(Count::ALL.iter().filter(|other| other.name() == count.name()).count() == 1);
+            assert!(AgentCounter::ALL.iter().filter(|other| other.name() == count.name()).count() == 1);
         }
     }
 }

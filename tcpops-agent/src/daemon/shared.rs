@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tcpops_common::conn::{ConnKey, Connection};
 use tokio::sync::Semaphore;
 
-use crate::daemon::counters::Tally;
+use crate::daemon::counters::AgentCounters;
 use crate::daemon::pace::Pace;
 use crate::events::EventLog;
 use crate::kernel::cgroup::Lineages;
@@ -35,7 +35,7 @@ pub(crate) struct Shared {
     pub(crate) facts: Facts,
     pub(crate) event_log: Arc<EventLog>,
     pub(crate) lineages: Lineages,
-    pub(crate) tally: Tally,
+    pub(crate) counters: AgentCounters,
     pub(crate) pace: Mutex<Pace>,
     in_force: RwLock<Arc<InForce>>,
     /// What this kernel lacks or cannot do, and what that means.
@@ -79,7 +79,7 @@ impl Shared {
         let first_seq = u64::try_from(facts.started.as_microsecond()).unwrap_or(0);
         Self {
             lineages: Lineages::new(facts.cgroup_mount.clone()),
-            tally: Tally::default(),
+            counters: AgentCounters::default(),
             pace: Mutex::default(),
             event_log: Arc::new(EventLog::new(first_seq)),
             connections,

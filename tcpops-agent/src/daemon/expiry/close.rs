@@ -7,7 +7,7 @@ use std::time::Duration;
 use tcpops_common::conn::{ConnKey, Connection, Direction};
 use tcpops_common::state::TcpState;
 
-use crate::daemon::counters::Count;
+use crate::daemon::counters::AgentCounter;
 use crate::daemon::diags::{Diags, socket_name};
 use crate::daemon::refusal;
 use crate::daemon::shared::Shared;
@@ -160,7 +160,7 @@ impl Closer<'_> {
                         continue;
                     }
                     Some(DestroyResult::Destroyed) => {
-                        self.shared.tally.add(Count::UnderLock);
+                        self.shared.counters.add(AgentCounter::UnderLock);
                         CloseOutcome::Reset(None)
                     }
                     Some(DestroyResult::Over) => CloseOutcome::Absent,
@@ -215,7 +215,7 @@ impl Closer<'_> {
         let destroyed = diags.of(connection.netns_cookie)?.destroy(&socket_name(key, connection), last_look)?;
         Ok(match destroyed {
             Destroyed::Done => {
-                shared.tally.window(Duration::from_nanos(now_boot_ns().saturating_sub(looked_boot_ns)));
+                shared.counters.window(Duration::from_nanos(now_boot_ns().saturating_sub(looked_boot_ns)));
                 CloseOutcome::Reset(no_fin)
             }
             Destroyed::Absent => CloseOutcome::Absent,
@@ -261,7 +261,7 @@ impl Closer<'_> {
         }
         let fetched = places.iter().filter_map(|place| place.fetch().ok());
         let Some(descriptor) = fetched.into_iter().find(|descriptor| descriptor.cookie() == Some(key.cookie)) else {
-            self.shared.tally.add(Count::FinImpossible);
+            self.shared.counters.add(AgentCounter::FinImpossible);
             let why = if places.is_empty() {
                 "no process that can be seen has it open"
             } else {

@@ -3,7 +3,7 @@
 
 use std::collections::hash_map::Entry;
 
-use crate::daemon::counters::Count;
+use crate::daemon::counters::AgentCounter;
 use crate::daemon::expiry::close::{CloseAttempt, CloseOutcome};
 use crate::daemon::main_loop::{Daemon, give};
 use crate::daemon::shared::Shared;
@@ -14,9 +14,9 @@ use crate::model::expiry::guard::Bound;
 
 /// A connection is not closed although its time is over.
 pub(crate) fn exempt(shared: &Shared, exemption: &Exemption) {
-    shared.tally.add(match exemption.why {
-        Exempt::Protected(_) => Count::Protected,
-        Exempt::NotEnforced => Count::NotEnforced,
+    shared.counters.add(match exemption.why {
+        Exempt::Protected(_) => AgentCounter::Protected,
+        Exempt::NotEnforced => AgentCounter::NotEnforced,
     });
     audit::exempt(shared, exemption);
 }
@@ -24,9 +24,9 @@ pub(crate) fn exempt(shared: &Shared, exemption: &Exemption) {
 /// A close is held back; `waiting` are, in all.
 pub(crate) fn throttled(shared: &Shared, throttled: &Throttled, waiting: usize) {
     if throttled.is_new {
-        shared.tally.add(match throttled.hold.bound {
-            Bound::Budget => Count::HeldByBudget,
-            Bound::Cap => Count::HeldByCap,
+        shared.counters.add(match throttled.hold.bound {
+            Bound::Budget => AgentCounter::HeldByBudget,
+            Bound::Cap => AgentCounter::HeldByCap,
         });
     }
     if throttled.is_news {
@@ -39,26 +39,28 @@ impl Daemon {
     pub(crate) fn closed(&mut self, attempt: CloseAttempt) {
         audit::attempt(&self.shared, &attempt);
         let CloseAttempt { order: CloseOrder { key, reason, .. }, closing, late, .. } = attempt;
-        let tally = &self.shared.tally;
+        let counters = &self.shared.counters;
         let is_request = matches!(reason, CloseReason::Request(_));
         match closing {
-            CloseOutcome::Reset(_) => tally.add(if is_request { Count::RequestedReset } else { Count::ExpiredReset }),
+            CloseOutcome::Reset(_) => {
+                counters.add(if is_request { AgentCounter::RequestedReset } else { AgentCounter::ExpiredReset })
+            }
             CloseOutcome::Fin { reset_at_boot_ns } => {
-                tally.add(if is_request { Count::RequestedFin } else { Count::ExpiredFin });
+                counters.add(if is_request { AgentCounter::RequestedFin } else { AgentCounter::ExpiredFin });
                 self.input(Input::FinSent(key, reset_at_boot_ns));
             }
             CloseOutcome::Absent => self.input(Input::NotClosed(key)),
             CloseOutcome::NotClosable(_) => {
-                tally.add(Count::NotClosable);
+                counters.add(AgentCounter::NotClosable);
                 self.input(Input::NotClosed(key));
             }
             CloseOutcome::Failed(_) => {
-                tally.add(Count::CloseFailed);
+                counters.add(AgentCounter::CloseFailed);
                 self.input(Input::CloseFailed(key));
             }
         }
         if let Some(late) = late.filter(|_| matches!(closing, CloseOutcome::Reset(_) | CloseOutcome::Fin { .. })) {
-            self.shared.tally.late(late);
+            self.shared.counters.late(late);
         }
         // Each request had a close of its own.
         if is_request && let Entry::Occupied(mut waiting) = self.closing.entry(key) {

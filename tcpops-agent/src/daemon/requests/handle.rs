@@ -19,7 +19,7 @@ use crate::api::rules_result::RulesResult;
 use crate::api::status::{self, GuardStatus, RulesStatus, Status};
 use crate::convert;
 use crate::convert::events::Wanted;
-use crate::daemon::counters::Count;
+use crate::daemon::counters::AgentCounter;
 use crate::daemon::expiry::close::CloseOutcome;
 use crate::daemon::expiry::inspect::{self, idle_ns};
 use crate::daemon::policy::overrides::{Answer, Push};
@@ -283,24 +283,24 @@ impl Handle {
     }
 
     fn guard(&self, waiting: usize) -> GuardStatus {
-        let (in_force, tally) = (self.shared.in_force(), &self.shared.tally);
+        let (in_force, counters) = (self.shared.in_force(), &self.shared.counters);
         let Guard { closes_per_second, percent_per_minute, protected_ports } = in_force.guard();
         GuardStatus {
             closes_per_second: *closes_per_second,
             percent_per_minute: *percent_per_minute,
             protect_ports: protected_ports.clone(),
             waiting: waiting as u64,
-            held_by_budget: tally.get(Count::HeldByBudget),
-            held_by_cap: tally.get(Count::HeldByCap),
-            protected: tally.get(Count::Protected),
-            not_enforced: tally.get(Count::NotEnforced),
+            held_by_budget: counters.get(AgentCounter::HeldByBudget),
+            held_by_cap: counters.get(AgentCounter::HeldByCap),
+            protected: counters.get(AgentCounter::Protected),
+            not_enforced: counters.get(AgentCounter::NotEnforced),
         }
     }
 
     fn agent_counters(&self) -> BTreeMap<String, u64> {
-        let tally = &self.shared.tally;
-        let longest_us = u64::try_from(tally.longest_window().as_micros()).unwrap_or(u64::MAX);
-        let counts = Count::ALL.into_iter().map(|count| (count.name().to_owned(), tally.get(count)));
+        let counters = &self.shared.counters;
+        let longest_us = u64::try_from(counters.longest_window().as_micros()).unwrap_or(u64::MAX);
+        let counts = AgentCounter::ALL.into_iter().map(|count| (count.name().to_owned(), counters.get(count)));
         counts.chain([("close_window_longest_us".to_owned(), longest_us)]).collect()
     }
 

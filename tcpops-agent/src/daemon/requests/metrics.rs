@@ -9,7 +9,7 @@ use prometheus_client::registry::{Metric, Registry};
 use tcpops_common::counters::Counter;
 
 use crate::api::problem::{Code, Problem};
-use crate::daemon::counters::Count;
+use crate::daemon::counters::AgentCounter;
 use crate::daemon::refusal;
 use crate::daemon::requests::handle::{Command, Handle, Numbers};
 use crate::model::history::cause::Cause;
@@ -56,7 +56,7 @@ impl Handle {
     pub(crate) async fn metrics(&self) -> Result<String, Problem> {
         let Numbers { tracked, watched, waiting } = self.ask(|answer| Command::Numbers { answer }).await?;
         let (document, generation) = self.rules().await?;
-        let (facts, event_log, tally) = (&self.shared.facts, &self.shared.event_log, &self.shared.tally);
+        let (facts, event_log, counters) = (&self.shared.facts, &self.shared.event_log, &self.shared.counters);
         let mut metrics = Metrics(Registry::with_prefix("tcpops"));
         metrics.add("build", "The version of the agent.", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
         let started_s = u64::try_from(facts.started.as_second()).unwrap_or(0);
@@ -78,11 +78,11 @@ impl Handle {
         metrics.counts("events_published", "Events published, by type.", "type", kinds);
         metrics.count("events_missed", "Events that readers missed since they were too slow.", event_log.missed());
         metrics.gauge("event_readers", "Readers of events, the hook included.", event_log.readers() as u64);
-        for count in Count::ALL {
-            metrics.count(count.name(), count.help(), tally.get(count));
+        for count in AgentCounter::ALL {
+            metrics.count(count.name(), count.help(), counters.get(count));
         }
         let help = "The longest time between the last look whether it is the right connection and its reset.";
-        let longest_us = u64::try_from(tally.longest_window().as_micros()).unwrap_or(u64::MAX);
+        let longest_us = u64::try_from(counters.longest_window().as_micros()).unwrap_or(u64::MAX);
         metrics.gauge("close_window_longest_microseconds", help, longest_us);
         let mut text = String::new();
         encode(&mut text, &metrics.0).map_err(|error| Problem::new(Code::Internal, error.to_string()))?;

@@ -16,7 +16,7 @@ use self::run::{Ended, run};
 use crate::clocks::Clocks;
 use crate::config::HookConfig;
 use crate::convert::events::event;
-use crate::daemon::counters::Count;
+use crate::daemon::counters::AgentCounter;
 use crate::daemon::shared::{Shared, blocking};
 use crate::events::{Reader, Start};
 use crate::model::history::record::{Record, What};
@@ -123,14 +123,14 @@ impl Queue {
             tracing::warn!(target: "tcpops::hook", waiting = self.waiting.len(), "the hook is too slow: events are dropped for it");
         }
         self.dropped += count;
-        self.shared.tally.add_many(Count::DroppedForHook, count);
+        self.shared.counters.add_many(AgentCounter::DroppedForHook, count);
     }
 
     fn ended(&mut self, ended: Ended) {
-        self.shared.tally.add(match ended {
-            Ended::Done => Count::HookDone,
-            Ended::Failed => Count::HookFailed,
-            Ended::Killed => Count::HookKilled,
+        self.shared.counters.add(match ended {
+            Ended::Done => AgentCounter::HookDone,
+            Ended::Failed => AgentCounter::HookFailed,
+            Ended::Killed => AgentCounter::HookKilled,
         });
         if self.waiting.is_empty() && self.dropped > 0 {
             tracing::warn!(target: "tcpops::hook", dropped = self.dropped, "the hook has caught up");
