@@ -14,7 +14,7 @@ use crate::kernel::connections::Connections;
 use crate::kernel::load::{LoadOptions, LogLevel, load};
 use crate::kernel::netns::{Namespaces, Reach};
 use crate::kernel::pins::Pins;
-use crate::kernel::switches::Switches;
+use crate::kernel::settings::Settings;
 use crate::kernel::walk::Walker;
 use crate::kernel::{Result, probe};
 
@@ -22,8 +22,8 @@ use crate::kernel::{Result, probe};
 pub(crate) async fn detach(shared: &Arc<Shared>, pins: &Arc<Pins>, by_uid: u32) -> Result<Detached> {
     let (shared, pins) = (Arc::clone(shared), Arc::clone(pins));
     blocking(move || {
-        let Shared { connections, switches, namespaces, walker, .. } = &*shared;
-        take_back(connections, switches, namespaces, walker, &pins, by_uid)
+        let Shared { connections, settings, namespaces, walker, .. } = &*shared;
+        take_back(connections, settings, namespaces, walker, &pins, by_uid)
     })
     .await
 }
@@ -49,14 +49,14 @@ pub(crate) fn detach_offline(base: Option<&Path>, object: Option<&Path>) -> Resu
     };
     let walker = load(&pins, &options)?.into_walker();
     let namespaces = Namespaces::new(Reach::All)?;
-    let (connections, switches) = (Connections::open(&pins)?, Switches::open(&pins)?);
-    take_back(&connections, &switches, &namespaces, &walker, &pins, getuid().as_raw()).map(Some)
+    let (connections, settings) = (Connections::open(&pins)?, Settings::open(&pins)?);
+    take_back(&connections, &settings, &namespaces, &walker, &pins, getuid().as_raw()).map(Some)
 }
 
 /// In this order: no handshake gets an option any more, then the sockets get theirs back, then the maps go.
 fn take_back(
     connections: &Connections,
-    switches: &Switches,
+    settings: &Settings,
     namespaces: &Namespaces,
     walker: &Walker,
     pins: &Pins,
@@ -64,14 +64,14 @@ fn take_back(
 ) -> Result<Detached> {
     pins.unlink()?;
     // What found no place in the maps got its options all the same, and what they were before is not known.
-    let mut restored = switches.counter(Counter::Untracked)? == 0;
+    let mut restored = settings.counter(Counter::Untracked)? == 0;
     let mut touched = BTreeSet::new();
     connections.for_each_batch(|batch| {
         let changed = batch.iter().filter(|(_, connection)| connection.touched != 0);
         touched.extend(changed.map(|(_, connection)| connection.netns_cookie));
         true
     })?;
-    switches.set_restoring(true)?;
+    settings.set_restoring(true)?;
     for cookie in touched {
         match namespaces.find(cookie).and_then(|namespace| walker.walk(&namespace)) {
             Ok(()) => {}

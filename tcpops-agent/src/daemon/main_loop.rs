@@ -171,7 +171,7 @@ impl Daemon {
             due = self.timer.due() => due.map(|()| Woken::Due),
             done = self.jobs.next() => Ok(Woken::Job(done)),
             command = self.commands.recv() => Ok(Woken::Command(command.map(Box::new))),
-            read = self.events.next(&self.shared.switches, events) => read.map(|()| Woken::Events),
+            read = self.events.next(&self.shared.settings, events) => read.map(|()| Woken::Events),
             () = std::future::ready(()), if self.is_behind() => Ok(Woken::Behind),
         }
     }
@@ -208,7 +208,7 @@ impl Daemon {
     /// Where events were lost, reads all connections anew as soon as the ring has been read that far: what is missing then
     /// lies between the record that says so and the one that says that all is complete again.
     fn look_for_loss(&mut self, read: usize) -> Result<()> {
-        let all = self.shared.switches.counter(Counter::EventsLost)?;
+        let all = self.shared.settings.counter(Counter::EventsLost)?;
         let lost = all.saturating_sub(self.events_lost);
         if lost > 0 {
             tracing::warn!(lost, "events were lost; reading all connections anew");

@@ -16,7 +16,7 @@ use crate::kernel::follow::Follow;
 use crate::kernel::netns::Namespaces;
 use crate::kernel::overrides::Overrides;
 use crate::kernel::probes::Probes;
-use crate::kernel::switches::Switches;
+use crate::kernel::settings::Settings;
 use crate::kernel::walk::Walker;
 use crate::kernel::{KernelError, Result};
 use crate::model::rules::in_force::InForce;
@@ -29,7 +29,7 @@ pub(crate) struct Shared {
     pub(crate) connections: Connections,
     pub(crate) overrides: Overrides,
     pub(crate) probes: Probes,
-    pub(crate) switches: Switches,
+    pub(crate) settings: Settings,
     pub(crate) namespaces: Namespaces,
     pub(crate) walker: Walker,
     pub(crate) facts: Facts,
@@ -70,7 +70,7 @@ impl Shared {
         connections: Connections,
         overrides: Overrides,
         probes: Probes,
-        switches: Switches,
+        settings: Settings,
         namespaces: Namespaces,
         walker: Walker,
         facts: Facts,
@@ -85,7 +85,7 @@ impl Shared {
             connections,
             overrides,
             probes,
-            switches,
+            settings,
             namespaces,
             walker,
             facts,

@@ -31,7 +31,7 @@ use crate::kernel::pins::Pins;
 use crate::kernel::probe;
 use crate::kernel::probes::Probes;
 use crate::kernel::rules::Rules;
-use crate::kernel::switches::Switches;
+use crate::kernel::settings::Settings;
 use crate::model::adopt_backoff::AdoptBackoff;
 use crate::model::expiry::connections::{Connections, Input};
 
@@ -63,12 +63,12 @@ impl Daemon {
         let overrides = Overrides::open(&pins)?;
         let last_serial = overrides.last_serial()?;
         let namespaces = Namespaces::new(config.reach)?;
-        let (entries, switches) = (Entries::open(&pins)?, Switches::open(&pins)?);
+        let (entries, settings) = (Entries::open(&pins)?, Settings::open(&pins)?);
         let shared = Arc::new(Shared::new(
             entries,
             overrides,
             Probes::open(&pins)?,
-            switches,
+            settings,
             namespaces,
             loaded.into_walker(),
             facts,
@@ -77,7 +77,7 @@ impl Daemon {
         // What happened before is in the maps; what happens from here on is in the ring.
         let mut events = Events::open(&pins)?;
         events.discard();
-        let events_lost = shared.switches.counter(Counter::EventsLost)?;
+        let events_lost = shared.settings.counter(Counter::EventsLost)?;
         let rules = RuleStore::open(&shared, Rules::open(&pins)?, config.rules.clone())
             .map_err(|problem| anyhow::anyhow!(problem.detail))?;
         if shared.facts.resumed {

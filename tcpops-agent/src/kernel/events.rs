@@ -13,7 +13,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
 
 use super::pins::Pins;
-use super::switches::Switches;
+use super::settings::Settings;
 use super::{KernelError, Result};
 
 /// Events handed out at a time, so that nothing else waits long.
@@ -46,7 +46,7 @@ impl Events {
     }
 
     /// Waits for events and reads up to a batch of them into `events`, which is empty. Safe to abandon and call again.
-    pub(crate) async fn next(&mut self, switches: &Switches, events: &mut Vec<Event>) -> Result<()> {
+    pub(crate) async fn next(&mut self, settings: &Settings, events: &mut Vec<Event>) -> Result<()> {
         loop {
             self.read(events)?;
             if !events.is_empty() {
@@ -59,7 +59,7 @@ impl Events {
                 continue;
             }
             // From here on the first event wakes us. One that came before the switch is found by the next look.
-            switches.set_reader_awake(false)?;
+            settings.set_reader_awake(false)?;
             self.read(events)?;
             if events.is_empty() {
                 let mut guard = self

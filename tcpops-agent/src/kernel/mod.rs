@@ -10,7 +10,7 @@ pub(crate) mod connections;
 pub(crate) mod events;
 pub(crate) mod overrides;
 pub(crate) mod rules;
-pub(crate) mod switches;
+pub(crate) mod settings;
 
 pub(crate) mod descriptor;
 pub(crate) mod destroy;

@@ -243,7 +243,7 @@ impl Handle {
         let facts = &self.shared.facts;
         let counters: Result<_, KernelError> = Counter::ALL
             .into_iter()
-            .map(|counter| Ok((counter.name().to_owned(), self.shared.switches.counter(counter)?)))
+            .map(|counter| Ok((counter.name().to_owned(), self.shared.settings.counter(counter)?)))
             .collect();
         let unreachable = namespaces::unreachable(&self.shared).await.map_err(|error| refusal::internal(&error))?;
         let mut limitations = self.shared.limitations();

@@ -69,7 +69,7 @@ impl Handle {
         metrics.gauge("rules", "Rules in force.", document.rules.len() as u64);
         metrics.gauge("rules_generation", "Raised by one with each change of the rules.", generation);
         for counter in Counter::ALL {
-            let value = self.shared.switches.counter(counter).map_err(|error| refusal::internal(&error))?;
+            let value = self.shared.settings.counter(counter).map_err(|error| refusal::internal(&error))?;
             metrics.count(counter.name(), counter.help(), value);
         }
         let causes = Cause::NAMES.into_iter().map(|cause| (cause, event_log.closes(cause)));

@@ -136,7 +136,7 @@ async fn walk(shared: &Arc<Shared>, netns_cookie: u64) -> KernelResult<()> {
     let shared = Arc::clone(shared);
     blocking(move || {
         let namespace = shared.namespaces.find(netns_cookie)?;
-        let _until_done = shared.switches.probing()?;
+        let _until_done = shared.settings.probing()?;
         shared.walker.walk(&namespace)
     })
     .await
@@ -225,7 +225,7 @@ pub(crate) fn finish_all(shared: &Shared) -> KernelResult<()> {
         }
     }
     for (netns_cookie, keys) in by_netns {
-        let _until_done = shared.switches.probing()?;
+        let _until_done = shared.settings.probing()?;
         let walked = shared.namespaces.find(netns_cookie).and_then(|namespace| shared.walker.walk(&namespace));
         match walked {
             Ok(()) => keys.into_iter().try_for_each(|key| shared.probes.remove(key))?,

@@ -13,15 +13,15 @@ use crate::kernel::{KernelError, Result};
 /// Walks over every namespace and takes in the sockets that have no entry; returns how many. What could not be done,
 /// `status` says until the next time. Blocks.
 pub(crate) fn adopt(shared: &Shared) -> Result<u64> {
-    let before = shared.switches.counter(Counter::Adopted)?;
-    let failed = shared.switches.counter(Counter::AdoptFailed)?;
-    let refused = shared.switches.counter(Counter::CallbackFailed)?;
+    let before = shared.settings.counter(Counter::Adopted)?;
+    let failed = shared.settings.counter(Counter::AdoptFailed)?;
+    let refused = shared.settings.counter(Counter::CallbackFailed)?;
     let mut limitations = Vec::new();
     let namespaces = shared.namespaces.all();
     for Unreachable { whereabouts, why } in shared.namespaces.unreachable() {
         tracing::warn!(?whereabouts, why, "cannot enter a network namespace; what is open there is not tracked");
     }
-    shared.switches.set_adopting(Some(scope(shared)?))?;
+    shared.settings.set_adopting(Some(scope(shared)?))?;
     for namespace in &namespaces {
         if let Err(error) = shared.walker.walk_all(namespace) {
             limitations.push(format!(
@@ -31,21 +31,21 @@ pub(crate) fn adopt(shared: &Shared) -> Result<u64> {
             ));
         }
     }
-    shared.switches.set_adopting(None)?;
-    if shared.switches.counter(Counter::CallbackFailed)? != refused {
+    shared.settings.set_adopting(None)?;
+    if shared.settings.counter(Counter::CallbackFailed)? != refused {
         limitations.push(
             "some connections that were open before are not tracked: their state callbacks could not be turned on"
                 .to_owned(),
         );
     }
-    if shared.switches.counter(Counter::AdoptFailed)? != failed {
+    if shared.settings.counter(Counter::AdoptFailed)? != failed {
         limitations.push(
             "some connections that were open before are not tracked: the maps are full; raise --max-connections after \
              `tcpops detach`"
                 .to_owned(),
         );
     }
-    let adopted = shared.switches.counter(Counter::Adopted)? - before;
+    let adopted = shared.settings.counter(Counter::Adopted)? - before;
     tracing::info!(adopted, namespaces = namespaces.len(), "took in what was open");
     shared.set_left_out(limitations);
     Ok(adopted)
@@ -53,7 +53,7 @@ pub(crate) fn adopt(shared: &Shared) -> Result<u64> {
 
 /// How many connections have found no room so far, at their handshake or in a walk.
 pub(crate) fn left_out(shared: &Shared) -> Result<u64> {
-    Ok(shared.switches.counter(Counter::Untracked)? + shared.switches.counter(Counter::AdoptFailed)?)
+    Ok(shared.settings.counter(Counter::Untracked)? + shared.settings.counter(Counter::AdoptFailed)?)
 }
 
 /// The id of the cgroup that the program is attached to; zero at the root, where every socket is in scope.

@@ -13,13 +13,13 @@ use crate::kernel::Result;
 /// # Errors
 /// Where the maps cannot be read; a namespace that cannot be entered is logged, and its connections stay as they are.
 pub(crate) fn reevaluate(shared: &Shared) -> Result<u64> {
-    let before = shared.switches.counter(Counter::Reevaluated)?;
+    let before = shared.settings.counter(Counter::Reevaluated)?;
     let mut namespaces = BTreeSet::new();
     shared.connections.for_each_batch(|batch| {
         namespaces.extend(batch.iter().map(|(_, connection)| connection.netns_cookie));
         true
     })?;
-    shared.switches.set_reevaluating(true)?;
+    shared.settings.set_reevaluating(true)?;
     for cookie in namespaces {
         let walked = shared.namespaces.find(cookie).and_then(|namespace| shared.walker.walk_all(&namespace));
         if let Err(error) = walked {
@@ -27,6 +27,6 @@ pub(crate) fn reevaluate(shared: &Shared) -> Result<u64> {
             tracing::warn!(netns_cookie = cookie, error, "connections there keep the policy that they had");
         }
     }
-    shared.switches.set_reevaluating(false)?;
-    Ok(shared.switches.counter(Counter::Reevaluated)? - before)
+    shared.settings.set_reevaluating(false)?;
+    Ok(shared.settings.counter(Counter::Reevaluated)? - before)
 }

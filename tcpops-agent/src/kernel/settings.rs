@@ -5,15 +5,15 @@ use std::sync::{Mutex, PoisonError};
 use aya::maps::{Array, MapData, PerCpuArray};
 use tcpops_common::counters::Counter;
 use tcpops_common::maps::{COUNTERS, SETTINGS};
-use tcpops_common::settings::Settings;
+use tcpops_common::settings::Settings as KernelSettings;
 
 use super::pins::Pins;
 use super::{KernelError, Result};
 
-const SIZE: usize = size_of::<Settings>();
+const SIZE: usize = size_of::<KernelSettings>();
 
-/// The switches of the kernel programs, and what they count.
-pub(crate) struct Switches {
+/// The settings of the kernel programs, and what they count.
+pub(crate) struct Settings {
     settings: Mutex<Array<MapData, [u8; SIZE]>>,
     counters: PerCpuArray<MapData, u64>,
     /// How many walks do what `PROBES` says.
@@ -21,7 +21,7 @@ pub(crate) struct Switches {
 }
 
 /// Keeps walks doing what `PROBES` says.
-pub(crate) struct Probing<'a>(&'a Switches);
+pub(crate) struct Probing<'a>(&'a Settings);
 
 impl Drop for Probing<'_> {
     fn drop(&mut self) {
@@ -35,17 +35,17 @@ impl Drop for Probing<'_> {
     }
 }
 
-impl Switches {
+impl Settings {
     /// Opens the maps, and turns everything off.
     pub(crate) fn open(pins: &Pins) -> Result<Self> {
-        let switches = Self {
+        let settings = Self {
             settings: Mutex::new(pins.map(SETTINGS)?),
             counters: pins.map(COUNTERS)?,
             probing: Mutex::default(),
         };
         // An agent that died in the middle of something left it on.
-        switches.change(|settings| *settings = Settings::default())?;
-        Ok(switches)
+        settings.change(|settings| *settings = KernelSettings::default())?;
+        Ok(settings)
     }
 
     /// Tells the kernel programs whether the reader of the ring polls.
@@ -79,10 +79,10 @@ impl Switches {
         Ok(Probing(self))
     }
 
-    fn change(&self, change: impl FnOnce(&mut Settings)) -> Result<()> {
+    fn change(&self, change: impl FnOnce(&mut KernelSettings)) -> Result<()> {
         let mut array = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = array.get(&0, 0).map_err(KernelError::map(SETTINGS))?;
-        let mut settings: Settings = bytemuck::must_cast(bytes);
+        let mut settings: KernelSettings = bytemuck::must_cast(bytes);
         change(&mut settings);
         let bytes: [u8; SIZE] = bytemuck::must_cast(settings);
         array.set(0, bytes, 0).map_err(KernelError::map(SETTINGS))
