@@ -51,7 +51,7 @@ pub(crate) struct SetArgs {
     #[command(flatten)]
     target: Target,
     #[command(flatten)]
-    limits: Limits,
+    limits: LimitArgs,
     /// Make --idle and --max-age longer by up to so much, each connection by another share of it: 0% to 100%
     #[arg(long, value_name = "PERCENT", requires = "spread")]
     jitter: Option<Jitter>,
@@ -60,7 +60,7 @@ pub(crate) struct SetArgs {
 /// At least one of the limits.
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = true)]
-struct Limits {
+struct LimitArgs {
     /// Close after so long with no byte sent or received
     #[arg(long, value_name = "DUR")]
     idle: Option<LifetimeDuration>,
@@ -109,7 +109,7 @@ impl LifetimeCommand {
 
 impl SetArgs {
     fn request(&self) -> LifetimeRequest {
-        let Limits { idle, max_age, deadline } = self.limits;
+        let LimitArgs { idle, max_age, deadline } = self.limits;
         let seconds = |limit: LifetimeDuration| LifetimeSeconds(limit.as_millis() as f64 / 1000.0);
         LifetimeRequest {
             idle_seconds: idle.map(seconds),

@@ -18,7 +18,7 @@ use crate::model::requests::filter::Filter;
 
 /// Which records a reader wants.
 #[derive(Clone, Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct EventFilter {
     /// Of these kinds.
     pub(crate) kinds: Kinds,
     /// Of connections that this lets through.
@@ -27,7 +27,7 @@ pub(crate) struct Wanted {
     pub(crate) conid: Option<u64>,
 }
 
-impl Wanted {
+impl EventFilter {
     /// Whether the reader is to have the record. What is missing concerns everybody.
     pub(crate) fn takes(&self, record: &Record) -> bool {
         match &record.what {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// How many there may be.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct ClientLimits {
     /// The most of one user other than root.
     pub(crate) per_uid: usize,
     /// The most of all users other than root.
@@ -17,7 +17,7 @@ pub(crate) struct Limits {
 /// Counts the clients by uid.
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
-    limits: Limits,
+    limits: ClientLimits,
     clients: Arc<Mutex<HashMap<u32, usize>>>,
 }
 
@@ -30,13 +30,13 @@ pub(crate) struct Place {
 
 impl Admission {
     /// Nobody yet.
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: ClientLimits) -> Self {
         Self { limits, clients: Arc::default() }
     }
 
     /// A place for a client of `uid`, if there is one.
     pub(crate) fn admit(&self, uid: u32) -> Option<Place> {
-        let Limits { per_uid, of_users, of_root } = self.limits;
+        let ClientLimits { per_uid, of_users, of_root } = self.limits;
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let of_uid = clients.get(&uid).copied().unwrap_or(0);
         let free = if uid == 0 {
@@ -70,7 +70,7 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { per_uid: 3, of_users: 20, of_root: 10 };
+    const LIMITS: ClientLimits = ClientLimits { per_uid: 3, of_users: 20, of_root: 10 };
 
     #[test]
     fn one_user_cannot_take_all_places() {

@@ -18,7 +18,7 @@ use super::extract::{By, Failure, Params};
 use crate::api::events::{Event, EventType, EventsQuery};
 use crate::api::problem::{Code, Problem};
 use crate::clocks::Clocks;
-use crate::convert::events::{Wanted, bare, event};
+use crate::convert::events::{EventFilter, bare, event};
 use crate::daemon::Handle;
 use crate::events::{Reader, Start};
 use crate::model::history::record::Record;
@@ -110,7 +110,7 @@ impl Form {
 /// What one reader is sent.
 struct Stream {
     reader: Reader,
-    wanted: Wanted,
+    wanted: EventFilter,
     form: Form,
     heartbeat: Duration,
     follow: bool,

@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::daemon::{Handle, Origin, group_id};
 
-use self::admission::{Admission, Limits};
+use self::admission::{Admission, ClientLimits};
 
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,9 +33,9 @@ const MAX_HEAD: usize = 64 * 1024;
 const GRACE: Duration = Duration::from_secs(2);
 
 /// How many clients there are at a time.
-const CLIENTS: Limits = Limits { per_uid: 32, of_users: 192, of_root: 256 };
+const CLIENTS: ClientLimits = ClientLimits { per_uid: 32, of_users: 192, of_root: 256 };
 /// How many of them read events: each user keeps places for requests.
-const STREAMS: Limits = Limits { per_uid: 8, of_users: 64, of_root: 64 };
+const STREAMS: ClientLimits = ClientLimits { per_uid: 8, of_users: 64, of_root: 64 };
 
 /// The streams of events.
 #[derive(Clone, Debug)]

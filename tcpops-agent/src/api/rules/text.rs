@@ -128,15 +128,15 @@ impl RuleFault {
     /// Reads the document again up to the field at fault and fails there, since only a parser at work knows where it
     /// is.
     fn raise<'de, D: Deserializer<'de>>(&self, deserializer: D) -> Result<(), D::Error> {
-        let mut path = vec![Step::Key("rule"), Step::Index(self.index)];
-        path.extend(self.field.split('.').map(Step::Key));
+        let mut path = vec![FieldStep::Key("rule"), FieldStep::Index(self.index)];
+        path.extend(self.field.split('.').map(FieldStep::Key));
         let message = self.to_string();
         FailAt { path: &path, message: &message }.deserialize(deserializer)
     }
 }
 
 #[derive(Clone, Copy)]
-enum Step<'a> {
+enum FieldStep<'a> {
     Key(&'a str),
     Index(usize),
 }
@@ -144,12 +144,12 @@ enum Step<'a> {
 /// Deserializes nothing, and fails at the end of `path`; where the path leaves the document, at the last table in it.
 #[derive(Clone, Copy)]
 struct FailAt<'a> {
-    path: &'a [Step<'a>],
+    path: &'a [FieldStep<'a>],
     message: &'a str,
 }
 
 impl<'a> FailAt<'a> {
-    fn next(self) -> Option<(Step<'a>, Self)> {
+    fn next(self) -> Option<(FieldStep<'a>, Self)> {
         self.path.split_first().map(|(step, path)| (*step, Self { path, ..self }))
     }
 }
@@ -175,7 +175,7 @@ impl<'de> de::Visitor<'de> for FailAt<'_> {
     fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<String>()? {
             match self.next() {
-                Some((Step::Key(step), rest)) if step == key => return map.next_value_seed(rest),
+                Some((FieldStep::Key(step), rest)) if step == key => return map.next_value_seed(rest),
                 _ => map.next_value::<IgnoredAny>().map(|_| ())?,
             }
         }
@@ -183,7 +183,7 @@ impl<'de> de::Visitor<'de> for FailAt<'_> {
     }
 
     fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        if let Some((Step::Index(index), rest)) = self.next() {
+        if let Some((FieldStep::Index(index), rest)) = self.next() {
             for _ in 0..index {
                 list.next_element::<IgnoredAny>()?;
             }

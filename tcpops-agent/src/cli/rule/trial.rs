@@ -101,7 +101,7 @@ impl TestArgs {
 }
 
 /// What the rules say of a connection.
-struct Verdict<'a> {
+struct Trial<'a> {
     /// The first rule that matches, and its number as people count, from 1.
     first: Option<(usize, &'a Rule)>,
     /// What keeps rules from closing it.
@@ -114,7 +114,7 @@ enum Protector {
     Port(u16),
 }
 
-fn verdict<'a>(document: &'a RuleDocument, facts: &Facts, cgroups: &mut CgroupNumbers) -> Result<Verdict<'a>, Failure> {
+fn verdict<'a>(document: &'a RuleDocument, facts: &Facts, cgroups: &mut CgroupNumbers) -> Result<Trial<'a>, Failure> {
     let rules = to_model(document, Clocks::read(), |path| Ok::<_, Infallible>(cgroups.cgroup(path)))?;
     let first = rules.first_match(facts);
     let index = first.and_then(|first| document.rules.iter().position(|rule| rule.name.as_str() == first.name));
@@ -122,13 +122,13 @@ fn verdict<'a>(document: &'a RuleDocument, facts: &Facts, cgroups: &mut CgroupNu
     let ports = [facts.local.port(), facts.remote.port()];
     let port = || ports.into_iter().find(|port| rules.guard.protected_ports.contains(port)).map(Protector::Port);
     let protected_by = protecting.map(|rule| Protector::Rule(rule.name.clone())).or_else(port);
-    Ok(Verdict {
+    Ok(Trial {
         first: index.map(|index| (index + 1, &document.rules[index])),
         protected_by: protected_by.filter(|_| facts.direction != conn::Direction::Listen),
     })
 }
 
-impl Verdict<'_> {
+impl Trial<'_> {
     fn fields(&self) -> String {
         let mut lines = match self.first {
             None => vec![("rule", format!("{NOTHING}  none matches: the connection stays as its program has it"))],
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn what_the_rule_wants() {
         let document = rules();
-        let shown = |first| Verdict { first, protected_by: None }.fields();
+        let shown = |first| Trial { first, protected_by: None }.fields();
         assert_eq!(
             shown(Some((1, &document.rules[0]))),
             "rule          1  sip-clients\n\

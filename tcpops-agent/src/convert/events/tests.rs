@@ -132,13 +132,13 @@ fn what_is_missing_is_said() {
 fn readers_get_what_they_want_and_always_what_is_missing() {
     let record = |what| Record { seq: 1, at_boot_ns: 1, what };
     let opened = record(What::Of(Identity::of(KEY, &connection()), Happened::Opened(TcpState::SynSent)));
-    let wanted = Wanted { kinds: kinds("closed, opened").unwrap(), filter: Filter::default(), conid: Some(4) };
+    let wanted = EventFilter { kinds: kinds("closed, opened").unwrap(), filter: Filter::default(), conid: Some(4) };
     assert!(wanted.takes(&opened));
-    let other = |filter| Wanted { filter, ..wanted.clone() };
+    let other = |filter| EventFilter { filter, ..wanted.clone() };
     assert!(other(Filter { uid: Some(1000), ..Filter::default() }).takes(&opened));
     for wanted in [
-        Wanted { kinds: kinds("closed").unwrap(), ..wanted.clone() },
-        Wanted { conid: Some(5), ..wanted.clone() },
+        EventFilter { kinds: kinds("closed").unwrap(), ..wanted.clone() },
+        EventFilter { conid: Some(5), ..wanted.clone() },
         other(Filter { visible_to_uid: Some(1), ..Filter::default() }),
         other(Filter { remote_port: Some(1..=2), ..Filter::default() }),
     ] {

@@ -16,7 +16,7 @@ use crate::kernel::destroy::{DestroyResult, MAX_TARGETS};
 use crate::kernel::diag::{Destroyed, SocketInfo};
 use crate::kernel::owner::{Place, places};
 use crate::kernel::{KernelError, Result};
-use crate::model::expiry::closing::Step;
+use crate::model::expiry::closing::CloseStep;
 use crate::model::expiry::enforcer::CloseOrder;
 
 /// The most connections that are closed in one go.
@@ -73,7 +73,7 @@ pub(crate) fn close(shared: &Shared, orders: Vec<CloseOrder>) -> Vec<CloseAttemp
                 let may_return = connection.direction == Direction::Outbound && shared.walker.destroyer().is_some();
                 let checked = Checked { order, connection, info };
                 match order.step {
-                    Step::Fin { .. } => fins.push(checked),
+                    CloseStep::Fin { .. } => fins.push(checked),
                     _ if may_return => resets.entry(checked.connection.netns_cookie).or_default().push(checked),
                     _ => attempt.push(closer.reset_one(checked)),
                 }
@@ -250,7 +250,7 @@ impl Closer<'_> {
         places: &[Place],
     ) -> Result<CloseOutcome> {
         let key = order.key;
-        let Step::Fin { grace_ns } = order.step else { return self.reset(key, connection, None) };
+        let CloseStep::Fin { grace_ns } = order.step else { return self.reset(key, connection, None) };
         match state {
             TcpState::Established | TcpState::CloseWait => {}
             // It was sent already; the grace is what the caller asked for.

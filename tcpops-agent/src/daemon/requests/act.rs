@@ -11,7 +11,7 @@ use crate::daemon::policy::overrides::Push;
 use crate::daemon::refusal;
 use crate::daemon::requests::handle::{Command, Handle, stopping};
 use crate::daemon::requests::origin::Origin;
-use crate::model::expiry::closing::{Closed, Manner, Step};
+use crate::model::expiry::closing::{CloseStep, Closed, Manner};
 use crate::model::requests::policies::Change;
 
 /// The most pushes in one command: putting them down takes the loop some tens of milliseconds.
@@ -76,12 +76,12 @@ impl Handle {
             waiting.push(match found {
                 Err(problem) => Waiting::Refused(problem),
                 Ok((key, Action::Change(change))) => Waiting::Pushed(key.conid, change, push(key, change)),
-                Ok((key, Action::Close(Manner::Reset))) => self.begin_close(key, by_uid, Step::Reset).await,
+                Ok((key, Action::Close(Manner::Reset))) => self.begin_close(key, by_uid, CloseStep::Reset).await,
                 Ok((key, Action::Close(Manner::Fin { grace_ns }))) => {
                     let deadline_boot_ns = boot_ns.saturating_add(grace_ns);
                     let lifetime = Lifetime { deadline_boot_ns, ..Lifetime::NONE };
                     let end = Change::LifetimeSet { lifetime, jitter_percent: 0 };
-                    Waiting::Grace(key, Step::Fin { grace_ns }, push(key, end))
+                    Waiting::Grace(key, CloseStep::Fin { grace_ns }, push(key, end))
                 }
             });
         }
@@ -106,7 +106,7 @@ impl Handle {
         results
     }
 
-    async fn begin_close(&self, key: ConnKey, by_uid: u32, step: Step) -> Waiting {
+    async fn begin_close(&self, key: ConnKey, by_uid: u32, step: CloseStep) -> Waiting {
         let (answer, answered) = oneshot::channel();
         // Where the loop has ended, the answer says so; likewise for pushes.
         let _ended = self.send(Command::Close { key, by_uid, step, answer }).await;
@@ -131,7 +131,7 @@ enum Waiting {
     Refused(Problem),
     Pushed(u64, Change, Answered),
     /// Until the end of its grace is put down.
-    Grace(ConnKey, Step, Answered),
+    Grace(ConnKey, CloseStep, Answered),
     Closing(u64, oneshot::Receiver<CloseOutcome>),
 }
 

@@ -18,7 +18,7 @@ use crate::api::rules::RuleDocument;
 use crate::api::rules_result::RulesResult;
 use crate::api::status::{self, GuardStatus, RulesStatus, Status};
 use crate::convert;
-use crate::convert::events::Wanted;
+use crate::convert::events::EventFilter;
 use crate::daemon::counters::AgentCounter;
 use crate::daemon::expiry::close::CloseOutcome;
 use crate::daemon::expiry::inspect::{self, idle_ns};
@@ -34,7 +34,7 @@ use crate::events::{Reader, Start};
 use crate::kernel::diag::SocketInfo;
 use crate::kernel::follow::Follow;
 use crate::kernel::{KernelError, cgroup};
-use crate::model::expiry::closing::{Guard, Step};
+use crate::model::expiry::closing::{CloseStep, Guard};
 use crate::model::history::record::Kinds;
 use crate::model::requests::filter::Filter;
 
@@ -47,7 +47,7 @@ pub(crate) enum Command {
     /// Change policies of connections.
     Push(Vec<(Push, Answer)>),
     /// Close a connection.
-    Close { key: ConnKey, by_uid: u32, step: Step, answer: oneshot::Sender<CloseOutcome> },
+    Close { key: ConnKey, by_uid: u32, step: CloseStep, answer: oneshot::Sender<CloseOutcome> },
     /// What is known of the ends of these connections?
     Prospects { keys: Vec<ConnKey>, answer: oneshot::Sender<Prospects> },
     /// The rules in force, and their generation.
@@ -208,11 +208,11 @@ impl Handle {
     }
 
     /// Which events a query asks for, within what the caller may see.
-    pub(crate) fn events_wanted(&self, query: &EventsQuery, origin: &Origin) -> Result<Wanted, Problem> {
+    pub(crate) fn events_wanted(&self, query: &EventsQuery, origin: &Origin) -> Result<EventFilter, Problem> {
         let filter = self.filter(&convert::events::list_query(query), origin)?;
         let kinds = query.types.as_deref().map_or(Ok(Kinds::ALL), convert::events::kinds);
         let kinds = kinds.map_err(|detail| Problem::new(Code::InvalidRequest, detail))?;
-        Ok(Wanted { kinds, filter, conid: query.conid })
+        Ok(EventFilter { kinds, filter, conid: query.conid })
     }
 
     /// A reader of events.

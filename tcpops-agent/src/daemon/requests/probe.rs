@@ -20,7 +20,7 @@ use crate::kernel::clock::{now_boot_ns, tick_us};
 use crate::kernel::diag::SocketInfo;
 use crate::kernel::probes::Noted;
 use crate::kernel::{KernelError, Result as KernelResult};
-use crate::model::requests::peer::{Look, Method, Question, Verdict, enough_probes, enough_retransmits, judge};
+use crate::model::requests::peer::{Look, Method, PeerStatus, Question, enough_probes, enough_retransmits, judge};
 
 /// How often the kernel is asked for news, at first and later: an answer on the same host takes a millisecond, and one from
 /// far away must not cost a busy loop.
@@ -149,11 +149,11 @@ async fn wait(
     connection: Connection,
     question: &Question,
     until: Instant,
-) -> Result<(Verdict, Option<Look>), Problem> {
+) -> Result<(PeerStatus, Option<Look>), Problem> {
     let mut pause = FIRST_LOOK;
     let mut probed = (0, question.asked_boot_ns);
     loop {
-        let Some(info) = look_at(shared, key, connection).await? else { return Ok((Verdict::Dead, None)) };
+        let Some(info) = look_at(shared, key, connection).await? else { return Ok((PeerStatus::Dead, None)) };
         let at_boot_ns = now_boot_ns();
         if info.probes != probed.0 {
             probed = (info.probes, at_boot_ns);
@@ -167,7 +167,7 @@ async fn wait(
         };
         let verdict = judge(question, &look);
         let left = until.saturating_duration_since(Instant::now());
-        if verdict != Verdict::Unknown || left.is_zero() {
+        if verdict != PeerStatus::Unknown || left.is_zero() {
             return Ok((verdict, Some(look)));
         }
         sleep(pause.min(left)).await;
@@ -186,11 +186,11 @@ async fn look_at(shared: &Arc<Shared>, key: ConnKey, connection: Connection) -> 
     .map_err(|error| refusal::of(&error))
 }
 
-fn result(key: ConnKey, question: &Question, verdict: Verdict, last: Option<Look>, waited: Duration) -> ProbeResult {
+fn result(key: ConnKey, question: &Question, verdict: PeerStatus, last: Option<Look>, waited: Duration) -> ProbeResult {
     let waited_seconds = (waited.as_millis() as f64) / 1e3;
     let (probes, retransmits) = last.map_or((0, 0), |look| (look.probes, look.retransmits));
     let evidence = match (verdict, last, question.method) {
-        (Verdict::Alive, ..) => "the peer answered".to_owned(),
+        (PeerStatus::Alive, ..) => "the peer answered".to_owned(),
         (_, None, _) => "the connection ended meanwhile".to_owned(),
         (_, _, Method::Probes) => format!("{probes} probes without an answer"),
         (_, _, Method::Retransmissions) => {

@@ -57,7 +57,7 @@ impl Handle {
         for id in ids {
             steps.push(self.first_step(id, origin).await);
         }
-        let wanted = Wanted::of(&steps);
+        let wanted = Lookups::of(&steps);
         let scanned = if wanted.is_empty() { Ok(Vec::new()) } else { self.scan(wanted, origin).await };
         let by_name = scanned.map(|entries| ByName::of(&entries)).map_err(|error| refusal::internal(&error));
         ids.iter()
@@ -127,7 +127,7 @@ impl Handle {
     }
 
     /// The entries that are wanted. Those of others are found by their cookie only, which the caller must know.
-    async fn scan(&self, wanted: Wanted, origin: &Origin) -> KernelResult<Vec<Entry>> {
+    async fn scan(&self, wanted: Lookups, origin: &Origin) -> KernelResult<Vec<Entry>> {
         let caller = origin.caller;
         let pick = move |key: ConnKey, connection: &Connection| {
             wanted.cookies.contains(&key.cookie) || caller.may_touch(connection.uid) && wanted.has_end_of(connection)
@@ -138,12 +138,12 @@ impl Handle {
 
 /// The names for which the map is read.
 #[derive(Default)]
-struct Wanted {
+struct Lookups {
     endpoints: HashSet<Endpoints>,
     cookies: HashSet<u64>,
 }
 
-impl Wanted {
+impl Lookups {
     fn of(steps: &[Step]) -> Self {
         let mut wanted = Self::default();
         for step in steps {

@@ -52,7 +52,7 @@ pub(crate) enum Manner {
 
 /// A step of closing a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum CloseStep {
     /// Nothing before this time: this side's FIN was sent already, by its program or by an agent before, and the grace
     /// counts from then.
     Wait(u64),
@@ -70,15 +70,15 @@ impl Manner {
     ///
     /// A state says whether this side's FIN was sent, and when: so a grace that has begun ends on time although the agent
     /// that began it is gone. Before the end of the handshake there is no stream to be ended by a FIN.
-    pub(crate) const fn step(self, state: TcpState, since_boot_ns: u64, now_boot_ns: u64) -> Step {
-        let Self::Fin { grace_ns } = self else { return Step::Reset };
+    pub(crate) const fn step(self, state: TcpState, since_boot_ns: u64, now_boot_ns: u64) -> CloseStep {
+        let Self::Fin { grace_ns } = self else { return CloseStep::Reset };
         match state {
-            TcpState::Established | TcpState::CloseWait => Step::Fin { grace_ns },
+            TcpState::Established | TcpState::CloseWait => CloseStep::Fin { grace_ns },
             TcpState::FinWait1 | TcpState::FinWait2 | TcpState::Closing | TcpState::LastAck => {
                 let end = since_boot_ns.saturating_add(grace_ns);
-                if end <= now_boot_ns { Step::Reset } else { Step::Wait(end) }
+                if end <= now_boot_ns { CloseStep::Reset } else { CloseStep::Wait(end) }
             }
-            _ => Step::Reset,
+            _ => CloseStep::Reset,
         }
     }
 }
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn a_reset_takes_one_step() {
         for state in TcpState::ALL {
-            assert_eq!(Manner::Reset.step(state, 5, 10), Step::Reset);
+            assert_eq!(Manner::Reset.step(state, 5, 10), CloseStep::Reset);
         }
     }
 
@@ -136,14 +136,14 @@ mod tests {
     fn a_fin_comes_before_a_reset_and_its_grace_counts_from_the_state_that_it_led_to() {
         let fin = Manner::Fin { grace_ns: 100 };
         for state in [TcpState::Established, TcpState::CloseWait] {
-            assert_eq!(fin.step(state, 5, 1_000), Step::Fin { grace_ns: 100 });
+            assert_eq!(fin.step(state, 5, 1_000), CloseStep::Fin { grace_ns: 100 });
         }
         for state in [TcpState::FinWait1, TcpState::FinWait2, TcpState::Closing, TcpState::LastAck] {
-            assert_eq!(fin.step(state, 5, 104), Step::Wait(105));
-            assert_eq!(fin.step(state, 5, 105), Step::Reset);
+            assert_eq!(fin.step(state, 5, 104), CloseStep::Wait(105));
+            assert_eq!(fin.step(state, 5, 105), CloseStep::Reset);
         }
         for state in [TcpState::SynSent, TcpState::SynRecv] {
-            assert_eq!(fin.step(state, 5, 6), Step::Reset);
+            assert_eq!(fin.step(state, 5, 6), CloseStep::Reset);
         }
     }
 }

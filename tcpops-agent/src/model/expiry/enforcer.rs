@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tcpops_common::conn::ConnKey;
 
-use crate::model::expiry::closing::{Guard, Protection, Step};
+use crate::model::expiry::closing::{CloseStep, Guard, Protection};
 use crate::model::expiry::connections::{CloseReason, Effect, Exemption, Throttled};
 use crate::model::expiry::guard::{Bound, CloseLimiter, Hold};
 use crate::model::expiry::lifetimes::{Candidate, Expiry, Look, Verdict, judge};
@@ -33,7 +33,7 @@ pub(crate) struct CloseOrder {
     /// Why.
     pub(crate) reason: CloseReason,
     /// The step to take; never one to wait for.
-    pub(crate) step: Step,
+    pub(crate) step: CloseStep,
     /// Whether it is the first, and not the one that follows a grace.
     pub(crate) is_first: bool,
     /// The rule whose limit it was; zero where nobody's or a person's.
@@ -57,7 +57,7 @@ pub(crate) struct PendingClose {
 
 impl PendingClose {
     fn of(order: &CloseOrder) -> Self {
-        let by_fin = matches!(order.step, Step::Fin { .. });
+        let by_fin = matches!(order.step, CloseStep::Fin { .. });
         Self { reason: order.reason, rule: order.rule, by_fin, fin_sent: false }
     }
 }
@@ -180,7 +180,7 @@ impl Enforcer {
             Some(end) => effects.push(Effect::Close(CloseOrder {
                 key,
                 reason,
-                step: Step::Reset,
+                step: CloseStep::Reset,
                 is_first: false,
                 rule,
                 due_boot_ns: Some(*end),
@@ -231,7 +231,7 @@ impl Enforcer {
             }
         }
         let step = manner.step(state, state_since_boot_ns, inspection.at_boot_ns);
-        if let Step::Wait(at_boot_ns) = step {
+        if let CloseStep::Wait(at_boot_ns) = step {
             return Some(at_boot_ns);
         }
         if !is_override && let Err(hold) = self.limiter.admit(rule, live, now_boot_ns) {

@@ -52,7 +52,7 @@ pub(crate) struct Look {
 
 /// What it comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum PeerStatus {
     /// The peer answered.
     Alive,
     /// It did not, though it was asked often enough; or the connection ended meanwhile.
@@ -61,7 +61,7 @@ pub(crate) enum Verdict {
     Unknown,
 }
 
-impl Verdict {
+impl PeerStatus {
     /// The name that the API and the command line use.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -84,10 +84,10 @@ pub(crate) fn enough_retransmits(before: u8) -> u8 {
 }
 
 /// Judges by what was seen so far.
-pub(crate) fn judge(question: &Question, look: &Look) -> Verdict {
+pub(crate) fn judge(question: &Question, look: &Look) -> PeerStatus {
     let heard_boot_ns = look.at_boot_ns.saturating_sub(u64::from(look.heard_ms) * 1_000_000);
     if heard_boot_ns.saturating_add(question.tick_ns) >= question.asked_boot_ns {
-        return Verdict::Alive;
+        return PeerStatus::Alive;
     }
     let given_up = match question.method {
         Method::Probes => {
@@ -95,7 +95,7 @@ pub(crate) fn judge(question: &Question, look: &Look) -> Verdict {
         }
         Method::Retransmissions => look.retransmits >= question.enough,
     };
-    if given_up { Verdict::Dead } else { Verdict::Unknown }
+    if given_up { PeerStatus::Dead } else { PeerStatus::Unknown }
 }
 
 #[cfg(test)]
@@ -111,23 +111,23 @@ mod tests {
 
     #[test]
     fn an_answer_after_the_question_is_life() {
-        assert_eq!(judge(&ASKED, &look(101 * S, 999, 0, 0)), Verdict::Alive);
-        assert_eq!(judge(&ASKED, &look(101 * S, 1000, 0, 0)), Verdict::Alive);
+        assert_eq!(judge(&ASKED, &look(101 * S, 999, 0, 0)), PeerStatus::Alive);
+        assert_eq!(judge(&ASKED, &look(101 * S, 1000, 0, 0)), PeerStatus::Alive);
         // What was heard long before says nothing.
-        assert_eq!(judge(&ASKED, &look(101 * S, 2000, 0, 0)), Verdict::Unknown);
+        assert_eq!(judge(&ASKED, &look(101 * S, 2000, 0, 0)), PeerStatus::Unknown);
     }
 
     #[test]
     fn silence_is_death_once_it_was_asked_often_enough() {
-        assert_eq!(judge(&ASKED, &look(103 * S, 60_000, 2, 9)), Verdict::Unknown);
-        assert_eq!(judge(&ASKED, &look(104 * S, 60_000, 3, 0)), Verdict::Dead);
+        assert_eq!(judge(&ASKED, &look(103 * S, 60_000, 2, 9)), PeerStatus::Unknown);
+        assert_eq!(judge(&ASKED, &look(104 * S, 60_000, 3, 0)), PeerStatus::Dead);
         // The last one was sent just now.
-        assert_eq!(judge(&ASKED, &look(103 * S + S / 2, 60_000, 3, 0)), Verdict::Unknown);
+        assert_eq!(judge(&ASKED, &look(103 * S + S / 2, 60_000, 3, 0)), PeerStatus::Unknown);
         let waiting = Question { method: Method::Retransmissions, ..ASKED };
-        assert_eq!(judge(&waiting, &look(104 * S, 60_000, 9, 2)), Verdict::Unknown);
-        assert_eq!(judge(&waiting, &look(104 * S, 60_000, 0, 3)), Verdict::Dead);
+        assert_eq!(judge(&waiting, &look(104 * S, 60_000, 9, 2)), PeerStatus::Unknown);
+        assert_eq!(judge(&waiting, &look(104 * S, 60_000, 0, 3)), PeerStatus::Dead);
         // However often: an answer is an answer.
-        assert_eq!(judge(&waiting, &look(104 * S, 10, 0, 9)), Verdict::Alive);
+        assert_eq!(judge(&waiting, &look(104 * S, 10, 0, 9)), PeerStatus::Alive);
     }
 
     #[test]

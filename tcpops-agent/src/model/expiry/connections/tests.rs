@@ -3,7 +3,7 @@ use tcpops_common::conn::Connection;
 use tcpops_common::event::Summary;
 
 use super::*;
-use crate::model::expiry::closing::{Manner, Step};
+use crate::model::expiry::closing::{CloseStep, Manner};
 use crate::model::expiry::enforcer::RETRY_NS;
 use crate::model::expiry::lifetimes::{Candidate, Limits, Look, judge};
 use crate::model::testing::{candidate, connection};
@@ -49,7 +49,7 @@ const AGED: Limits =
 /// What was begun with a close.
 fn begun(order: CloseOrder, fin_sent: bool) -> Option<PendingClose> {
     let CloseOrder { reason, rule, step, .. } = order;
-    Some(PendingClose { reason, rule, by_fin: matches!(step, Step::Fin { .. }), fin_sent })
+    Some(PendingClose { reason, rule, by_fin: matches!(step, CloseStep::Fin { .. }), fin_sent })
 }
 
 #[test]
@@ -65,7 +65,8 @@ fn an_idle_connection_is_looked_at_then_closed() {
     assert!(apply(&mut connections, 151, inspection(idle, Some(10), 150)).is_empty());
     assert_eq!(connections.next_due(), Some(190));
     let reason = CloseReason::Expired(Expiry::Idle);
-    let close = CloseOrder { key: KEY, reason, step: Step::Reset, is_first: true, rule: 0, due_boot_ns: Some(190) };
+    let close =
+        CloseOrder { key: KEY, reason, step: CloseStep::Reset, is_first: true, rule: 0, due_boot_ns: Some(190) };
     assert_eq!(apply(&mut connections, 191, inspection(idle, Some(50), 190)), [Effect::Close(close)]);
     assert_eq!(connections.next_due(), None);
     let closed = event(EventKind::Closed, TcpState::Close, 0);
@@ -96,7 +97,7 @@ fn a_close_that_failed_is_tried_again() {
 fn a_fin_is_followed_by_a_reset_even_where_the_limit_is_gone() {
     let mut connections = open();
     let reason = CloseReason::Request(7);
-    let step = Step::Fin { grace_ns: 349 };
+    let step = CloseStep::Fin { grace_ns: 349 };
     let fin = CloseOrder { key: KEY, reason, step, is_first: true, rule: 0, due_boot_ns: None };
     apply(&mut connections, 150, Input::Closing(fin));
     apply(&mut connections, 151, Input::FinSent(KEY, 500));
@@ -106,7 +107,7 @@ fn a_fin_is_followed_by_a_reset_even_where_the_limit_is_gone() {
     apply(&mut connections, 153, Input::Resync(all));
     apply(&mut connections, 153, Input::Resynced);
     assert_eq!(apply(&mut connections, 500, Input::Due), [Effect::Inspect(KEY)]);
-    let reset = CloseOrder { step: Step::Reset, is_first: false, due_boot_ns: Some(500), ..fin };
+    let reset = CloseOrder { step: CloseStep::Reset, is_first: false, due_boot_ns: Some(500), ..fin };
     assert_eq!(apply(&mut connections, 501, Input::Inspected(KEY, None)), [Effect::Close(reset)]);
     let closed = event(EventKind::Closed, TcpState::Close, 0);
     assert_eq!(apply(&mut connections, 502, Input::Event(closed)), [Effect::Ended(begun(fin, true), closed)]);
@@ -188,7 +189,7 @@ fn what_happened_is_told_before_what_follows() {
 fn a_reason_outlives_a_resync_until_the_events_of_that_time_are_said() {
     let mut connections = Connections::default();
     let reason = CloseReason::Request(0);
-    let close = CloseOrder { key: KEY, reason, step: Step::Reset, is_first: true, rule: 0, due_boot_ns: None };
+    let close = CloseOrder { key: KEY, reason, step: CloseStep::Reset, is_first: true, rule: 0, due_boot_ns: None };
     let other = ConnKey { cookie: 7, conid: 3 };
     for key in [KEY, other] {
         apply(&mut connections, 100, Input::Closing(CloseOrder { key, ..close }));

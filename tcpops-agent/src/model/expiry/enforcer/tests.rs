@@ -24,7 +24,7 @@ fn follow(enforcer: &mut Enforcer, inspection: &Inspection, now: u64) -> (Option
     (next, effects)
 }
 
-fn closed(inspection: &Inspection, step: Step) -> Effect {
+fn closed(inspection: &Inspection, step: CloseStep) -> Effect {
     let reason = CloseReason::Expired(Expiry::MaxAge);
     Effect::Close(CloseOrder {
         key: inspection.candidate.key,
@@ -41,7 +41,7 @@ fn what_is_over_is_closed_once() {
     let mut enforcer = Enforcer::default();
     let inspection = aged(1);
     let key = inspection.candidate.key;
-    assert_eq!(follow(&mut enforcer, &inspection, 150), (None, vec![closed(&inspection, Step::Reset)]));
+    assert_eq!(follow(&mut enforcer, &inspection, 150), (None, vec![closed(&inspection, CloseStep::Reset)]));
     let mut effects = Vec::new();
     assert_eq!(enforcer.go_on(key, 160, &mut effects), Some(160 + RETRY_NS));
     let reason = CloseReason::Expired(Expiry::MaxAge);
@@ -56,7 +56,10 @@ fn a_grace_ends_with_a_reset_whatever_comes_meanwhile() {
     let mut inspection = aged(1);
     let key = inspection.candidate.key;
     inspection.candidate.manner = Manner::Fin { grace_ns: 30 };
-    assert_eq!(follow(&mut enforcer, &inspection, 150), (None, vec![closed(&inspection, Step::Fin { grace_ns: 30 })]));
+    assert_eq!(
+        follow(&mut enforcer, &inspection, 150),
+        (None, vec![closed(&inspection, CloseStep::Fin { grace_ns: 30 })])
+    );
     enforcer.fin_sent(key, 185);
     let mut effects = Vec::new();
     assert_eq!(enforcer.go_on(key, 184, &mut effects), Some(185));
@@ -64,7 +67,7 @@ fn a_grace_ends_with_a_reset_whatever_comes_meanwhile() {
     assert_eq!([enforcer.failed(key), enforcer.failed(key)], [RETRY_NS, 2 * RETRY_NS]);
     assert_eq!(enforcer.go_on(key, 185, &mut effects), Some(185 + RETRY_NS));
     let reason = CloseReason::Expired(Expiry::MaxAge);
-    let reset = CloseOrder { key, reason, step: Step::Reset, is_first: false, rule: RULE, due_boot_ns: Some(185) };
+    let reset = CloseOrder { key, reason, step: CloseStep::Reset, is_first: false, rule: RULE, due_boot_ns: Some(185) };
     assert_eq!(effects, [Effect::Close(reset)]);
     assert_eq!(enforcer.ended(key), Some(PendingClose { reason, rule: RULE, by_fin: true, fin_sent: true }));
 }
@@ -78,7 +81,7 @@ fn a_grace_that_another_agent_began_is_waited_for() {
     inspection.candidate.state_since_boot_ns = 140;
     assert_eq!(follow(&mut enforcer, &inspection, 150), (Some(170), vec![]));
     inspection.at_boot_ns = 170;
-    assert_eq!(follow(&mut enforcer, &inspection, 170), (None, vec![closed(&inspection, Step::Reset)]));
+    assert_eq!(follow(&mut enforcer, &inspection, 170), (None, vec![closed(&inspection, CloseStep::Reset)]));
 }
 
 #[test]
