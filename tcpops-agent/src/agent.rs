@@ -55,7 +55,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         ready => ready?,
     };
     let signals = Signals::catch()?;
-    let hook = config.hook.clone().map(|hook| Hook::start(hook, handle.shared())).transpose()?;
+    let hook = config.hook.clone().map(|hook| Hook::start(hook, Arc::clone(&handle.shared))).transpose()?;
     let server = Server::start(listener, handle);
     daemon.announce(&config.socket);
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {

@@ -8,6 +8,7 @@ use rustix::process::getuid;
 use tcpops_common::counters::Counter;
 
 use crate::api::detach::Detached;
+use crate::daemon::refusal;
 use crate::daemon::shared::{Shared, blocking};
 use crate::daemon::telling::audit;
 use crate::kernel::connections::Connections;
@@ -76,7 +77,7 @@ fn take_back(
         match namespaces.find(cookie).and_then(|namespace| walker.walk(&namespace)) {
             Ok(()) => {}
             Err(error) => {
-                let error = crate::daemon::refusal::chain(&error);
+                let error = refusal::chain(&error);
                 restored = false;
                 tracing::warn!(netns_cookie = cookie, error, "sockets there keep the options that were set");
             }

@@ -1,32 +1,43 @@
 //! The daemon: it alone knows both the model, which decides, and the kernel, which does.
 //!
 //! The rooms are roads: what requests ask ([`requests`]), what is wanted of connections ([`policy`]), what is over
-//! ([`expiry`]), what goes over all sockets ([`walks`]), and what is told of it ([`telling`]). One loop joins them.
+//! ([`expiry`]), what goes over all sockets ([`walks`]), and what is told of it ([`telling`]). One loop joins them
+//! ([`main_loop`]); each road's work runs as a [job](jobs) beside it.
+
+mod start;
 
 mod main_loop;
-mod start;
+mod signals;
 
 mod requests;
 
-mod expiry;
 mod policy;
+
+mod expiry;
+
 mod walks;
 
 mod telling;
 
-mod counters;
-mod detach;
-mod diags;
+mod intake;
+mod tracker;
+
 mod jobs;
+
+mod detach;
+
+mod counters;
+mod diags;
 mod pace;
 mod refusal;
 mod shared;
 
 pub(crate) use detach::detach_offline;
-pub(crate) use main_loop::{Daemon, Signals};
+pub(crate) use main_loop::Daemon;
 pub(crate) use policy::rules::RuleStore;
-pub(crate) use requests::act::{Acted, Action, Done};
+pub(crate) use requests::batch::{Acted, Action, Done};
 pub(crate) use requests::handle::Handle;
 pub(crate) use requests::metrics::CONTENT_TYPE as METRICS_CONTENT_TYPE;
 pub(crate) use requests::origin::{Origin, group_id};
+pub(crate) use signals::Signals;
 pub(crate) use telling::hook::Hook;

@@ -17,18 +17,21 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-pub(crate) fn internal(error: &KernelError) -> Problem {
-    let detail = chain(error);
-    tracing::error!(error = detail, "a request failed");
-    Problem::new(Code::Internal, detail)
+impl From<KernelError> for Problem {
+    /// A namespace that cannot be entered has a code of its own; everything else is the agent's failure, and is logged.
+    fn from(error: KernelError) -> Self {
+        of(&error)
+    }
 }
 
-/// A failed namespace has a code of its own; everything else is the agent's failure.
+/// As the conversion, of an error that more than one request runs into.
 pub(crate) fn of(error: &KernelError) -> Problem {
-    match error {
-        KernelError::Namespace { .. } => Problem::new(Code::NamespaceUnreachable, chain(error)),
-        _ => internal(error),
+    let detail = chain(error);
+    if matches!(error, KernelError::Namespace { .. }) {
+        return Problem::new(Code::NamespaceUnreachable, detail);
     }
+    tracing::error!(error = detail, "a request failed");
+    Problem::new(Code::Internal, detail)
 }
 
 pub(crate) fn full(error: &KernelError) -> Problem {

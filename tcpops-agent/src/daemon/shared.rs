@@ -1,11 +1,12 @@
 //! What the loop and the requests both use: the kernel's side of things, for reading and for writing one entry.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use tcpops_common::conn::{ConnKey, Connection};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::daemon::counters::AgentCounters;
 use crate::daemon::pace::Pace;
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     limitations: RwLock<Vec<String>>,
     /// What the last adoption left out, and why.
     left_out: RwLock<Vec<String>>,
+    /// The serial that the last override got.
+    override_serial: AtomicU32,
     /// Bounds how much of the CPU callers can spend on reading the whole map.
     scans: Arc<Semaphore>,
 }
@@ -92,8 +95,21 @@ impl Shared {
             limitations: RwLock::default(),
             in_force: RwLock::default(),
             left_out: RwLock::default(),
+            override_serial: AtomicU32::default(),
             scans: Arc::new(Semaphore::new(SCANS)),
         }
+    }
+
+    /// The number of the next override, from 1, by which a walk knows what it has applied.
+    pub(crate) fn next_override_serial(&self) -> u32 {
+        let next = |last: u32| last.wrapping_add(1).max(1);
+        let last = self.override_serial.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+        next(last.unwrap_or_else(|last| last))
+    }
+
+    /// Serials go on after this one, which an earlier agent gave.
+    pub(crate) fn set_last_override_serial(&self, last: u32) {
+        self.override_serial.store(last, Ordering::Relaxed);
     }
 
     /// What this kernel lacks or cannot do.
@@ -165,4 +181,9 @@ pub(crate) async fn blocking<T: Send + 'static>(action: impl FnOnce() -> Result<
     tokio::task::spawn_blocking(action)
         .await
         .unwrap_or_else(|error| Err(KernelError::Missing(format!("a task of the agent failed: {error}"))))
+}
+
+/// Answers whoever waits; one that has gone does not wait any more.
+pub(crate) fn reply<T>(answer: oneshot::Sender<T>, value: T) {
+    let _gone = answer.send(value);
 }

@@ -1,28 +1,30 @@
-//! From nothing to serving: everything is made ready first, and becomes active last.
+//! From nothing to serving.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tcpops_common::counters::Counter;
 use tokio::sync::mpsc;
 
 use crate::config::Config;
-use crate::daemon::jobs::{Jobs, everything};
+use crate::daemon::expiry::{close, inspect};
+use crate::daemon::intake::Intake;
+use crate::daemon::jobs::Job;
 use crate::daemon::main_loop::Daemon;
-use crate::daemon::policy::overrides::Pushes;
+use crate::daemon::policy::overrides;
 use crate::daemon::policy::rules::RuleStore;
 use crate::daemon::requests::handle::{Handle, QUEUE};
 use crate::daemon::requests::probe::finish_all;
 use crate::daemon::shared::{Facts, Shared};
 use crate::daemon::telling::publish::Publisher;
-use crate::daemon::walks::adopt::{adopt, left_out};
-use crate::daemon::walks::reevaluate::reevaluate;
-use crate::daemon::walks::sweep::sweep;
+use crate::daemon::tracker::Tracker;
+use crate::daemon::walks::adopt::{Adoption, adopt, left_out};
+use crate::daemon::walks::read_all::{self, read_all};
+use crate::daemon::walks::reevaluate::{self, reevaluate};
+use crate::daemon::walks::sweep::{Sweeper, sweep};
 use crate::kernel::cgroup_watch::CgroupWatch;
-use crate::kernel::clock::{Timer, now_boot_ns};
-use crate::kernel::connections::Connections as Entries;
+use crate::kernel::clock::Timer;
+use crate::kernel::connections::Connections;
 use crate::kernel::events::Events;
 use crate::kernel::load::Loaded;
 use crate::kernel::netns::Namespaces;
@@ -32,111 +34,125 @@ use crate::kernel::probe;
 use crate::kernel::probes::Probes;
 use crate::kernel::rules::Rules;
 use crate::kernel::settings::Settings;
-use crate::model::adopt_backoff::AdoptBackoff;
-use crate::model::expiry::connections::{Connections, Input};
+use crate::model::expiry::connections::Input;
 
 impl Daemon {
-    /// Makes everything ready, with what earlier agents left.
+    /// Makes everything ready, with what earlier agents left in the maps.
+    ///
+    /// # Errors
+    /// Says what is in the way.
     pub(crate) fn prepare(
         config: &Config,
         cgroup_mount: PathBuf,
         cgroup: PathBuf,
         pins: Arc<Pins>,
         mut loaded: Loaded,
-    ) -> anyhow::Result<(Daemon, Handle)> {
-        let facts = Facts {
-            started: Timestamp::now(),
-            kernel: probe::kernel_release(),
-            cgroup_mount,
-            cgroup,
-            pins: pins.directory().to_path_buf(),
-            resumed: loaded.resumed,
-            follow: loaded.follow,
-            max_connections: pins.max_connections()?,
-            rules_file: config.rules.clone(),
-            can_destroy_orphans: probe::can_destroy_orphans(),
-        };
-        let limitations = std::mem::take(&mut loaded.limitations);
+    ) -> anyhow::Result<(Self, Handle)> {
         if let Some(log) = loaded.log.take() {
             log.follow()?;
         }
-        let overrides = Overrides::open(&pins)?;
-        let last_serial = overrides.last_serial()?;
-        let namespaces = Namespaces::new(config.reach)?;
-        let (entries, settings) = (Entries::open(&pins)?, Settings::open(&pins)?);
-        let shared = Arc::new(Shared::new(
-            entries,
-            overrides,
-            Probes::open(&pins)?,
-            settings,
-            namespaces,
-            loaded.into_walker(),
-            facts,
-        ));
-        shared.add_limitations(limitations);
+        let shared = Arc::new(open(config, cgroup_mount, cgroup, &pins, loaded)?);
         // What happened before is in the maps; what happens from here on is in the ring.
-        let mut events = Events::open(&pins)?;
-        events.discard();
-        let events_lost = shared.settings.counter(Counter::EventsLost)?;
+        let intake = Intake::new(Events::open(&pins)?, &shared)?;
         let rules = RuleStore::open(&shared, Rules::open(&pins)?, config.rules.clone())
             .map_err(|problem| anyhow::anyhow!(problem.detail))?;
-        if shared.facts.resumed {
-            finish_all(&shared)?;
-            // The rules may be others than those of the agent before.
-            reevaluate(&shared)?;
-        }
-        if shared.facts.resumed {
-            // What ended while nobody saw it leaves room for what was open.
-            sweep(&shared)?;
-        }
-        let left_out_before = left_out(&shared)?;
-        if config.adopt {
-            adopt(&shared)?;
-        }
-        let mut connections = Connections::default();
-        let mut effects = Vec::new();
-        let (all, serial) = everything(&shared)?;
-        let guard = shared.in_force().guard().clone();
-        for input in [Input::RulesChanged(guard), Input::Settled, Input::Resync(all)] {
-            connections.apply(now_boot_ns(), input, &mut effects);
-        }
+        let left_out = catch_up(&shared, config.adopt)?;
+        let tracker = track(&shared)?;
         let (sender, commands) = mpsc::channel(QUEUE);
-        let handle = Handle::new(sender, Arc::clone(&shared));
-        let cgroups = CgroupWatch::new(&shared.facts.cgroup_mount);
-        let daemon = Daemon {
-            publisher: Publisher::new(Arc::clone(&shared.event_log)),
-            shared,
+        let daemon = Self {
             pins,
-            connections,
-            rules,
-            pushes: Pushes::new(last_serial.max(serial)),
-            events,
-            timer: Timer::new()?,
-            cgroups,
-            jobs: Jobs::default(),
             commands,
-            effects,
-            closing: HashMap::new(),
-            held: Vec::new(),
-            events_lost,
-            read_since_loss: None,
-            resynced: false,
-            adopt_backoff: config.adopt.then(|| AdoptBackoff::new(now_boot_ns(), left_out_before)),
-            swept_boot_ns: 0,
+            timer: Timer::new()?,
+            cgroups: CgroupWatch::new(&shared.facts.cgroup_mount),
+            intake,
+            tracker,
+            publisher: Publisher::new(Arc::clone(&shared.event_log)),
+            rules,
+            overrides: Job::new(overrides::run),
+            reevaluate: Job::new(reevaluate::run),
+            judge: Job::new(read_all::run),
+            inspect: Job::in_batches(inspect::BATCH, inspect::run),
+            close: Job::in_batches(close::BATCH, close::run),
+            adoption: Adoption::new(left_out),
+            sweeper: Sweeper::new(),
+            shared: Arc::clone(&shared),
         };
-        Ok((daemon, handle))
+        Ok((daemon, Handle::new(sender, shared)))
     }
 
-    /// Says that it serves, and what is amiss.
+    /// Says in the log that it serves, and what is amiss.
     pub(crate) fn announce(&self, socket: &Path) {
         let facts = &self.shared.facts;
         tracing::info!(
             cgroup = %facts.cgroup.display(), pins = %facts.pins.display(), socket = %socket.display(),
-            resumed = facts.resumed, tracked = self.connections.tracked(), rules = self.rules.document().rules.len(),
-            "ready"
+            resumed = facts.resumed, tracked = self.tracker.connections().tracked(),
+            rules = self.rules.document().rules.len(), "ready"
         );
         for limitation in self.shared.limitations() {
             tracing::warn!(limitation, "something is amiss");
         }
     }
+}
+
+/// Opens the maps and what else the roads share.
+fn open(
+    config: &Config,
+    cgroup_mount: PathBuf,
+    cgroup: PathBuf,
+    pins: &Pins,
+    mut loaded: Loaded,
+) -> anyhow::Result<Shared> {
+    let limitations = std::mem::take(&mut loaded.limitations);
+    let facts = Facts {
+        started: Timestamp::now(),
+        kernel: probe::kernel_release(),
+        cgroup_mount,
+        cgroup,
+        pins: pins.directory().to_path_buf(),
+        resumed: loaded.resumed,
+        follow: loaded.follow,
+        max_connections: pins.max_connections()?,
+        rules_file: config.rules.clone(),
+        can_destroy_orphans: probe::can_destroy_orphans(),
+    };
+    let shared = Shared::new(
+        Connections::open(pins)?,
+        Overrides::open(pins)?,
+        Probes::open(pins)?,
+        Settings::open(pins)?,
+        Namespaces::new(config.reach)?,
+        loaded.into_walker(),
+        facts,
+    );
+    shared.add_limitations(limitations);
+    Ok(shared)
+}
+
+/// Finishes what earlier agents began, and takes in what is open. Returns how many connections had been left out before
+/// that; nothing where nothing is to be adopted.
+fn catch_up(shared: &Shared, adopts: bool) -> anyhow::Result<Option<u64>> {
+    if shared.facts.resumed {
+        finish_all(shared)?;
+        // The rules may be others than those of the agent before.
+        reevaluate(shared)?;
+        // What ended while nobody saw it leaves room for what was open.
+        sweep(shared)?;
+    }
+    let left_out = adopts.then(|| left_out(shared)).transpose()?;
+    if adopts {
+        adopt(shared)?;
+    }
+    Ok(left_out)
+}
+
+/// Reads all connections, and takes up the serials of overrides.
+fn track(shared: &Shared) -> anyhow::Result<Tracker> {
+    let (all, serial) = read_all(shared)?;
+    shared.set_last_override_serial(serial.max(shared.overrides.last_serial()?));
+    let mut tracker = Tracker::default();
+    let guard = shared.in_force().guard().clone();
+    for input in [Input::RulesChanged(guard), Input::Settled, Input::Resync(all)] {
+        tracker.input(input);
+    }
+    Ok(tracker)
 }

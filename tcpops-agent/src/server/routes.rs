@@ -222,7 +222,7 @@ pub(crate) async fn keepalive_disable(
 }
 
 async fn keepalive(handle: &Handle, id: &str, change: Change, origin: &Origin) -> Answer<KeepaliveResult> {
-    let (conid, connection) = handle.push(id, change, origin).await?;
+    let (conid, connection) = handle.change(id, change, origin).await?;
     Ok(Json(KeepaliveResult { conid, options: options(&connection.in_force) }))
 }
 
@@ -251,7 +251,7 @@ pub(crate) fn limits(request: &LifetimeRequest) -> Result<Change, Failure> {
 }
 
 async fn lifetime(handle: &Handle, id: &str, change: Change, origin: &Origin) -> Answer<LifetimeResult> {
-    let (conid, connection) = handle.push(id, change, origin).await?;
+    let (conid, connection) = handle.change(id, change, origin).await?;
     Ok(Json(LifetimeResult { conid, lifetime: lifetime_in_force(&connection.policy, Clocks::read()) }))
 }
 

@@ -1,11 +1,12 @@
 //! Closing connections, off the loop: by a FIN on the program's behalf, or by a reset.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tcpops_common::conn::{ConnKey, Connection, Direction};
 use tcpops_common::state::TcpState;
+use tokio::sync::oneshot;
 
 use crate::daemon::counters::AgentCounter;
 use crate::daemon::diags::{Diags, socket_name};
@@ -26,6 +27,15 @@ pub(crate) const BATCH: usize = MAX_TARGETS as usize;
 /// a socket while others come and go.
 const ATTEMPTS: u32 = 4;
 
+/// A close that is wanted, and who waits for what comes of it.
+#[derive(Debug)]
+pub(crate) struct CloseRequest {
+    pub(crate) order: CloseOrder,
+    /// Gets what came of this request, whatever else is asked of the connection at the same time; `None` where a limit
+    /// asks.
+    pub(crate) answer: Option<oneshot::Sender<CloseOutcome>>,
+}
+
 /// What came of trying to close a connection.
 #[derive(Debug)]
 pub(crate) enum CloseOutcome {
@@ -38,7 +48,7 @@ pub(crate) enum CloseOutcome {
     },
     /// It was over already.
     Absent,
-    /// It is not one that can be closed, for this reason.
+    /// It cannot be closed, for this reason.
     NotClosable(&'static str),
     /// The kernel refused.
     Failed(KernelError),
@@ -47,8 +57,8 @@ pub(crate) enum CloseOutcome {
 /// A close that was tried.
 #[derive(Debug)]
 pub(crate) struct CloseAttempt {
-    pub(crate) order: CloseOrder,
-    pub(crate) closing: CloseOutcome,
+    pub(crate) request: CloseRequest,
+    pub(crate) outcome: CloseOutcome,
     /// The entry as it was just before, where there was one.
     pub(crate) connection: Option<Connection>,
     /// How long after it was due, where it was.
@@ -56,44 +66,41 @@ pub(crate) struct CloseAttempt {
 }
 
 impl CloseAttempt {
-    fn new(order: CloseOrder, closing: CloseOutcome, connection: Option<Connection>) -> Self {
-        let late = order.due_boot_ns.map(|due| Duration::from_nanos(now_boot_ns().saturating_sub(due)));
-        Self { order, closing, connection, late }
+    fn new(request: CloseRequest, outcome: CloseOutcome, connection: Option<Connection>) -> Self {
+        let late = request.order.due_boot_ns.map(|due| Duration::from_nanos(now_boot_ns().saturating_sub(due)));
+        Self { request, outcome, connection, late }
     }
 }
 
-/// Takes the step of each.
-pub(crate) fn close(shared: &Shared, orders: Vec<CloseOrder>) -> Vec<CloseAttempt> {
-    let mut closer = Closer { shared, diags: Diags::new(shared) };
-    let mut attempt = Vec::with_capacity(orders.len());
+/// Takes the step that each asks for. Blocks.
+pub(crate) fn run(shared: &Arc<Shared>, requests: Vec<CloseRequest>) -> Vec<CloseAttempt> {
+    let mut closer = Closer { shared, diags: Diags::new(shared), attempts: Vec::with_capacity(requests.len()) };
     let (mut resets, mut fins) = (BTreeMap::<u64, Vec<Checked>>::new(), Vec::new());
-    for order in orders {
-        match closer.check(order.key) {
+    for request in requests {
+        match closer.check(request.order.key) {
             Ok(Check::Closable(connection, info)) => {
                 let may_return = connection.direction == Direction::Outbound && shared.walker.destroyer().is_some();
-                let checked = Checked { order, connection, info };
-                match order.step {
+                let checked = Checked { request, connection, info };
+                match checked.request.order.step {
                     CloseStep::Fin { .. } => fins.push(checked),
                     _ if may_return => resets.entry(checked.connection.netns_cookie).or_default().push(checked),
-                    _ => attempt.push(closer.reset_one(checked)),
+                    _ => closer.reset_one(checked),
                 }
             }
-            Ok(Check::Not(closing, connection)) => {
-                attempt.push(CloseAttempt::new(order, closing, connection.map(|connection| *connection)));
-            }
-            Err(error) => attempt.push(CloseAttempt::new(order, CloseOutcome::Failed(error), None)),
+            Ok(Check::Not(outcome, connection)) => closer.done(request, outcome, connection),
+            Err(error) => closer.done(request, CloseOutcome::Failed(error), None),
         }
     }
-    closer.fins(fins, &mut attempt);
+    closer.fins(fins);
     for (netns_cookie, checked) in resets {
-        closer.reset_under_lock(netns_cookie, checked, &mut attempt);
+        closer.reset_under_lock(netns_cookie, checked);
     }
-    attempt
+    closer.attempts
 }
 
 /// A connection that can be closed, and is to be.
 struct Checked {
-    order: CloseOrder,
+    request: CloseRequest,
     connection: Box<Connection>,
     info: SocketInfo,
 }
@@ -107,9 +114,14 @@ enum Check {
 struct Closer<'a> {
     shared: &'a Shared,
     diags: Diags<'a>,
+    attempts: Vec<CloseAttempt>,
 }
 
 impl Closer<'_> {
+    fn done(&mut self, request: CloseRequest, outcome: CloseOutcome, connection: Option<Box<Connection>>) {
+        self.attempts.push(CloseAttempt::new(request, outcome, connection.map(|connection| *connection)));
+    }
+
     fn check(&mut self, key: ConnKey) -> Result<Check> {
         let Some(connection) = self.shared.connections.get(key)?.map(Box::new) else {
             return Ok(Check::Not(CloseOutcome::Absent, None));
@@ -141,20 +153,20 @@ impl Closer<'_> {
 
     /// Resets connections of a program's own making, whose descriptors can connect again: each under the lock of its
     /// socket, if it still carries its conid there. Where that cannot be, one by one.
-    fn reset_under_lock(&mut self, netns_cookie: u64, mut checked: Vec<Checked>, attempt: &mut Vec<CloseAttempt>) {
+    fn reset_under_lock(&mut self, netns_cookie: u64, mut checked: Vec<Checked>) {
         for _ in 0..ATTEMPTS {
             if checked.is_empty() {
                 return;
             }
-            let met = self.walk(netns_cookie, &checked).unwrap_or_else(|error| {
+            let results = self.walk(netns_cookie, &checked).unwrap_or_else(|error| {
                 let error = refusal::chain(&error);
                 tracing::warn!(netns_cookie, error, "cannot walk over the sockets; closing connections one by one");
                 None
             });
-            let Some(met) = met else { break };
+            let Some(results) = results else { break };
             let mut missed = Vec::new();
             for one in checked {
-                let closing = match met.get(&one.order.key.conid) {
+                let outcome = match results.get(&one.request.order.key.conid) {
                     None | Some(DestroyResult::Not) => {
                         missed.push(one);
                         continue;
@@ -168,19 +180,18 @@ impl Closer<'_> {
                         CloseOutcome::Failed(KernelError::refused("bpf_sock_destroy", *errno))
                     }
                 };
-                attempt.push(CloseAttempt::new(one.order, closing, Some(*one.connection)));
+                self.done(one.request, outcome, Some(one.connection));
             }
             // Most of those that were not met have ended meanwhile.
-            let is_there = |one: &Checked| self.shared.connections.contains(one.order.key).unwrap_or(true);
+            let is_there = |one: &Checked| self.shared.connections.contains(one.request.order.key).unwrap_or(true);
             let (there, gone): (Vec<_>, Vec<_>) = missed.into_iter().partition(is_there);
-            attempt.extend(
-                gone.into_iter().map(|one| CloseAttempt::new(one.order, CloseOutcome::Absent, Some(*one.connection))),
-            );
+            for one in gone {
+                self.done(one.request, CloseOutcome::Absent, Some(one.connection));
+            }
             checked = there;
         }
         for one in checked {
-            let one = self.reset_one(one);
-            attempt.push(one);
+            self.reset_one(one);
         }
     }
 
@@ -191,22 +202,22 @@ impl Closer<'_> {
         let (Some(wait), Some(destroyer)) = (wait, self.shared.walker.destroyer()) else { return Ok(None) };
         let namespace = self.shared.namespaces.find(netns_cookie)?;
         std::thread::sleep(wait);
-        let conids: Vec<u64> = checked.iter().map(|checked| checked.order.key.conid).collect();
+        let conids: Vec<u64> = checked.iter().map(|checked| checked.request.order.key.conid).collect();
         let (met, took) = destroyer.destroy(&namespace, &conids)?;
         pace().walked(netns_cookie, now_boot_ns(), took, conids.len());
         tracing::debug!(netns_cookie, connections = conids.len(), ?wait, ?took, "walked to close");
         Ok(Some(met))
     }
 
-    fn reset_one(&mut self, Checked { order, connection, .. }: Checked) -> CloseAttempt {
-        let closing = self.reset(order.key, &connection, None).unwrap_or_else(CloseOutcome::Failed);
-        CloseAttempt::new(order, closing, Some(*connection))
+    fn reset_one(&mut self, Checked { request, connection, .. }: Checked) {
+        let outcome = self.reset(request.order.key, &connection, None).unwrap_or_else(CloseOutcome::Failed);
+        self.done(request, outcome, Some(connection));
     }
 
     /// Resets it by a request. Right before, the entry is looked for once more: a descriptor that connected again meanwhile
     /// has the same cookie, perhaps the same endpoints, and another conid; the entry with this one is then gone.
     fn reset(&mut self, key: ConnKey, connection: &Connection, no_fin: Option<&'static str>) -> Result<CloseOutcome> {
-        let Self { shared, diags } = self;
+        let Self { shared, diags, .. } = self;
         let mut looked_boot_ns = 0;
         let last_look = || {
             looked_boot_ns = now_boot_ns();
@@ -222,17 +233,17 @@ impl Closer<'_> {
         })
     }
 
-    fn fins(&mut self, checked: Vec<Checked>, attempt: &mut Vec<CloseAttempt>) {
+    fn fins(&mut self, checked: Vec<Checked>) {
         if checked.is_empty() {
             return;
         }
         let inodes: HashSet<u64> =
             checked.iter().map(|checked| checked.info.inode.into()).filter(|inode| *inode != 0).collect();
         let places = places(&inodes);
-        for Checked { order, connection, info } in checked {
+        for Checked { request, connection, info } in checked {
             let found = places.get(&info.inode.into()).map_or(&[][..], Vec::as_slice);
-            let closing = self.fin(&order, &connection, info.state, found).unwrap_or_else(CloseOutcome::Failed);
-            attempt.push(CloseAttempt::new(order, closing, Some(*connection)));
+            let outcome = self.fin(&request.order, &connection, info.state, found).unwrap_or_else(CloseOutcome::Failed);
+            self.done(request, outcome, Some(connection));
         }
     }
 

@@ -30,17 +30,17 @@ pub(crate) fn look(info: &SocketInfo) -> Look {
 
 /// Reads the entries of connections, asks for the traffic of those of which that may matter, and finds out whether those
 /// whose time is over are protected. All in one go, so that little time passes between a limit and what follows.
-pub(crate) fn inspect(shared: &Shared, keys: &[ConnKey]) -> Vec<(ConnKey, Option<Inspection>)> {
+pub(crate) fn run(shared: &Arc<Shared>, keys: Vec<ConnKey>) -> Vec<(ConnKey, Option<Inspection>)> {
     let in_force = shared.in_force();
     let mut diags = Diags::new(shared);
     let mut protections = Protections::new(shared, Arc::clone(&in_force));
-    keys.iter()
+    keys.into_iter()
         .map(|key| {
-            let inspection = entry(shared, *key).and_then(|connection| {
-                let candidate = Candidate::of(*key, &connection, in_force.closing(connection.rule))?;
-                Some(see(candidate, &connection, &mut diags, &mut protections))
+            let inspection = entry(shared, key).and_then(|connection| {
+                let candidate = Candidate::of(key, &connection, in_force.closing(connection.rule))?;
+                Some(inspect(candidate, &connection, &mut diags, &mut protections))
             });
-            (*key, inspection)
+            (key, inspection)
         })
         .collect()
 }
@@ -52,7 +52,7 @@ fn entry(shared: &Shared, key: ConnKey) -> Option<Connection> {
     })
 }
 
-fn see(
+fn inspect(
     candidate: Candidate,
     connection: &Connection,
     diags: &mut Diags<'_>,

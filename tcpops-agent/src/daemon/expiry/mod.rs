@@ -5,4 +5,5 @@ pub(crate) mod inspect;
 pub(crate) mod close;
 pub(crate) mod outcome;
 
+mod audit;
 pub(crate) mod protect;

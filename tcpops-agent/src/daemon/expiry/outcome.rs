@@ -1,15 +1,13 @@
-//! What came of connections whose time was over, or that somebody wanted closed: counted, said in the audit, and told to
-//! the model and to whoever waits.
-
-use std::collections::hash_map::Entry;
+//! What came of connections whose time was over, or that somebody wanted closed: counted, written to the audit, and given
+//! to the model and to whoever waits.
 
 use crate::daemon::counters::AgentCounter;
+use crate::daemon::expiry::audit;
 use crate::daemon::expiry::close::{CloseAttempt, CloseOutcome};
-use crate::daemon::main_loop::{Daemon, give};
-use crate::daemon::shared::Shared;
-use crate::daemon::telling::audit;
+use crate::daemon::shared::{Shared, reply};
+use crate::daemon::tracker::Tracker;
 use crate::model::expiry::connections::{CloseReason, Exemption, Input, Throttled};
-use crate::model::expiry::enforcer::{CloseOrder, Exempt};
+use crate::model::expiry::enforcer::Exempt;
 use crate::model::expiry::guard::Bound;
 
 /// A connection is not closed although its time is over.
@@ -21,7 +19,7 @@ pub(crate) fn exempt(shared: &Shared, exemption: &Exemption) {
     audit::exempt(shared, exemption);
 }
 
-/// A close is held back; `waiting` are, in all.
+/// A close is held back; `waiting` connections are, of all rules.
 pub(crate) fn throttled(shared: &Shared, throttled: &Throttled, waiting: usize) {
     if throttled.is_new {
         shared.counters.add(match throttled.hold.bound {
@@ -34,42 +32,35 @@ pub(crate) fn throttled(shared: &Shared, throttled: &Throttled, waiting: usize) 
     }
 }
 
-impl Daemon {
-    /// A close was tried.
-    pub(crate) fn closed(&mut self, attempt: CloseAttempt) {
-        audit::attempt(&self.shared, &attempt);
-        let CloseAttempt { order: CloseOrder { key, reason, .. }, closing, late, .. } = attempt;
-        let counters = &self.shared.counters;
-        let is_request = matches!(reason, CloseReason::Request(_));
-        match closing {
-            CloseOutcome::Reset(_) => {
-                counters.add(if is_request { AgentCounter::RequestedReset } else { AgentCounter::ExpiredReset })
-            }
-            CloseOutcome::Fin { reset_at_boot_ns } => {
-                counters.add(if is_request { AgentCounter::RequestedFin } else { AgentCounter::ExpiredFin });
-                self.input(Input::FinSent(key, reset_at_boot_ns));
-            }
-            CloseOutcome::Absent => self.input(Input::NotClosed(key)),
-            CloseOutcome::NotClosable(_) => {
-                counters.add(AgentCounter::NotClosable);
-                self.input(Input::NotClosed(key));
-            }
-            CloseOutcome::Failed(_) => {
-                counters.add(AgentCounter::CloseFailed);
-                self.input(Input::CloseFailed(key));
-            }
+/// A close was tried.
+pub(crate) fn closed(shared: &Shared, tracker: &mut Tracker, attempt: CloseAttempt) {
+    audit::attempt(shared, &attempt);
+    let CloseAttempt { request, outcome, late, .. } = attempt;
+    let key = request.order.key;
+    let counters = &shared.counters;
+    let is_request = matches!(request.order.reason, CloseReason::Request(_));
+    match outcome {
+        CloseOutcome::Reset(_) => {
+            counters.add(if is_request { AgentCounter::RequestedReset } else { AgentCounter::ExpiredReset });
         }
-        if let Some(late) = late.filter(|_| matches!(closing, CloseOutcome::Reset(_) | CloseOutcome::Fin { .. })) {
-            self.shared.counters.late(late);
+        CloseOutcome::Fin { reset_at_boot_ns } => {
+            counters.add(if is_request { AgentCounter::RequestedFin } else { AgentCounter::ExpiredFin });
+            tracker.input(Input::FinSent(key, reset_at_boot_ns));
         }
-        // Each request had a close of its own.
-        if is_request && let Entry::Occupied(mut waiting) = self.closing.entry(key) {
-            if let Some(answer) = waiting.get_mut().pop() {
-                give(answer, closing);
-            }
-            if waiting.get().is_empty() {
-                waiting.remove();
-            }
+        CloseOutcome::Absent => tracker.input(Input::NotClosed(key)),
+        CloseOutcome::NotClosable(_) => {
+            counters.add(AgentCounter::NotClosable);
+            tracker.input(Input::NotClosed(key));
         }
+        CloseOutcome::Failed(_) => {
+            counters.add(AgentCounter::CloseFailed);
+            tracker.input(Input::CloseFailed(key));
+        }
+    }
+    if let Some(late) = late.filter(|_| matches!(outcome, CloseOutcome::Reset(_) | CloseOutcome::Fin { .. })) {
+        counters.late(late);
+    }
+    if let Some(answer) = request.answer {
+        reply(answer, outcome);
     }
 }

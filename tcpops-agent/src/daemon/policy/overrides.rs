@@ -1,6 +1,5 @@
-//! Pushing policies onto open connections: put down what is wanted, walk, read what came of it.
-//!
-//! All pushes that wait share one walk over each namespace concerned; those that come meanwhile share the next.
+//! Overrides: what is set for one connection. Each is written to its map, applied by a walk over the sockets, and answered
+//! with what the socket then has. All that wait share one walk over each namespace concerned.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -8,182 +7,155 @@ use std::sync::Arc;
 use tcpops_common::conn::{ConnKey, Connection, Direction};
 use tcpops_common::policy::{Outcome, Policy, TcpOption};
 use tokio::sync::oneshot;
+use tracing::Level;
 
 use crate::api::problem::{Code, Problem};
 use crate::daemon::refusal;
-use crate::daemon::shared::Shared;
+use crate::daemon::shared::{Shared, reply};
 use crate::daemon::telling::audit;
+use crate::kernel::Result;
 use crate::kernel::clock::now_boot_ns;
-use crate::kernel::{KernelError, Result};
 use crate::model::history::cause::Author;
 use crate::model::history::record::{Application, Happened, Identity, Refusal, What};
 use crate::model::requests::policies::Change;
 
-/// How often a socket is walked for that a walk did not come by: below Linux 6.17 one can miss a socket under churn.
+/// How often a namespace is walked for a socket that no walk met: before Linux 6.17 one can miss a socket under churn.
 const ATTEMPTS: u32 = 4;
 
-/// A change that somebody asked for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Push {
+/// A change of one connection that somebody asked for.
+#[derive(Debug)]
+pub(crate) struct OverrideRequest {
     pub(crate) key: ConnKey,
     pub(crate) change: Change,
     pub(crate) by_uid: u32,
+    /// Gets the connection's entry once the change is in force.
+    pub(crate) answer: oneshot::Sender<Result<Connection, Problem>>,
 }
 
-/// The entry of the connection once the change is in force.
-pub(crate) type Answer = oneshot::Sender<Result<Connection, Problem>>;
-
-/// A change that was put down and waits for a walk.
-pub(crate) struct Pending {
-    push: Push,
+/// An override that is in the map and waits for a walk.
+struct Pending {
+    request: OverrideRequest,
     netns_cookie: u64,
     serial: u32,
-    /// What was put down for the connection before.
+    /// The connection's override before this one.
     before: Option<Policy>,
-    attempts: u32,
-    answer: Answer,
 }
 
-/// What became of the walks over some namespaces.
-pub(crate) type Walked = HashMap<u64, Result<()>>;
+/// How the walks over some namespaces ended, by netns cookie.
+type Walks = HashMap<u64, Result<()>>;
 
-/// The pushes that wait, and the numbers that they get.
-#[derive(Default)]
-pub(crate) struct Pushes {
-    last_serial: u32,
-    pending: Vec<Pending>,
+/// Puts overrides in force and answers each request. Blocks. Returns the connections whose policy changed.
+pub(crate) fn run(shared: &Arc<Shared>, requests: Vec<OverrideRequest>) -> Vec<ConnKey> {
+    let mut waiting = Vec::with_capacity(requests.len());
+    for request in requests {
+        match write(shared, &request) {
+            Ok((netns_cookie, serial, before)) => {
+                waiting.push(Pending { request, netns_cookie, serial, before });
+            }
+            Err(problem) => finish(shared, request, Err(problem)),
+        }
+    }
+    let mut changed = Vec::new();
+    for _ in 0..ATTEMPTS {
+        if waiting.is_empty() {
+            return changed;
+        }
+        let walks = walk(shared, &waiting);
+        let mut missed = Vec::new();
+        for item in waiting {
+            let Some(result) = outcome(shared, &walks, &item) else {
+                missed.push(item);
+                continue;
+            };
+            publish(shared, &item.request, &result);
+            match &result {
+                Ok(_) => changed.push(item.request.key),
+                Err(_) => take_back(shared, &item),
+            }
+            finish(shared, item.request, result);
+        }
+        waiting = missed;
+    }
+    for item in waiting {
+        take_back(shared, &item);
+        let conid = item.request.key.conid;
+        let detail = format!("{ATTEMPTS} walks over the sockets did not come by connection {conid}");
+        finish(shared, item.request, Err(Problem::new(Code::Internal, detail)));
+    }
+    changed
 }
 
-impl Pushes {
-    pub(crate) fn new(last_serial: u32) -> Self {
-        Self { last_serial, pending: Vec::new() }
+/// Writes an override to the map, where it outlives this agent; the next walk over the namespace applies it. Returns the
+/// namespace, the override's serial, and the override that was there before.
+fn write(shared: &Shared, request: &OverrideRequest) -> Result<(u64, u32, Option<Policy>), Problem> {
+    let OverrideRequest { key, change, by_uid, .. } = *request;
+    let connection = shared.connections.get(key)?.ok_or_else(|| refusal::no_such_connection(key.conid))?;
+    if change.is_lifetime() && connection.direction == Direction::Listen {
+        let detail = format!("connection {} is a listener: expected a connection, which can be closed", key.conid);
+        return Err(Problem::new(Code::NotClosable, detail));
     }
-
-    /// Puts the change down in the map, where it also waits for the next agent if this one dies. Refuses at once what
-    /// cannot be.
-    pub(crate) fn begin(&mut self, shared: &Shared, push: Push, answer: Answer) {
-        match self.put_down(shared, &push) {
-            Ok((netns_cookie, before)) => {
-                self.pending.push(Pending { push, netns_cookie, serial: self.last_serial, before, attempts: 0, answer })
-            }
-            Err(problem) => {
-                let result = Err(problem);
-                audit::pushed(shared, &push, &result);
-                reply(answer, result);
-            }
-        }
-    }
-
-    fn put_down(&mut self, shared: &Shared, push: &Push) -> Result<(u64, Option<Policy>), Problem> {
-        let Push { key, change, by_uid } = *push;
-        let connection = shared.connections.get(key).map_err(|error| refusal::internal(&error))?;
-        let Some(connection) = connection else { return Err(refusal::no_such_connection(key.conid)) };
-        if change.is_lifetime() && connection.direction == Direction::Listen {
-            let detail = format!("connection {} is a listener: expected a connection, which can be closed", key.conid);
-            return Err(Problem::new(Code::NotClosable, detail));
-        }
-        let before = shared.overrides.get(key).map_err(|error| refusal::internal(&error))?;
-        self.last_serial = self.last_serial.wrapping_add(1).max(1);
-        let policy = change.apply(before, &connection, self.last_serial, by_uid);
-        shared.overrides.put(key, &policy).map_err(|error| refusal::full(&error))?;
-        Ok((connection.netns_cookie, before))
-    }
-
-    /// What is to be walked for now; `None` if nothing waits.
-    pub(crate) fn take(&mut self) -> Option<Vec<Pending>> {
-        (!self.pending.is_empty()).then(|| std::mem::take(&mut self.pending))
-    }
-
-    /// Answers those that the walk came by; the others wait for another. Returns the connections whose policy changed.
-    pub(crate) fn finish(&mut self, shared: &Shared, walked: &Walked, pending: Vec<Pending>) -> Vec<ConnKey> {
-        let mut changed = Vec::new();
-        for mut item in pending {
-            let Push { key, .. } = item.push;
-            match outcome(shared, walked, &item) {
-                Some(result) => {
-                    publish(shared, &item.push, &result);
-                    match &result {
-                        Ok(_) => changed.push(key),
-                        Err(_) => take_back(shared, &item),
-                    }
-                    audit::pushed(shared, &item.push, &result);
-                    reply(item.answer, result);
-                }
-                None if item.attempts + 1 < ATTEMPTS => {
-                    item.attempts += 1;
-                    self.pending.push(item);
-                }
-                None => {
-                    take_back(shared, &item);
-                    let detail = format!("{ATTEMPTS} walks over the sockets did not come by connection {}", key.conid);
-                    let result = Err(Problem::new(Code::Internal, detail));
-                    audit::pushed(shared, &item.push, &result);
-                    reply(item.answer, result);
-                }
-            }
-        }
-        changed
-    }
+    let before = shared.overrides.get(key)?;
+    let serial = shared.next_override_serial();
+    let policy = change.apply(before, &connection, serial, by_uid);
+    shared.overrides.put(key, &policy).map_err(|error| refusal::full(&error))?;
+    Ok((connection.netns_cookie, serial, before))
 }
 
-/// Walks over every namespace that the pending changes concern. Blocks.
-pub(crate) fn walk(shared: &Arc<Shared>, pending: &[Pending]) -> Walked {
-    let namespaces: BTreeSet<u64> = pending.iter().map(|item| item.netns_cookie).collect();
+/// Walks over every namespace concerned.
+fn walk(shared: &Shared, waiting: &[Pending]) -> Walks {
+    let namespaces: BTreeSet<u64> = waiting.iter().map(|item| item.netns_cookie).collect();
     namespaces
         .into_iter()
         .map(|cookie| (cookie, shared.namespaces.find(cookie).and_then(|namespace| shared.walker.walk(&namespace))))
         .collect()
 }
 
-/// What came of one change; `None` if the walk did not come by the socket.
-fn outcome(shared: &Shared, walked: &Walked, item: &Pending) -> Option<Result<Connection, Problem>> {
-    let key = item.push.key;
+/// What came of one override; `None` if no walk met the socket.
+fn outcome(shared: &Shared, walks: &Walks, item: &Pending) -> Option<Result<Connection, Problem>> {
+    let key = item.request.key;
     let connection = match shared.connections.get(key) {
         Ok(Some(connection)) => connection,
         Ok(None) => return Some(Err(refusal::no_such_connection(key.conid))),
-        Err(error) => return Some(Err(refusal::internal(&error))),
+        Err(error) => return Some(Err(error.into())),
     };
-    match walked.get(&item.netns_cookie) {
-        Some(Err(error @ KernelError::Namespace { .. })) => {
-            return Some(Err(Problem::new(Code::NamespaceUnreachable, refusal::chain(error))));
-        }
-        Some(Err(error)) => return Some(Err(refusal::internal(error))),
-        // A later push onto the connection contains this one.
+    match walks.get(&item.netns_cookie) {
+        Some(Err(error)) => return Some(Err(refusal::of(error))),
+        // A later override of the connection contains this one.
         _ if is_before(connection.policy.serial, item.serial) => return None,
         _ => {}
     }
-    if connection.outcome == Outcome::Refused && !item.push.change.is_lifetime() {
+    if connection.outcome == Outcome::Refused && !item.request.change.is_lifetime() {
         return Some(Err(refusal::refused(&connection)));
     }
     Some(Ok(connection))
 }
 
-/// Whether the push with serial `a` came before the one with `b`; the numbers may have wrapped in between.
+/// Whether the override with serial `a` came before the one with `b`; the serials may have wrapped in between.
 fn is_before(a: u32, b: u32) -> bool {
     a != b && (a == 0 || b.wrapping_sub(a) < u32::MAX / 2)
 }
 
-/// Puts the map back to what it was before the change, unless another change came after.
+/// Restores the map to what it was before the override, unless another one came after.
 fn take_back(shared: &Shared, item: &Pending) {
-    let key = item.push.key;
+    let key = item.request.key;
     let result = shared.overrides.get(key).and_then(|present| match (present, &item.before) {
         (Some(present), _) if present.serial != item.serial => Ok(()),
         (_, Some(before)) => shared.overrides.put(key, before),
         (_, None) => shared.overrides.remove(key),
     });
     if let Err(error) = result {
-        tracing::error!(conid = key.conid, %error, "cannot take back a policy");
+        tracing::error!(conid = key.conid, %error, "cannot take back an override");
     }
 }
 
-/// Tells what came of it; of a connection that is over, its end says more.
-fn publish(shared: &Shared, push: &Push, result: &Result<Connection, Problem>) {
-    let Push { key, by_uid, .. } = *push;
+/// Publishes what came of it; the end of a connection that is over says more.
+fn publish(shared: &Shared, request: &OverrideRequest, result: &Result<Connection, Problem>) {
+    let OverrideRequest { key, by_uid, .. } = *request;
     let author = Some(Author::Override(by_uid));
     let (connection, happened) = match result {
         Ok(connection) => (*connection, Happened::Applied(Application::of(connection, author))),
         Err(problem) => {
-            // A failure to read it is told to whoever asked.
+            // A failure to read the entry reaches whoever asked.
             let Ok(Some(connection)) = shared.connections.get(key) else { return };
             let happened = match problem.code {
                 Code::Refused => Happened::of_policy(&connection, author),
@@ -195,9 +167,26 @@ fn publish(shared: &Shared, push: &Push, result: &Result<Connection, Problem>) {
     shared.event_log.publish(now_boot_ns(), What::Of(Identity::of(key, &connection), happened));
 }
 
-/// A caller that has gone does not wait for its answer.
-fn reply(answer: Answer, result: Result<Connection, Problem>) {
-    let _gone = answer.send(result);
+/// Writes the audit line and answers.
+fn finish(shared: &Shared, request: OverrideRequest, result: Result<Connection, Problem>) {
+    let before = if result.is_err() { shared.connections.get(request.key).ok().flatten() } else { None };
+    let (connection, word, detail) = match &result {
+        Ok(connection) => (Some(connection), "applied", None),
+        Err(problem) => (before.as_ref(), "refused", Some(problem.detail.clone())),
+    };
+    let line = audit::Line {
+        what: "policy",
+        uid: Some(request.by_uid),
+        rule: None,
+        key: request.key,
+        connection,
+        why: request.change.to_string(),
+        result: word,
+        detail,
+        late_ms: None,
+    };
+    line.write(Level::INFO);
+    reply(request.answer, result);
 }
 
 #[cfg(test)]

@@ -12,12 +12,11 @@ use crate::api::rules::{RuleDocument, RuleFault};
 use crate::api::rules_result::RulesResult;
 use crate::clocks::Clocks;
 use crate::convert::rules::to_model;
-use crate::daemon::refusal;
 use crate::daemon::shared::Shared;
 use crate::daemon::telling::audit;
+use crate::kernel::Result;
 use crate::kernel::cgroup;
 use crate::kernel::rules::{MAX_SOURCE, RuleTables, Rules};
-use crate::kernel::{KernelError, Result};
 use crate::model::rules::classifier::compile;
 use crate::model::rules::in_force::InForce;
 use crate::model::rules::rule_set::{Cgroup, RuleSet};
@@ -33,7 +32,7 @@ pub(crate) struct RuleStore {
 }
 
 /// Where rules come from.
-pub(crate) enum Given {
+enum Given {
     /// The rules file, whose hash this is.
     File([u8; 32]),
     /// A request of this uid.
@@ -49,28 +48,27 @@ impl RuleStore {
     /// Takes up the rules in the maps; then the file, if it is not the one that was taken in last: rules that were
     /// pushed over the socket since outlive a restart of the agent, and a changed file wins.
     pub(crate) fn open(shared: &Shared, maps: Rules, file: Option<PathBuf>) -> Result<Self, Problem> {
-        let internal = |error: KernelError| refusal::internal(&error);
-        let source = maps.source().map_err(internal)?;
+        let source = maps.source()?;
         let document = if source.is_empty() {
             RuleDocument::default()
         } else {
             RuleDocument::from_json(&source)
                 .map_err(|error| Problem::new(Code::Internal, format!("the rules in the maps: {error}")))?
         };
-        let generation = maps.index().map_err(internal)?.generation;
-        let taken_in = maps.set().map_err(internal)?.file_hash;
-        let mut book = Self { maps, document, generation, file, cgroups: Lineages::new() };
-        let rules = unresolved(&book.document).map_err(|fault| invalid(&fault.in_json(source.as_slice())))?;
+        let generation = maps.index()?.generation;
+        let taken_in = maps.set()?.file_hash;
+        let mut store = Self { maps, document, generation, file, cgroups: Lineages::new() };
+        let rules = unresolved(&store.document).map_err(|fault| invalid(&fault.in_json(source.as_slice())))?;
         shared.set_in_force(InForce::of(&rules));
-        if let Some(path) = book.file.clone() {
+        if let Some(path) = store.file.clone() {
             let text = read(&path)?;
             if hash(&text) != taken_in {
-                book.load(shared, &path, &text)?;
-                return Ok(book);
+                store.load(shared, &path, &text)?;
+                return Ok(store);
             }
         }
-        book.follow_cgroups(shared)?;
-        Ok(book)
+        store.follow_cgroups(shared)?;
+        Ok(store)
     }
 
     pub(crate) fn document(&self) -> &RuleDocument {
@@ -120,14 +118,12 @@ impl RuleStore {
         mut rules: Found,
         given: &Given,
     ) -> Result<RulesResult, Problem> {
-        let internal = |error: KernelError| refusal::internal(&error);
         rules.set.assign_ids();
-        let compiled =
-            compile(&rules.set, self.maps.free_slot().map_err(internal)?).map_err(|error| invalid(&error))?;
+        let compiled = compile(&rules.set, self.maps.free_slot()?).map_err(|error| invalid(&error))?;
         let source = source(&document)?;
         let file_hash = match given {
             Given::File(hash) => *hash,
-            Given::Request(_) | Given::Cgroups => self.maps.set().map_err(internal)?.file_hash,
+            Given::Request(_) | Given::Cgroups => self.maps.set()?.file_hash,
         };
         let tables = RuleTables {
             set: tcpops_common::rule::RuleSet { file_hash, ..compiled.set },
@@ -138,13 +134,18 @@ impl RuleStore {
             keys: compiled.keys,
             source,
         };
-        let index = self.maps.replace(&tables).map_err(internal)?;
+        let index = self.maps.replace(&tables)?;
         self.document = document;
         self.cgroups = rules.cgroups;
         self.generation = index.generation;
         // Only now: what has limits of a rule that is not known here is left alone until it is judged anew.
         shared.set_in_force(InForce::of(&rules.set));
-        audit::rules(given, self.document.rules.len(), self.generation);
+        let (uid, why) = match given {
+            Given::File(_) => (None, "file"),
+            Given::Request(uid) => (Some(*uid), "request"),
+            Given::Cgroups => (None, "cgroups"),
+        };
+        audit::rules(uid, why, self.document.rules.len(), self.generation);
         Ok(result(&self.document, self.generation, true))
     }
 

@@ -10,7 +10,6 @@ use tcpops_common::counters::Counter;
 
 use crate::api::problem::{Code, Problem};
 use crate::daemon::counters::AgentCounter;
-use crate::daemon::refusal;
 use crate::daemon::requests::handle::{Command, Handle, Numbers};
 use crate::model::history::cause::Cause;
 use crate::model::history::record::Kind;
@@ -69,7 +68,7 @@ impl Handle {
         metrics.gauge("rules", "Rules in force.", document.rules.len() as u64);
         metrics.gauge("rules_generation", "Raised by one with each change of the rules.", generation);
         for counter in Counter::ALL {
-            let value = self.shared.settings.counter(counter).map_err(|error| refusal::internal(&error))?;
+            let value = self.shared.settings.counter(counter)?;
             metrics.count(counter.name(), counter.help(), value);
         }
         let causes = Cause::NAMES.into_iter().map(|cause| (cause, event_log.closes(cause)));

@@ -1,15 +1,22 @@
 //! What requests can do, for whom, and why not.
 
 pub(crate) mod handle;
+pub(crate) mod origin;
 
-pub(crate) mod act;
-pub(crate) mod metrics;
-mod preview;
-pub(crate) mod probe;
-pub(crate) mod select;
+mod resolve;
+
+mod list;
 mod show;
+mod view;
 mod why;
 
-pub(crate) mod origin;
-mod resolve;
+pub(crate) mod batch;
+mod change;
+
+pub(crate) mod probe;
 mod socket_status;
+
+mod rules;
+
+pub(crate) mod metrics;
+mod status;

@@ -59,7 +59,7 @@ impl Handle {
         }
         let wanted = Lookups::of(&steps);
         let scanned = if wanted.is_empty() { Ok(Vec::new()) } else { self.scan(wanted, origin).await };
-        let by_name = scanned.map(|entries| ByName::of(&entries)).map_err(|error| refusal::internal(&error));
+        let by_name = scanned.map(|entries| ByName::of(&entries)).map_err(Problem::from);
         ids.iter()
             .zip(steps)
             .map(|(id, step)| match (step, &by_name) {
@@ -89,9 +89,9 @@ impl Handle {
     }
 
     fn by_conid(&self, conid: u64) -> Result<Option<Entry>, Problem> {
-        let key = self.shared.connections.key(conid).map_err(|error| refusal::internal(&error))?;
+        let key = self.shared.connections.key(conid)?;
         let Some(key) = key else { return Ok(None) };
-        let connection = self.shared.connections.get(key).map_err(|error| refusal::internal(&error))?;
+        let connection = self.shared.connections.get(key)?;
         Ok(connection.map(|connection| (key, connection)))
     }
 
@@ -118,7 +118,7 @@ impl Handle {
             DescriptorKind::Other => return Err(invalid(format!("fd:{number} is not a TCP socket"))),
             DescriptorKind::Tcp => {}
         }
-        let tag = self.shared.connections.tag(descriptor.as_fd()).map_err(|error| refusal::internal(&error))?;
+        let tag = self.shared.connections.tag(descriptor.as_fd())?;
         let entry = match tag {
             Some(conid) => self.by_conid(conid)?,
             None => None,

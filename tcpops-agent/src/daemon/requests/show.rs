@@ -1,82 +1,89 @@
-//! Connections as answers show them: what their entries say, and when and why they will end.
+//! One connection: its state, and everything known of it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use tcpops_common::conn::{ConnKey, Connection};
+use tcpops_common::conn::Connection;
+use tcpops_common::state::StateCode;
 
-use crate::api::connections::{Connection as ApiConnection, Expires};
-use crate::clocks::Clocks;
-use crate::convert;
-use crate::daemon::expiry::protect::{Protections, protector};
-use crate::daemon::shared::Shared;
-use crate::model::expiry::connections::Prospect;
-use crate::model::expiry::lifetimes::{Candidate, Look};
-use crate::model::rules::in_force::InForce;
+use crate::api::connections::{ConnectionDetail, ConnectionState, TcpInfo};
+use crate::api::problem::Problem;
+use crate::daemon::expiry::inspect::{self, idle_ns};
+use crate::daemon::refusal;
+use crate::daemon::requests::handle::Handle;
+use crate::daemon::requests::origin::Origin;
+use crate::daemon::requests::resolve::Resolved;
+use crate::daemon::requests::socket_status::SocketStatus;
+use crate::daemon::requests::view::View;
+use crate::daemon::shared::blocking;
+use crate::kernel::cgroup;
+use crate::kernel::diag::SocketInfo;
 
-/// What the loop knows of connections that have limits.
-pub(crate) type Prospects = HashMap<ConnKey, Prospect>;
+impl Handle {
+    /// The state of a connection; a name that leads to none is code -1, as the module answers.
+    pub(crate) async fn state(&self, id: &str, origin: &Origin) -> Result<ConnectionState, Problem> {
+        let (conid, code, state) = match self.resolve(id, origin).await? {
+            Resolved::Absent => (None, StateCode::None, None),
+            Resolved::Mptcp => (None, StateCode::Bad, None),
+            Resolved::Found(key, mut connection) => match self.socket_status(key, &mut connection).await {
+                SocketStatus::Gone => (Some(key.conid), StateCode::None, None),
+                SocketStatus::Open(info) => {
+                    let code = code(&connection, info.as_ref());
+                    (Some(key.conid), code, (code != StateCode::None).then(|| connection.state.name().to_owned()))
+                }
+            },
+        };
+        Ok(ConnectionState {
+            conid,
+            code: code.code(),
+            name: code.name().to_owned(),
+            tcp_state: state,
+            alive: code.alive(),
+        })
+    }
 
-/// How connections are shown at one moment.
-pub(crate) struct View<'a> {
-    in_force: Arc<InForce>,
-    clocks: Clocks,
-    protections: Protections<'a>,
+    /// Everything known of a connection.
+    pub(crate) async fn connection(&self, id: &str, origin: &Origin) -> Result<ConnectionDetail, Problem> {
+        let (key, mut connection) = self.find(id, origin).await?;
+        let SocketStatus::Open(info) = self.socket_status(key, &mut connection).await else {
+            return Err(refusal::no_such_connection(key.conid));
+        };
+        let code = code(&connection, info.as_ref());
+        let why = self.why(key, &connection).await?;
+        let prospects = self.prospects(&[(key, connection)]).await?;
+        let shared = Arc::clone(&self.shared);
+        blocking(move || {
+            let look = info.as_ref().map(inspect::look);
+            Ok(ConnectionDetail {
+                connection: View::new(&shared).show(key, &connection, &prospects, look),
+                code: code.code(),
+                code_name: code.name().to_owned(),
+                cgroup: cgroup::path(&shared.facts.cgroup_mount, connection.cgroup_id),
+                why,
+                tcp_info: info.as_ref().map(tcp_info),
+            })
+        })
+        .await
+        .map_err(Into::into)
+    }
 }
 
-impl<'a> View<'a> {
-    /// At this moment.
-    pub(crate) fn new(shared: &'a Shared) -> Self {
-        let in_force = shared.in_force();
-        Self { protections: Protections::new(shared, Arc::clone(&in_force)), in_force, clocks: Clocks::read() }
-    }
+/// The module's code. The entry's state is the newest; the kernel's `tcp_info` tells whether the peer still answers: a
+/// retransmission that timed out, or two probes in a row without an answer.
+fn code(connection: &Connection, info: Option<&SocketInfo>) -> StateCode {
+    StateCode::classify(connection.state, info.is_some_and(|info| info.retransmits > 0 || info.probes > 1))
+}
 
-    /// Those that have limits: of which the loop may know more.
-    pub(crate) fn limited(&self, connections: &[(ConnKey, Connection)]) -> Vec<ConnKey> {
-        let has_limits = |(key, connection): &&(ConnKey, Connection)| self.candidate(*key, connection).is_some();
-        connections.iter().filter(has_limits).map(|(key, _)| *key).collect()
-    }
-
-    /// One of them; with a look at its traffic, if there was one. Blocks where a rule protects a cgroup.
-    pub(crate) fn show(
-        &mut self,
-        key: ConnKey,
-        connection: &Connection,
-        prospects: &Prospects,
-        look: Option<Look>,
-    ) -> ApiConnection {
-        let expires = self.expires(key, connection, prospects.get(&key).copied().unwrap_or_default(), look);
-        convert::connections::connection(key, connection, self.in_force.names(), expires, self.clocks)
-    }
-
-    fn candidate(&self, key: ConnKey, connection: &Connection) -> Option<Candidate> {
-        Candidate::of(key, connection, self.in_force.closing(connection.rule))
-    }
-
-    fn expires(
-        &mut self,
-        key: ConnKey,
-        connection: &Connection,
-        prospect: Prospect,
-        look: Option<Look>,
-    ) -> Option<Expires> {
-        let Prospect { next_look_boot_ns, throttled, reset_at_boot_ns } = prospect;
-        let candidate = self.candidate(key, connection)?;
-        let (at_boot_ns, expiry) = candidate.outlook(look, next_look_boot_ns, self.clocks.boot_ns)?;
-        if let Some(at_boot_ns) = reset_at_boot_ns {
-            return convert::connections::expires(at_boot_ns, expiry, connection, None, self.clocks);
-        }
-        let (mut at_boot_ns, mut obstacle) = (at_boot_ns, None);
-        if !candidate.is_override {
-            if let Some(protection) = self.protections.of(key, connection) {
-                obstacle = Some(format!("protected by {}", protector(protection, &self.in_force)));
-            } else if !candidate.enforce {
-                obstacle = Some("its rule has enforce = false".to_owned());
-            } else if let Some(bound) = throttled {
-                obstacle = Some(format!("held back by the guard's {}", bound.name()));
-                at_boot_ns = next_look_boot_ns.unwrap_or(at_boot_ns);
-            }
-        }
-        convert::connections::expires(at_boot_ns, expiry, connection, obstacle, self.clocks)
+fn tcp_info(info: &SocketInfo) -> TcpInfo {
+    TcpInfo {
+        idle_seconds: (idle_ns(info) / 1_000_000) as f64 / 1e3,
+        rtt_us: info.rtt_us,
+        rtt_var_us: info.rtt_var_us,
+        bytes_acked: info.bytes_acked,
+        bytes_received: info.bytes_received,
+        unacked: info.unacked,
+        retransmits: info.retransmits,
+        probes: info.probes,
+        backoff: info.backoff,
+        total_retrans: info.total_retrans,
     }
 }

@@ -6,13 +6,12 @@ use crate::api::problem::Problem;
 use crate::api::why::Why;
 use crate::clocks::Clocks;
 use crate::convert::connections::{pushed, set_by_program};
-use crate::daemon::refusal;
 use crate::daemon::requests::handle::Handle;
 
 impl Handle {
     /// Where the policy of a connection came from.
     pub(crate) async fn why(&self, key: ConnKey, connection: &Connection) -> Result<Why, Problem> {
-        let overriding = self.shared.overrides.get(key).map_err(|error| refusal::internal(&error))?;
+        let overriding = self.shared.overrides.get(key)?;
         let mut rule = None;
         if let Some(name) = self.shared.in_force().names().get(&connection.rule) {
             let (document, _) = self.rules().await?;

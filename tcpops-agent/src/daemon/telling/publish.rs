@@ -9,6 +9,7 @@ use crate::daemon::refusal;
 use crate::daemon::shared::Shared;
 use crate::events::EventLog;
 use crate::kernel::clock::now_boot_ns;
+use crate::model::expiry::connections::Effect;
 use crate::model::expiry::enforcer::PendingClose;
 use crate::model::expiry::lifetimes::Expiry;
 use crate::model::history::cause::{Author, Cause};
@@ -27,8 +28,17 @@ impl Publisher {
         Self { event_log, teardown_times: TeardownTimes::default() }
     }
 
+    /// Publishes what the model says has happened; what it asks to be done is for others.
+    pub(crate) fn publish(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Happened(event) => self.happened(event),
+            Effect::Ended(pending_close, event) => self.ended(event, *pending_close),
+            Effect::Inspect(_) | Effect::Close(_) | Effect::Exempt(_) | Effect::Throttled(_) => {}
+        }
+    }
+
     /// Something happened to a connection that lives.
-    pub(crate) fn happened(&mut self, event: &Event) {
+    fn happened(&mut self, event: &Event) {
         self.teardown_times.event(event);
         if let Some(what) = What::of_living(event) {
             self.event_log.publish(event.at_boot_ns, what);
@@ -36,7 +46,7 @@ impl Publisher {
     }
 
     /// A connection ended; this agent may have begun to close it.
-    pub(crate) fn ended(&mut self, event: &Event, pending_close: Option<PendingClose>) {
+    fn ended(&mut self, event: &Event, pending_close: Option<PendingClose>) {
         let teardown = self.teardown_times.event(event);
         let cause = Cause::of(event, pending_close);
         tracing::debug!(conid = event.key.conid, ?cause, state = event.old_state.name(), errno = event.errno, "ended");

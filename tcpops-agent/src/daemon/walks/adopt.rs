@@ -5,10 +5,58 @@ use std::os::unix::fs::MetadataExt as _;
 
 use tcpops_common::counters::Counter;
 
+use crate::daemon::jobs::Job;
 use crate::daemon::refusal;
 use crate::daemon::shared::Shared;
+use crate::kernel::clock::now_boot_ns;
 use crate::kernel::netns::Unreachable;
 use crate::kernel::{KernelError, Result};
+use crate::model::adopt_backoff::{AdoptBackoff, Attempt};
+
+/// Takes in what was left out, as soon as there is room and enough time has passed; nothing where nothing is adopted.
+pub(crate) struct Adoption {
+    backoff: Option<AdoptBackoff>,
+    pub(crate) job: Job<(), Result<u64>>,
+}
+
+impl Adoption {
+    /// After the adoption at the start; `left_out` as it was before that, or nothing where nothing is to be adopted.
+    pub(crate) fn new(left_out: Option<u64>) -> Self {
+        let backoff = left_out.map(|left_out| AdoptBackoff::new(now_boot_ns(), left_out));
+        Self { backoff, job: Job::new(|shared, _wishes| adopt(shared)) }
+    }
+
+    /// Looks whether more connections were left out.
+    pub(crate) fn note(&mut self, shared: &Shared) -> Result<()> {
+        if let Some(backoff) = &mut self.backoff {
+            backoff.note(left_out(shared)?);
+        }
+        Ok(())
+    }
+
+    /// Has what was left out taken in, where it is time; or says when to ask again.
+    pub(crate) fn attempt(&mut self, has_room: bool) -> Option<u64> {
+        let backoff = self.backoff.as_mut()?;
+        match backoff.attempt(now_boot_ns(), has_room) {
+            Attempt::None => None,
+            Attempt::At(at_boot_ns) => Some(at_boot_ns),
+            Attempt::Now => {
+                backoff.begin();
+                self.job.want(());
+                None
+            }
+        }
+    }
+
+    /// The walks are over, and took so many connections in.
+    pub(crate) fn finish(&mut self, shared: &Shared, adopted: u64) -> Result<()> {
+        self.note(shared)?;
+        if let Some(backoff) = &mut self.backoff {
+            backoff.end(now_boot_ns(), adopted);
+        }
+        Ok(())
+    }
+}
 
 /// Walks over every namespace and takes in the sockets that have no entry; returns how many. What could not be done,
 /// `status` says until the next time. Blocks.

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use tcpops_common::conn::ConnKey;
 
 use crate::daemon::diags::Diags;
+use crate::daemon::jobs::Job;
 use crate::daemon::refusal;
 use crate::daemon::shared::Shared;
 use crate::kernel::Result;
@@ -18,6 +19,30 @@ const LISTS: u32 = 2;
 
 /// The conids of a namespace's entries, by cookie.
 type Suspects = HashMap<u64, u64>;
+
+/// The least time between two sweeps: callers can cause them.
+const INTERVAL_NS: u64 = 10_000_000_000;
+
+/// Sweeps where somebody came upon an entry without a socket.
+pub(crate) struct Sweeper {
+    last_boot_ns: u64,
+    pub(crate) job: Job<(), Result<usize>>,
+}
+
+impl Sweeper {
+    pub(crate) fn new() -> Self {
+        Self { last_boot_ns: 0, job: Job::new(|shared, _wishes| sweep(shared)) }
+    }
+
+    /// Asks for a sweep, unless the last one was a moment ago.
+    pub(crate) fn want(&mut self) {
+        let now_boot_ns = now_boot_ns();
+        if now_boot_ns.saturating_sub(self.last_boot_ns) >= INTERVAL_NS {
+            self.last_boot_ns = now_boot_ns;
+            self.job.want(());
+        }
+    }
+}
 
 /// Compares all entries with the sockets of each namespace that can be entered, and removes those that have none. Blocks.
 /// Returns how many.

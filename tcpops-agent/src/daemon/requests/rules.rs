@@ -1,4 +1,4 @@
-//! What other rules would change: nothing is written, and the loop has no part in it.
+//! The rules: which are in force, others in their place, and what those would change.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,8 +10,8 @@ use crate::api::rules_result::{MAX_CHANGES, RuleChange, RulesResult};
 use crate::clocks::Clocks;
 use crate::convert::connections::{ends, intent};
 use crate::daemon::policy::rules::{check_generation, examine, result};
-use crate::daemon::refusal;
-use crate::daemon::requests::handle::Handle;
+use crate::daemon::requests::handle::{Command, Handle};
+use crate::daemon::requests::origin::Origin;
 use crate::daemon::shared::{Shared, blocking};
 use crate::kernel::{Result as KernelResult, cgroup};
 use crate::model::rules::preview::{Change, Preview, Previewed, Standing};
@@ -21,7 +21,23 @@ use crate::model::rules::rule_set::RuleSet;
 type Lineages = HashMap<u64, Vec<u64>>;
 
 impl Handle {
-    /// Says whether the rules of a request's body could be put in force, and which open connections that would change.
+    /// The rules in force, and their generation.
+    pub(crate) async fn rules(&self) -> Result<(RuleDocument, u64), Problem> {
+        self.ask(|answer| Command::Rules { answer }).await
+    }
+
+    /// Puts the rules of a request's body in force, if the generation is the one given.
+    pub(crate) async fn replace_rules(
+        &self,
+        origin: &Origin,
+        body: Vec<u8>,
+        if_generation: Option<u64>,
+    ) -> Result<RulesResult, Problem> {
+        let by_uid = origin.caller.uid;
+        self.ask(|answer| Command::ReplaceRules { body, if_generation, by_uid, answer }).await?
+    }
+
+    /// Says without the loop, and without writing anything, whether the rules of a request's body could be put in force, and which open connections that would change.
     pub(crate) async fn preview_rules(
         &self,
         body: Vec<u8>,
@@ -30,11 +46,9 @@ impl Handle {
         let (current, generation) = self.rules().await?;
         check_generation(if_generation, generation)?;
         let mount = self.shared.facts.cgroup_mount.clone();
-        let (document, set, lineages) = blocking(move || Ok(examined(&body, &current, &mount)))
-            .await
-            .map_err(|error| refusal::internal(&error))??;
+        let (document, set, lineages) = blocking(move || Ok(examined(&body, &current, &mount))).await??;
         let names: HashMap<u32, String> = set.rules.iter().map(|rule| (rule.id, rule.name.clone())).collect();
-        let previewed = preview(&self.shared, set, lineages).await.map_err(|error| refusal::internal(&error))?;
+        let previewed = preview(&self.shared, set, lineages).await?;
 
         let (clocks, before) = (Clocks::read(), self.shared.in_force());
         let wants = |standing: &Standing, names: &HashMap<u32, String>| {

@@ -1,0 +1,106 @@
+//! The kernel's events on their way to the model: in order, and complete again after a loss.
+//!
+//! Where the ring overflowed, all connections are read anew as soon as the ring has been read up to the loss. Events that
+//! come during that reading wait, and are taken in after it.
+
+use tcpops_common::counters::Counter;
+use tcpops_common::event::Event;
+
+use crate::daemon::jobs::Job;
+use crate::daemon::shared::Shared;
+use crate::daemon::telling::publish::Publisher;
+use crate::daemon::tracker::Tracker;
+use crate::daemon::walks::read_all;
+use crate::kernel::Result;
+use crate::kernel::events::{BATCH, CAPACITY, Events};
+use crate::model::expiry::connections::{Input, Known};
+use crate::model::history::record::Loss;
+
+/// Reads events, and sees to it that none is missed unnoticed.
+pub(crate) struct Intake {
+    pub(crate) ring: Events,
+    /// Reads all connections anew.
+    pub(crate) resync: Job<(), Result<Vec<Known>>>,
+    /// Events that came while everything was read anew.
+    postponed: Vec<Event>,
+    /// The kernel's count of lost events, as far as it was looked at.
+    lost: u64,
+    /// Events read since a loss was seen. Those that the ring held then are older than the loss.
+    read_since_loss: Option<usize>,
+    /// All connections were read anew, and the ring may still hold events from before that.
+    resynced: bool,
+}
+
+impl Intake {
+    /// Passes over what the ring holds: the maps say it too.
+    ///
+    /// # Errors
+    /// Where the counters cannot be read.
+    pub(crate) fn new(mut ring: Events, shared: &Shared) -> Result<Self> {
+        ring.discard();
+        let lost = shared.settings.counter(Counter::EventsLost)?;
+        let resync = Job::new(read_all::run);
+        Ok(Self { ring, resync, postponed: Vec::new(), lost, read_since_loss: None, resynced: false })
+    }
+
+    /// Whether the ring is to be read to its end, without waiting for more.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.read_since_loss.is_some() || self.resynced && self.resync.is_idle()
+    }
+
+    /// Takes in what was read.
+    pub(crate) fn take(
+        &mut self,
+        shared: &Shared,
+        tracker: &mut Tracker,
+        publisher: &Publisher,
+        events: &mut Vec<Event>,
+    ) -> Result<()> {
+        self.look_for_loss(shared, publisher, events.len())?;
+        if !self.resync.is_idle() {
+            self.postponed.append(events);
+            return Ok(());
+        }
+        let was_emptied = events.len() < BATCH;
+        for event in events.drain(..) {
+            tracker.input(Input::Event(event));
+        }
+        if self.resynced && was_emptied {
+            self.resynced = false;
+            tracker.input(Input::Resynced);
+        }
+        Ok(())
+    }
+
+    /// Where events were lost, has all connections read anew as soon as the ring has been read that far: what is missing
+    /// then lies between the record of the loss and the one that says that all is complete again.
+    fn look_for_loss(&mut self, shared: &Shared, publisher: &Publisher, read: usize) -> Result<()> {
+        let all = shared.settings.counter(Counter::EventsLost)?;
+        let lost = all.saturating_sub(self.lost);
+        if lost > 0 {
+            tracing::warn!(lost, "events were lost; reading all connections anew");
+            self.lost = all;
+            publisher.lost(Some(lost), Loss::RingOverflow);
+            self.read_since_loss.get_or_insert(0);
+        }
+        if let Some(since_loss) = &mut self.read_since_loss {
+            *since_loss += read;
+            let was_emptied = read < BATCH && lost == 0;
+            if was_emptied || *since_loss >= CAPACITY {
+                self.read_since_loss = None;
+                self.resync.want(());
+            }
+        }
+        Ok(())
+    }
+
+    /// All connections were read anew.
+    pub(crate) fn resynced(&mut self, tracker: &mut Tracker, publisher: &mut Publisher, connections: Vec<Known>) {
+        tracker.input(Input::Resync(connections));
+        publisher.resynchronised(tracker.connections().tracked());
+        for event in self.postponed.drain(..) {
+            tracker.input(Input::Event(event));
+        }
+        self.resynced = true;
+    }
+}

@@ -1,0 +1,101 @@
+//! Acting on many connections in one request. What is wanted of all of them reaches the loop together, so that changes
+//! share their walks.
+
+use futures_util::future::join_all;
+use tcpops_common::conn::{ConnKey, Connection};
+
+use crate::api::batch::MAX_SELECTED;
+use crate::api::problem::{Code, Problem};
+use crate::daemon::requests::handle::Handle;
+use crate::daemon::requests::origin::Origin;
+use crate::daemon::shared::Shared;
+use crate::model::expiry::closing::{Closed, Manner};
+use crate::model::requests::filter::Filter;
+use crate::model::requests::policies::Change;
+use crate::model::requests::selection::{Selected, Selection, TooMany};
+
+/// What is to be done with a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Action {
+    /// Change its policy.
+    Change(Change),
+    /// Close it.
+    Close(Manner),
+}
+
+/// What came of an action.
+#[derive(Clone, Debug)]
+pub(crate) enum Done {
+    /// Its policy was changed so; the entry as it is then.
+    Changed(Change, Box<Connection>),
+    /// It was closed.
+    Closed(Closed),
+}
+
+/// The conid of a connection that was acted on, and what came of it.
+pub(crate) type Acted = (u64, Done);
+
+/// What became of a selection.
+#[derive(Debug)]
+pub(crate) struct ActedOnAll {
+    /// The connections, each as it was when it was selected, and what came of it.
+    pub(crate) results: Vec<(ConnKey, Connection, Result<Acted, Problem>)>,
+    /// How many ended before the action came to them.
+    pub(crate) ended: usize,
+    /// How many listeners matched and were left out.
+    pub(crate) listeners: usize,
+}
+
+impl Handle {
+    /// Acts on connections by their names, which are looked up together.
+    pub(crate) async fn act(&self, actions: &[(&str, Action)], origin: &Origin) -> Vec<Result<Acted, Problem>> {
+        let ids: Vec<&str> = actions.iter().map(|(id, _)| *id).collect();
+        let found = self.find_all(&ids, origin).await;
+        let acting = found.into_iter().zip(actions).map(async |(found, (_, action))| {
+            let (key, _) = found?;
+            self.act_on(key, *action, origin.caller.uid).await
+        });
+        join_all(acting).await
+    }
+
+    /// Acts on every connection that `filter` takes, which are found in one scan; changes share one walk. Listeners have
+    /// neither lifetime nor end, and are left out where it is about these.
+    ///
+    /// # Errors
+    /// `too_many` where more than [`MAX_SELECTED`] match; then nothing was done.
+    pub(crate) async fn act_on_all(
+        &self,
+        filter: Filter,
+        action: Action,
+        origin: &Origin,
+    ) -> Result<ActedOnAll, Problem> {
+        let with_listeners = match action {
+            Action::Change(change) => !change.is_lifetime(),
+            Action::Close(_) => false,
+        };
+        let selection = Selection::new(filter, with_listeners, MAX_SELECTED);
+        let scanned = Shared::fold(&self.shared, selection, Selection::offer).await;
+        let Selected { connections, listeners } = scanned?.finish().map_err(|TooMany| {
+            let detail = format!("expected at most {MAX_SELECTED} connections to match, found more; narrow it");
+            Problem::new(Code::TooMany, detail)
+        })?;
+        let by_uid = origin.caller.uid;
+        let results = join_all(connections.iter().map(|(key, _)| self.act_on(*key, action, by_uid))).await;
+        let count = connections.len();
+        let results: Vec<_> = connections
+            .into_iter()
+            .zip(results)
+            .filter(|(_, result)| !matches!(result, Err(problem) if problem.code == Code::NoSuchConnection))
+            .map(|((key, connection), result)| (key, connection, result))
+            .collect();
+        Ok(ActedOnAll { ended: count - results.len(), results, listeners })
+    }
+
+    async fn act_on(&self, key: ConnKey, action: Action, by_uid: u32) -> Result<Acted, Problem> {
+        let done = match action {
+            Action::Change(change) => Done::Changed(change, Box::new(self.change_found(key, change, by_uid).await?)),
+            Action::Close(manner) => Done::Closed(self.close_found(key, manner, by_uid).await?),
+        };
+        Ok((key.conid, done))
+    }
+}

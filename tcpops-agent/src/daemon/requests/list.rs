@@ -1,0 +1,92 @@
+//! Many connections: the list, in pages or as a stream, and the filters.
+
+use std::sync::Arc;
+
+use tcpops_common::conn::{ConnKey, Connection};
+
+use crate::api::connections::{Connection as ApiConnection, ConnectionList, ListQuery};
+use crate::api::events::EventsQuery;
+use crate::api::problem::{Code, Problem};
+use crate::convert;
+use crate::convert::events::EventFilter;
+use crate::daemon::requests::handle::{Handle, Prospects};
+use crate::daemon::requests::origin::Origin;
+use crate::daemon::requests::view::View;
+use crate::daemon::shared::{Shared, blocking};
+use crate::events::{Reader, Start};
+use crate::kernel::cgroup;
+use crate::model::history::record::Kinds;
+use crate::model::requests::filter::Filter;
+
+impl Handle {
+    /// A page of the list.
+    pub(crate) async fn list(&self, filter: Filter, limit: usize) -> Result<ConnectionList, Problem> {
+        let scanned = Shared::scan(&self.shared, move |key, connection| filter.matches(key.conid, connection)).await;
+        let mut found = scanned?;
+        let next = (found.len() > limit).then(|| found[limit - 1].0.conid);
+        found.truncate(limit);
+        let prospects = self.prospects(&found).await?;
+        let shared = Arc::clone(&self.shared);
+        blocking(move || Ok(ConnectionList { connections: show(&shared, &found, &prospects), next }))
+            .await
+            .map_err(Into::into)
+    }
+
+    /// Every connection that the filter takes, as they come out of the map: `send` gets them in batches, and answers
+    /// false to stop. Blocks.
+    pub(crate) fn stream(
+        &self,
+        filter: &Filter,
+        mut send: impl FnMut(Vec<ApiConnection>) -> bool,
+    ) -> Result<(), Problem> {
+        let runtime = tokio::runtime::Handle::current();
+        let mut stopped = None;
+        self.shared.connections.for_each_batch(|batch| {
+            let wanted = batch.iter().filter(|(key, connection)| filter.matches(key.conid, connection));
+            let wanted: Vec<_> = wanted.copied().collect();
+            if wanted.is_empty() {
+                return true;
+            }
+            match runtime.block_on(self.prospects(&wanted)) {
+                Ok(prospects) => send(show(&self.shared, &wanted, &prospects)),
+                Err(problem) => {
+                    stopped = Some(problem);
+                    false
+                }
+            }
+        })?;
+        stopped.map_or(Ok(()), Err)
+    }
+
+    /// The filter that a query asks for, within what the caller may see.
+    pub(crate) fn filter(&self, query: &ListQuery, origin: &Origin) -> Result<Filter, Problem> {
+        let mount = &self.shared.facts.cgroup_mount;
+        let in_force = self.shared.in_force();
+        let mut filter = convert::query::filter(
+            query,
+            |path| cgroup::subtree(mount, path),
+            |name| in_force.names().iter().find(|(_, known)| *known == name).map(|(id, _)| *id),
+        )
+        .map_err(|detail| Problem::new(Code::InvalidRequest, detail))?;
+        filter.visible_to_uid = origin.caller.narrowed_to();
+        Ok(filter)
+    }
+
+    /// Which events a query asks for, within what the caller may see.
+    pub(crate) fn events_wanted(&self, query: &EventsQuery, origin: &Origin) -> Result<EventFilter, Problem> {
+        let filter = self.filter(&convert::events::list_query(query), origin)?;
+        let kinds = query.types.as_deref().map_or(Ok(Kinds::ALL), convert::events::kinds);
+        let kinds = kinds.map_err(|detail| Problem::new(Code::InvalidRequest, detail))?;
+        Ok(EventFilter { kinds, filter, conid: query.conid })
+    }
+
+    /// A reader of events.
+    pub(crate) fn events(&self, start: Start) -> Reader {
+        self.shared.event_log.read_from(start)
+    }
+}
+
+fn show(shared: &Shared, connections: &[(ConnKey, Connection)], prospects: &Prospects) -> Vec<ApiConnection> {
+    let mut view = View::new(shared);
+    connections.iter().map(|(key, connection)| view.show(*key, connection, prospects, None)).collect()
+}

@@ -1,0 +1,91 @@
+//! Connections as answers show them: what their entries say, and when and why they will end.
+
+use std::sync::Arc;
+
+use tcpops_common::conn::{ConnKey, Connection};
+
+use crate::api::connections::{Connection as ApiConnection, Expires};
+use crate::api::problem::Problem;
+use crate::clocks::Clocks;
+use crate::convert;
+use crate::daemon::expiry::protect::{Protections, protector};
+use crate::daemon::requests::handle::{Command, Handle, Prospects};
+use crate::daemon::shared::Shared;
+use crate::model::expiry::connections::Prospect;
+use crate::model::expiry::lifetimes::{Candidate, Look};
+use crate::model::rules::in_force::InForce;
+
+/// How connections are shown at one moment.
+pub(crate) struct View<'a> {
+    in_force: Arc<InForce>,
+    clocks: Clocks,
+    protections: Protections<'a>,
+}
+
+impl Handle {
+    /// What the loop knows of those connections that have limits.
+    pub(crate) async fn prospects(&self, connections: &[(ConnKey, Connection)]) -> Result<Prospects, Problem> {
+        let keys = View::new(&self.shared).limited(connections);
+        if keys.is_empty() {
+            return Ok(Prospects::new());
+        }
+        self.ask(|answer| Command::Prospects { keys, answer }).await
+    }
+}
+
+impl<'a> View<'a> {
+    /// At this moment.
+    pub(crate) fn new(shared: &'a Shared) -> Self {
+        let in_force = shared.in_force();
+        Self { protections: Protections::new(shared, Arc::clone(&in_force)), in_force, clocks: Clocks::read() }
+    }
+
+    /// Those that have limits: of which the loop may know more.
+    pub(crate) fn limited(&self, connections: &[(ConnKey, Connection)]) -> Vec<ConnKey> {
+        let has_limits = |(key, connection): &&(ConnKey, Connection)| self.candidate(*key, connection).is_some();
+        connections.iter().filter(has_limits).map(|(key, _)| *key).collect()
+    }
+
+    /// One of them; with a look at its traffic, if there was one. Blocks where a rule protects a cgroup.
+    pub(crate) fn show(
+        &mut self,
+        key: ConnKey,
+        connection: &Connection,
+        prospects: &Prospects,
+        look: Option<Look>,
+    ) -> ApiConnection {
+        let expires = self.expires(key, connection, prospects.get(&key).copied().unwrap_or_default(), look);
+        convert::connections::connection(key, connection, self.in_force.names(), expires, self.clocks)
+    }
+
+    fn candidate(&self, key: ConnKey, connection: &Connection) -> Option<Candidate> {
+        Candidate::of(key, connection, self.in_force.closing(connection.rule))
+    }
+
+    fn expires(
+        &mut self,
+        key: ConnKey,
+        connection: &Connection,
+        prospect: Prospect,
+        look: Option<Look>,
+    ) -> Option<Expires> {
+        let Prospect { next_look_boot_ns, throttled, reset_at_boot_ns } = prospect;
+        let candidate = self.candidate(key, connection)?;
+        let (at_boot_ns, expiry) = candidate.outlook(look, next_look_boot_ns, self.clocks.boot_ns)?;
+        if let Some(at_boot_ns) = reset_at_boot_ns {
+            return convert::connections::expires(at_boot_ns, expiry, connection, None, self.clocks);
+        }
+        let (mut at_boot_ns, mut obstacle) = (at_boot_ns, None);
+        if !candidate.is_override {
+            if let Some(protection) = self.protections.of(key, connection) {
+                obstacle = Some(format!("protected by {}", protector(protection, &self.in_force)));
+            } else if !candidate.enforce {
+                obstacle = Some("its rule has enforce = false".to_owned());
+            } else if let Some(bound) = throttled {
+                obstacle = Some(format!("held back by the guard's {}", bound.name()));
+                at_boot_ns = next_look_boot_ns.unwrap_or(at_boot_ns);
+            }
+        }
+        convert::connections::expires(at_boot_ns, expiry, connection, obstacle, self.clocks)
+    }
+}
