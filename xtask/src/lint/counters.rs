@@ -24,8 +24,8 @@ const KERNEL: Kind = Kind {
     by: "no kernel program",
 };
 const AGENT: Kind = Kind {
-    definition: "tcpops-agent/src/daemon/tally.rs",
-    name: "Count",
+    definition: "tcpops-agent/src/daemon/counters.rs",
+    name: "AgentCounter",
     inside: "tcpops-agent/src/daemon/",
     by: "nothing in the daemon",
 };
@@ -105,20 +105,20 @@ mod tests {
 
     #[test]
     fn a_definition_without_counters_is_found() {
-        let found = unbumped(&AGENT, &[], &[Package::agent(&[("daemon/tally", "counts! {}")])]);
-        assert_eq!(found[0].found, "found no counter of `Count` in tcpops-agent/src/daemon/tally.rs");
+        let found = unbumped(&AGENT, &[], &[Package::agent(&[("daemon/counters", "counts! {}")])]);
+        assert_eq!(found[0].found, "found no counter of `AgentCounter` in tcpops-agent/src/daemon/counters.rs");
     }
 
     #[test]
     fn counters_of_the_agent_are_read_from_their_definition() {
         let text = "const X: u8 = 1;\ncounts! {\n    /// One.\n    Done = \"done\",\n    Held = \"held\",\n}";
-        let bumping = "fn f(tally: &Tally) { tally.add(Count::Done); }";
-        let packages = [Package::agent(&[("daemon/tally", text), ("daemon/hook", bumping)])];
+        let bumping = "fn f(counters: &AgentCounters) { counters.add(AgentCounter::Done); }";
+        let packages = [Package::agent(&[("daemon/counters", text), ("daemon/hook", bumping)])];
         assert_eq!(defined(&AGENT, &packages), ["Done", "Held"]);
-        let found: Vec<_> = check(&packages).into_iter().filter(|found| found.place.contains("tally")).collect();
+        let found: Vec<_> = check(&packages).into_iter().filter(|found| found.place.contains("daemon")).collect();
         assert_eq!(found.len(), 1);
         let violation = &found[0];
-        assert_eq!(violation.place, "tcpops-agent/src/daemon/tally.rs:5");
-        assert_eq!(violation.found, "nothing in the daemon names `Count::Held`");
+        assert_eq!(violation.place, "tcpops-agent/src/daemon/counters.rs:5");
+        assert_eq!(violation.found, "nothing in the daemon names `AgentCounter::Held`");
     }
 }
