@@ -1,7 +1,7 @@
 //! Development tasks: `cargo xtask <task>`.
 //!
-//! The tasks build what ships, check it and try it. Each is one module; [`process`] starts other programs and
-//! [`workspace`] knows where things are.
+//! The tasks build what ships, check it and try it. Each is one module; [`process`] starts other programs, [`files`]
+//! reads and writes files, and [`workspace`] knows the packages and directories.
 #![forbid(unsafe_code)]
 
 mod ebpf;
@@ -10,6 +10,7 @@ mod run;
 mod test;
 mod vm;
 
+mod files;
 mod needs;
 mod process;
 mod workspace;
@@ -28,9 +29,9 @@ enum Task {
     Run(run::Args),
     /// Run every check and test, as continuous integration does (as root).
     Test(test::Args),
-    /// Run the end-to-end tests, or a command, on the kernels that are promised, in a virtual machine (as root).
+    /// Run the end-to-end tests, or a command, on each supported kernel, in a virtual machine (as root).
     Vm(vm::Args),
-    /// Check formatting, clippy, and the project's own rules about who may use what.
+    /// Check formatting, clippy, and the project's own rules about who may import what.
     Lint(lint::Args),
     /// Build the kernel programs and write the object that ships, with its manifest.
     BuildEbpf(ebpf::Args),

@@ -1,40 +1,49 @@
-//! What the checks and tests need from the machine; on Debian 12, root gets it installed.
+//! The programs and files that the checks and tests need; on Debian 12, missing ones are installed when run as root.
 
 use std::env;
-use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{self, cargo};
-use crate::vm::VIRTIOFSD;
+use crate::process::{self, cargo, search_path};
 
-/// The linker for the BPF target, at the version that goes with Debian's compiler.
+/// The compiler of Debian's `rustc-web`.
+pub(crate) const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+/// The formatter that goes with it.
+pub(crate) const DEBIAN_RUSTFMT: &str = "/usr/bin/rustfmt";
+/// The clippy that goes with it.
+pub(crate) const DEBIAN_CLIPPY: &str = "/usr/bin/cargo-clippy";
+/// The objcopy of its LLVM.
+pub(crate) const DEBIAN_OBJCOPY: &str = "/usr/lib/llvm-22/bin/llvm-objcopy";
+/// The daemon of virtio-fs, in Debian's `qemu-system-common`.
+pub(crate) const VIRTIOFSD: &str = "/usr/lib/qemu/virtiofsd";
+
+/// The version of bpf-linker that goes with Debian's compiler.
 const BPF_LINKER: &str = "0.13.0";
-/// The LLVM of Debian's compiler: what links must read what that compiler writes.
+/// The LLVM of Debian's compiler; the linker must read what that compiler writes.
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 
-/// How the presence of a need shows.
+/// A sign that a package is installed.
 enum Proof {
-    /// A program that can be found.
+    /// A program on the search path.
     Program(&'static str),
-    /// A file or directory.
+    /// A file or directory at this path.
     File(&'static str),
 }
 use Proof::{File, Program};
 
-/// What is needed, and the Debian package that has it.
+/// Something that is needed: the sign that it is installed, and the Debian package that provides it.
 type Need = (Proof, &'static str);
 
 /// To build, format and lint the kernel programs with Debian's compiler.
 const COMPILER: [Need; 8] = [
-    (File("/usr/bin/rustc"), "rustc-web"),
+    (File(DEBIAN_RUSTC), "rustc-web"),
     (File("/usr/lib/rustlib/bpfel-unknown-none"), "libstd-rust-web-dev-bpf"),
-    (File("/usr/bin/cargo-clippy"), "rust-web-clippy"),
-    (File("/usr/bin/rustfmt"), "rustfmt-web"),
-    (File("/usr/lib/llvm-22/bin/llvm-objcopy"), "llvm-22"),
+    (File(DEBIAN_CLIPPY), "rust-web-clippy"),
+    (File(DEBIAN_RUSTFMT), "rustfmt-web"),
+    (File(DEBIAN_OBJCOPY), "llvm-22"),
     (File("/usr/lib/llvm-22/lib/libLLVM.so"), "llvm-22-dev"),
     (File("/usr/lib/llvm-22/lib/libPolly.a"), "libpolly-22-dev"),
     (Program("pkg-config"), "pkg-config"),
@@ -53,19 +62,19 @@ const TOOLS: [Need; 9] = [
     (Program("ps"), "procps"),
 ];
 
-/// To run the end-to-end tests on other kernels, beside what they need themselves.
+/// To run the end-to-end tests on other kernels, in addition to [`TOOLS`].
 const MACHINE: [Need; 5] = [
     (Program("qemu-system-x86_64"), "qemu-system-x86"),
     (File(VIRTIOFSD), "qemu-system-common"),
-    // The one that needs no library; both have the same path.
+    // The static one is needed; /bin/busybox itself may be the other.
     (File("/usr/share/doc/busybox-static"), "busybox-static"),
     (Program("depmod"), "kmod"),
     (Program("timeout"), "coreutils"),
 ];
 
-/// Makes sure that everything is here.
+/// Makes sure that the checks and the end-to-end tests can run here.
 ///
-/// `compiler` is whether Debian's compiler and its linker are wanted; `fetch`, whether what is missing may be installed.
+/// `compiler` asks for Debian's compiler and its linker too; `fetch` allows installing what is missing.
 ///
 /// # Errors
 /// Something is missing and cannot be installed; the error names all of it.
@@ -86,7 +95,7 @@ pub(crate) fn ensure_machine(fetch: bool) -> Result<()> {
 fn packages(needs: &[&Need], fetch: bool) -> Result<()> {
     let missing = || needs.iter().filter(|(proof, _)| !proof.holds()).map(|(_, name)| *name).collect::<Vec<_>>();
     if !missing().is_empty() && fetch && is_debian_12() && is_root() {
-        // A failure here shows as what is still missing below.
+        // If this fails, the packages are still missing below.
         if let Err(error) = install(&missing()) {
             eprintln!("warning: {error:#}");
         }
@@ -102,16 +111,7 @@ fn packages(needs: &[&Need], fetch: bool) -> Result<()> {
     Ok(())
 }
 
-/// The search path, with the directories of `cargo install` and of the administrator's programs.
-pub(crate) fn with_cargo_bin() -> OsString {
-    let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
-    let path = env::var_os("PATH").unwrap_or_default();
-    let more = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    let all = env::split_paths(&path).chain(home.map(|home| home.join("bin"))).chain(more);
-    env::join_paths(all).unwrap_or(path)
-}
-
-/// Whether this program runs as root.
+/// Tells whether this program runs as root.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
@@ -119,7 +119,7 @@ pub(crate) fn is_root() -> bool {
 impl Proof {
     fn holds(&self) -> bool {
         match self {
-            Program(name) => env::split_paths(&with_cargo_bin()).any(|directory| directory.join(name).exists()),
+            Program(name) => env::split_paths(&search_path()).any(|directory| directory.join(name).exists()),
             File(path) => Path::new(path).exists(),
         }
     }
@@ -143,7 +143,7 @@ fn install(packages: &[&str]) -> Result<()> {
 }
 
 fn linker(fetch: bool) -> Result<()> {
-    let found = || process::output(Command::new("bpf-linker").arg("-V").env("PATH", with_cargo_bin()));
+    let found = || process::output(Command::new("bpf-linker").arg("-V").env("PATH", search_path()));
     let expected = format!("bpf-linker {BPF_LINKER}");
     if found().is_ok_and(|version| version.trim() == expected) {
         return Ok(());

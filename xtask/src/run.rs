@@ -1,4 +1,4 @@
-//! `run`: what a new user does first.
+//! `run`: builds and starts the agent, the first thing that a new user does.
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ pub(crate) struct Args {
     agent: Vec<String>,
 }
 
-/// Builds the agent and becomes it, so that signals reach it.
+/// Builds the agent and replaces this process by it, so that signals reach it.
 ///
 /// # Errors
 /// This is not root, the build fails, or the agent cannot be started.
@@ -50,7 +50,7 @@ programs keep tracking; `detach` takes them out. In another terminal, from here,
     Err(error).with_context(|| format!("cannot start {}", binary.display()))
 }
 
-/// Builds the release binary, and returns where it is.
+/// Builds the release binary and returns its path.
 ///
 /// # Errors
 /// The build fails.

@@ -1,12 +1,12 @@
-//! `test`: every check and test, from a clean checkout, with no terminal.
+//! `test`: runs every check and test, from a clean checkout, with no terminal.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::ebpf::{self, ToolchainArgs};
+use crate::files;
 use crate::lint;
 use crate::needs;
 use crate::process::{self, heading};
@@ -19,7 +19,7 @@ pub(crate) struct Args {
     /// Install nothing: name what is missing, and fail.
     #[arg(long)]
     no_fetch: bool,
-    /// Do one part only.
+    /// Run one part only.
     #[arg(long, value_enum)]
     only: Option<Part>,
     #[command(flatten)]
@@ -71,21 +71,20 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         let binary = build_agent(workspace)?;
         heading("end-to-end tests");
         let mut command = tests(workspace, &[TESTS_PACKAGE], &args.filter)?;
-        command.env("PATH", needs::with_cargo_bin()).env("TCPOPS_BIN", binary).env("TCPOPS_BPF_OBJECT", object);
+        command.env("PATH", process::search_path()).env("TCPOPS_BIN", binary).env("TCPOPS_BPF_OBJECT", object);
         process::run(&mut command)?;
     }
     Ok(())
 }
 
-/// Refuses a stale committed object, builds it from source, and compares the two.
+/// Checks that the committed object is not stale, builds it from source, and compares the two.
 fn build_object(workspace: &Workspace, toolchain: &ToolchainArgs) -> Result<PathBuf> {
     heading("check that the committed object was made from these sources");
     let manifest = ebpf::check(workspace)?;
     heading("build the kernel programs from source");
     let toolchain = toolchain.find()?;
     let object = ebpf::build(workspace, &toolchain)?;
-    let bytes = fs::read(&object).with_context(|| format!("cannot read {}", object.display()))?;
-    ebpf::compare(workspace, &manifest, &toolchain.tools()?, &bytes)?;
+    ebpf::compare(workspace, &manifest, &toolchain.tools()?, &files::read(&object)?)?;
     Ok(object)
 }
 
@@ -93,7 +92,7 @@ fn unit(workspace: &Workspace, args: &Args, object: Option<&Path>) -> Result<()>
     heading("unit tests");
     let mut commands = vec![tests(workspace, &HOST_PACKAGES, &args.filter)?];
     if has_nextest(workspace)? {
-        // These are what nextest leaves out.
+        // Nextest leaves out the examples in the documentation.
         let mut examples = workspace.cargo();
         examples.args(["test", "--doc", "--locked", "-p", "tcpops-common", "-p", "tcpops-agent"]).args(&args.filter);
         commands.insert(0, examples);
@@ -110,7 +109,7 @@ fn tests(workspace: &Workspace, packages: &[&str], filter: &[String]) -> Result<
     if has_nextest(workspace)? {
         command.args(["nextest", "run"]);
         if !filter.is_empty() {
-            // The filter may mean tests of another package.
+            // The filter may match tests of another package only.
             command.arg("--no-tests=pass");
         }
     } else {

@@ -1,4 +1,4 @@
-//! Where things are.
+//! The packages and directories of this checkout.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::process::{cargo, output};
 
-/// The packages that stable Rust builds for the host and that need no root: the default members.
+/// The default members: the packages that stable Rust builds for the host and whose tests need no root.
 pub(crate) const HOST_PACKAGES: [&str; 3] = ["tcpops-common", "tcpops-agent", "xtask"];
 /// The package of the end-to-end tests.
 pub(crate) const TESTS_PACKAGE: &str = "tcpops-tests";
@@ -19,12 +19,12 @@ pub(crate) const EBPF_PACKAGE: &str = "tcpops-ebpf";
 pub(crate) struct Workspace {
     /// The directory of the root `Cargo.toml`.
     pub(crate) root: PathBuf,
-    /// Where cargo builds.
+    /// The directory that cargo builds in.
     pub(crate) target: PathBuf,
 }
 
 impl Workspace {
-    /// Asks cargo.
+    /// Asks cargo for the directories.
     ///
     /// # Errors
     /// Cargo finds no workspace, or cannot read its manifests.
@@ -40,12 +40,12 @@ impl Workspace {
         command
     }
 
-    /// Where the kernel programs are built: apart, since another compiler builds their host dependencies.
+    /// The directory that the kernel programs are built in: one of its own, since another compiler builds them.
     pub(crate) fn ebpf_target(&self) -> PathBuf {
         self.target.join("ebpf")
     }
 
-    /// The directories that hold the sources of the packages from elsewhere, fetched if they are not here.
+    /// The directories that hold the sources of foreign packages, which are fetched if they are missing.
     ///
     /// # Errors
     /// Cargo cannot fetch them, or `Cargo.lock` is not up to date.
@@ -72,7 +72,7 @@ struct Metadata {
 
 #[derive(Deserialize)]
 struct Package {
-    /// None for a member of the workspace.
+    /// Absent for a member of the workspace.
     source: Option<String>,
     manifest_path: PathBuf,
 }

@@ -1,31 +1,31 @@
-//! The build itself: the same sources and tools give the same bytes, wherever the checkout is.
+//! Builds the object: the same sources and tools give the same bytes, wherever the checkout is.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::ebpf::toolchain::{BPF_TARGET, BpfToolchain};
+use crate::files::read;
 use crate::process::run;
 use crate::workspace::Workspace;
 
-/// Builds the kernel programs and returns where the object is, under the target directory. Beside it stands `tcpops`,
-/// the same object with its debug information, for `llvm-objdump -S`.
+/// Builds the kernel programs and returns the path of the object, under the target directory. The file `tcpops` in the same
+/// directory is that object with its debug information, for `llvm-objdump -S`.
 ///
 /// # Errors
-/// The build fails, or the object has a path of this machine in it.
+/// The build fails, or the object holds a path of this machine.
 pub(crate) fn build(workspace: &Workspace, toolchain: &BpfToolchain) -> Result<PathBuf> {
     let remapped = remapped(workspace, toolchain)?;
     run(toolchain.cargo(workspace, "build", &remapped).args(["--bin", "tcpops"]))?;
     let linked = workspace.ebpf_target().join(BPF_TARGET).join("release/tcpops");
-    // The debug information has become BTF; without it the object has a sixth of its size.
+    // The debug information has become BTF; stripping it leaves a sixth of the size.
     let object = linked.with_file_name("tcpops.bpf.o");
     run(toolchain.objcopy()?.arg("--strip-debug").args([&linked, &object]))?;
-    let bytes = fs::read(&object).with_context(|| format!("cannot read {}", object.display()))?;
+    let bytes = read(&object)?;
     for (from, _) in &remapped {
         if holds_path(&bytes, from) {
             bail!(
-                "{} has the path {} of this machine in it; expected every path in it to be remapped: \
+                "{} holds the path {} of this machine; expected every path in it to be remapped: \
                  see xtask/src/ebpf/build.rs",
                 object.display(),
                 from.display()
@@ -35,10 +35,10 @@ pub(crate) fn build(workspace: &Workspace, toolchain: &BpfToolchain) -> Result<P
     Ok(object)
 }
 
-/// Which directories of this machine are called what in the object; where two fit, the later one counts.
+/// The directories of this machine, each with the name that replaces it in the object; where two match, the later one wins.
 ///
-/// The workspace becomes `.`, not a made-up name: the linker runs there, and so still finds the lines of source
-/// that it puts into `.BTF.ext`, where the verifier's log takes them from.
+/// The workspace becomes `.`, not a made-up name: the linker runs there, and so still finds the source lines that it puts
+/// into `.BTF.ext` for the verifier's log.
 pub(crate) fn remapped(workspace: &Workspace, toolchain: &BpfToolchain) -> Result<Vec<(PathBuf, &'static str)>> {
     let mut remapped = vec![(workspace.root.clone(), ".")];
     remapped.extend(workspace.registries(BPF_TARGET)?.into_iter().map(|directory| (directory, "/registry")));
@@ -46,7 +46,7 @@ pub(crate) fn remapped(workspace: &Workspace, toolchain: &BpfToolchain) -> Resul
     Ok(remapped)
 }
 
-/// Whether a string that begins with `path` is in a string table of the object.
+/// Tells whether a string in the object begins with `path`.
 fn holds_path(object: &[u8], path: &Path) -> bool {
     let needle = [b"\0", path.as_os_str().as_encoded_bytes()].concat();
     object.windows(needle.len()).any(|window| window == needle)

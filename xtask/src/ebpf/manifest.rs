@@ -1,12 +1,13 @@
-//! The manifest beside the object: what it is, from what it was made, and by which tools.
+//! The manifest beside the object: the hashes of the object and of its sources, and the tools that made it.
 
 use std::fmt;
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::files;
 
 const HEADER: &str =
     "# What made the object beside this file. Written by `cargo xtask build-ebpf`; not to be edited.\n";
@@ -17,9 +18,8 @@ const HEADER: &str =
 pub(crate) struct Manifest {
     /// The hash of the object.
     pub(crate) sha256: String,
-    /// The hash of everything it was made from: see [`sources`](super::sources).
+    /// The hash of everything that it was made from: see [`sources`](super::sources).
     pub(crate) sources_sha256: String,
-    /// What made it.
     pub(crate) tools: Tools,
 }
 
@@ -27,17 +27,15 @@ pub(crate) struct Manifest {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Tools {
-    /// Where they run; it is part of the hashes that cargo puts into symbol names.
+    /// The platform that they run on, which cargo hashes into symbol names.
     pub(crate) host: String,
-    /// The compiler.
     pub(crate) rustc: String,
-    /// The compiler's LLVM.
+    /// The LLVM of the compiler.
     pub(crate) llvm: String,
-    /// Cargo.
     pub(crate) cargo: String,
-    /// The linker, which also generates the code.
+    /// The linker also generates the code.
     pub(crate) bpf_linker: String,
-    /// The instruction set.
+    /// The instruction set, such as `v3`.
     pub(crate) target_cpu: String,
 }
 
@@ -49,7 +47,7 @@ impl fmt::Display for Tools {
 }
 
 impl Manifest {
-    /// The manifest of `object`.
+    /// Describes `object`.
     pub(crate) fn new(object: &[u8], sources_sha256: String, tools: Tools) -> Self {
         Self { sha256: sha256(object), sources_sha256, tools }
     }
@@ -57,22 +55,22 @@ impl Manifest {
     /// Reads a manifest.
     ///
     /// # Errors
-    /// There is none, or it is not one.
+    /// The file cannot be read, or is not a manifest.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path)
-            .with_context(|| format!("cannot read {}; `cargo xtask build-ebpf` makes it", path.display()))?;
+        let text =
+            files::read_text(path).context("expected the object's manifest; `cargo xtask build-ebpf` makes it")?;
         toml::from_str(&text).with_context(|| {
             format!("{} is not a manifest of this version; run `cargo xtask build-ebpf`", path.display())
         })
     }
 
-    /// Writes it.
+    /// Writes the manifest.
     ///
     /// # Errors
     /// The file cannot be written.
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let text = toml::to_string(self).context("cannot write the manifest as TOML")?;
-        fs::write(path, format!("{HEADER}{text}")).with_context(|| format!("cannot write {}", path.display()))
+        files::write(path, format!("{HEADER}{text}"))
     }
 }
 

@@ -1,14 +1,13 @@
-//! `build-ebpf`: the kernel programs, built into the object that is committed and ships.
+//! `build-ebpf`: builds the kernel programs into the object that is committed and ships.
 
 mod build;
 mod manifest;
 mod sources;
 mod toolchain;
 
-use std::fs;
-
 use anyhow::{Context, Result, bail};
 
+use crate::files;
 use crate::process::heading;
 use crate::workspace::Workspace;
 
@@ -18,7 +17,7 @@ pub(crate) use toolchain::{BpfToolchain, ToolchainArgs};
 
 /// The object that ships, from the root of the workspace.
 const OBJECT: &str = "tcpops-ebpf/object/tcpops.bpf.o";
-/// What made it, beside it.
+/// The manifest beside it, which says what made it.
 const MANIFEST: &str = "tcpops-ebpf/object/tcpops.bpf.toml";
 
 /// The arguments of `build-ebpf`.
@@ -42,26 +41,25 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         return Ok(());
     }
     let toolchain = args.toolchain.find()?;
-    // Before the build: what changes while it runs must show as stale.
+    // Hashed before the build, so that a change during it shows as stale.
     let sources = sources::hash(&workspace.root)?;
     let built = build(workspace, &toolchain)?;
-    let object = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    let object = files::read(&built)?;
     let manifest = Manifest::new(&object, sources, toolchain.tools()?);
 
     let path = workspace.root.join(OBJECT);
-    let directory = path.parent().context("the object has no directory")?;
-    fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    fs::write(&path, &object).with_context(|| format!("cannot write {OBJECT}"))?;
+    files::make_directory(path.parent().context("the object has no directory")?)?;
+    files::write(&path, &object)?;
     manifest.write(&workspace.root.join(MANIFEST))?;
     println!("{OBJECT}: {} bytes, sha256 {}", object.len(), manifest.sha256);
     println!("Commit it together with {MANIFEST} and the sources.");
     Ok(())
 }
 
-/// Checks that the committed object is the one of its manifest and that the sources have not changed since.
+/// Checks that the committed object is the one that its manifest describes, and that the sources have not changed since.
 ///
 /// # Errors
-/// One of them is missing, or they do not fit together.
+/// The object or its manifest is missing or does not match.
 pub(crate) fn check(workspace: &Workspace) -> Result<Manifest> {
     let manifest = Manifest::read(&workspace.root.join(MANIFEST))?;
     let sha256 = manifest::sha256(&committed(workspace)?);
@@ -83,7 +81,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// Compares an object that was just built with the committed one, and says how they stand.
+/// Compares an object that was just built with the committed one, and prints the result.
 ///
 /// # Errors
 /// They differ although the same tools made them.
@@ -107,6 +105,6 @@ pub(crate) fn compare(workspace: &Workspace, manifest: &Manifest, tools: &manife
 }
 
 fn committed(workspace: &Workspace) -> Result<Vec<u8>> {
-    fs::read(workspace.root.join(OBJECT))
-        .with_context(|| format!("cannot read {OBJECT}; `cargo xtask build-ebpf` makes it"))
+    files::read(&workspace.root.join(OBJECT))
+        .context("expected the committed object; `cargo xtask build-ebpf` makes it")
 }

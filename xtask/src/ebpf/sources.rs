@@ -1,7 +1,6 @@
 //! The hash over everything that the object is made from.
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -10,21 +9,28 @@ use toml::{Table, Value};
 
 use crate::ebpf::manifest::sha256;
 use crate::ebpf::toolchain::BPF_FLAGS;
+use crate::files::{files_below, read, read_text};
 use crate::workspace::EBPF_PACKAGE;
 
-/// The files and directories whose content counts, from the root of the workspace.
+/// The files and directories that the object is made from, by their paths from the root of the workspace.
 const PATHS: [&str; 4] = ["tcpops-common/Cargo.toml", "tcpops-common/src", "tcpops-ebpf/Cargo.toml", "tcpops-ebpf/src"];
-/// The tables of the root manifest that count: the version is in cargo's symbol hashes, the profile in the code.
+/// The tables of the root manifest that change the object: cargo hashes the version into symbols, the profile decides the
+/// code.
 const TABLES: [&str; 2] = ["workspace.package", "profile.release"];
 
-/// The hash over the sources, the locked dependencies, and the settings of the build.
+/// Hashes the sources, the locked dependencies, and the settings of the build.
 ///
 /// # Errors
-/// A file cannot be read, or `Cargo.lock` does not hold what it should.
+/// A file cannot be read, or `Cargo.lock` lacks a package.
 pub(crate) fn hash(root: &Path) -> Result<String> {
     let mut parts = BTreeMap::from([("flags".to_owned(), BPF_FLAGS.join(" ").into_bytes())]);
     for path in PATHS {
-        read_all(root, Path::new(path), &mut parts)?;
+        for file in files_below(root, path)? {
+            if file.ends_with(".rs") || file.ends_with(".toml") {
+                let content = read(&root.join(&file))?;
+                parts.insert(file, content);
+            }
+        }
     }
     let manifest: Table = parse(&root.join("Cargo.toml"))?;
     for name in TABLES {
@@ -37,51 +43,37 @@ pub(crate) fn hash(root: &Path) -> Result<String> {
     Ok(digest(&parts))
 }
 
-/// Each part by its name, its length and its content, in the order of the names.
+/// Hashes each part's name, length and content, in the order of the names.
 fn digest(parts: &BTreeMap<String, Vec<u8>>) -> String {
     let framed =
         parts.iter().flat_map(|(name, content)| [format!("{name}\0{}\0", content.len()).as_bytes(), content].concat());
     sha256(&framed.collect::<Vec<_>>())
 }
 
-fn read_all(root: &Path, path: &Path, parts: &mut BTreeMap<String, Vec<u8>>) -> Result<()> {
-    let full = root.join(path);
-    let context = || format!("cannot read {}", full.display());
-    if full.is_dir() {
-        for entry in fs::read_dir(&full).with_context(context)? {
-            read_all(root, &path.join(entry.with_context(context)?.file_name()), parts)?;
-        }
-    } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "toml") {
-        parts.insert(path.display().to_string(), fs::read(&full).with_context(context)?);
-    }
-    Ok(())
-}
-
 fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("cannot parse {}", path.display()))
+    toml::from_str(&read_text(path)?).with_context(|| format!("cannot parse {}", path.display()))
 }
 
 /// The part of `Cargo.lock` that is used here.
 #[derive(Deserialize)]
 struct Lock {
-    package: Vec<Locked>,
+    package: Vec<LockedPackage>,
 }
 
 #[derive(Deserialize)]
-struct Locked {
+struct LockedPackage {
     name: String,
     version: String,
     checksum: Option<String>,
-    /// Each a name, followed by a version where the name alone is not enough.
+    /// Each is a name, followed by a version where the name alone is ambiguous.
     #[serde(default)]
     dependencies: Vec<String>,
 }
 
 impl Lock {
-    /// Every package that `name` depends on, each as a line of name, version and checksum, sorted.
+    /// The package `name` and all that it depends on, each as a line of name, version and checksum, sorted.
     fn closure(&self, name: &str) -> Result<Vec<String>> {
-        let mut found = BTreeMap::new();
+        let mut found = BTreeSet::new();
         let mut wanted = vec![name.to_owned()];
         while let Some(dependency) = wanted.pop() {
             let mut words = dependency.split(' ');
@@ -94,11 +86,11 @@ impl Lock {
             })?;
             let line =
                 format!("{} {} {}", package.name, package.version, package.checksum.as_deref().unwrap_or("here"));
-            if found.insert(line, ()).is_none() {
+            if found.insert(line) {
                 wanted.extend(package.dependencies.iter().cloned());
             }
         }
-        Ok(found.into_keys().collect())
+        Ok(found.into_iter().collect())
     }
 }
 

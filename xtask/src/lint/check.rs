@@ -1,33 +1,11 @@
-//! Holding the sources against the [rules](super::rules).
+//! Checks the sources against the [rules](super::rules).
 
-use std::fmt;
-
-use crate::lint::mentions::What;
+use crate::lint::mentions::MentionKind;
 use crate::lint::rules::{Forbids, RULES, Rule};
 use crate::lint::source::{Package, Source};
+use crate::lint::violation::Violation;
 
-/// What breaks a rule, and where.
-pub(super) struct Violation {
-    /// `file:line`.
-    pub(super) place: String,
-    /// The name of the rule.
-    pub(super) rule: &'static str,
-    /// What the file does there.
-    pub(super) found: String,
-    /// Why that is forbidden.
-    pub(super) why: &'static str,
-    /// What to do.
-    pub(super) instead: &'static str,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { place, rule, found, why, instead } = self;
-        write!(f, "{place}: {rule}: {found}\n    why: {why}\n    do:  {instead}")
-    }
-}
-
-/// Everything in `packages` that breaks one of the [rules](RULES).
+/// A violation for each breach of a [rule](RULES), and for each rule that no file falls under.
 pub(super) fn check(packages: &[Package]) -> Vec<Violation> {
     let mut violations = Vec::new();
     for package in packages {
@@ -50,16 +28,11 @@ fn violations_of(rule: &'static Rule, package: &Package) -> Vec<Violation> {
     violations
 }
 
-/// The lines of a file that do what is forbidden, and what they do.
+/// The lines of a file that do what is forbidden, each with what it does.
 fn breaches(forbids: &Forbids, source: &Source, package: &Package) -> Vec<(usize, String)> {
-    let paths = || {
-        source.mentions.iter().filter_map(|mention| match &mention.what {
-            What::Path(path) => Some((mention.line, path.as_slice())),
-            _ => None,
-        })
-    };
     let naming = |forbidden: &dyn Fn(&[String]) -> bool| -> Vec<_> {
-        paths()
+        source
+            .paths()
             .filter(|(_, path)| forbidden(path))
             .map(|(line, path)| (line, format!("names `{}`", path.join("::"))))
             .collect()
@@ -67,23 +40,23 @@ fn breaches(forbids: &Forbids, source: &Source, package: &Package) -> Vec<(usize
     let first = |path: &[String]| path.first().cloned().unwrap_or_default();
     match forbids {
         Forbids::Crates(names) => naming(&|path| names.contains(&first(path).as_str())),
-        Forbids::CratesLike(start) => naming(&|path| first(path).starts_with(start)),
-        Forbids::CratesBut(names) => {
+        Forbids::CratesStartingWith(start) => naming(&|path| first(path).starts_with(start)),
+        Forbids::CratesExcept(names) => {
             naming(&|path| package.dependencies.contains(&first(path)) && !names.contains(&first(path).as_str()))
         }
-        Forbids::ModulesBut(names) => naming(&|path| match path {
+        Forbids::ModulesExcept(names) => naming(&|path| match path {
             [root, module, ..] => root == "crate" && !names.contains(&module.as_str()),
             _ => false,
         }),
         Forbids::Paths(forbidden) => naming(&|path| forbidden.iter().any(|forbidden| is_under(path, forbidden))),
         Forbids::Both(one, other) => {
-            let line = |wanted| paths().find(|(_, path)| is_under(path, wanted)).map(|(line, _)| line);
+            let line = |wanted| source.paths().find(|(_, path)| is_under(path, wanted)).map(|(line, _)| line);
             let lines = line(one).zip(line(other));
             lines.map(|(a, b)| (a.max(b), format!("names `{one}` and `{other}` in one file"))).into_iter().collect()
         }
         Forbids::Derives(names) => {
-            let derived = source.mentions.iter().filter_map(|mention| match &mention.what {
-                What::Derive(name) if names.contains(&name.as_str()) => {
+            let derived = source.mentions.iter().filter_map(|mention| match &mention.kind {
+                MentionKind::Derive(name) if names.contains(&name.as_str()) => {
                     Some((mention.line, format!("derives `{name}`")))
                 }
                 _ => None,
@@ -91,7 +64,7 @@ fn breaches(forbids: &Forbids, source: &Source, package: &Package) -> Vec<(usize
             derived.collect()
         }
         Forbids::Unsafe => {
-            let all = source.mentions.iter().filter(|mention| mention.what == What::Unsafe);
+            let all = source.mentions.iter().filter(|mention| mention.kind == MentionKind::Unsafe);
             all.map(|mention| (mention.line, "uses `unsafe`".to_owned())).collect()
         }
         Forbids::Lacking(attribute) => {
@@ -101,7 +74,7 @@ fn breaches(forbids: &Forbids, source: &Source, package: &Package) -> Vec<(usize
     }
 }
 
-/// Whether `path` names `forbidden` or something in it; a `*` names everything in what stands before it.
+/// Tells whether `path` names `forbidden` or something in it; a final `*` names everything in what precedes it.
 fn is_under(path: &[String], forbidden: &str) -> bool {
     let forbidden: Vec<_> = forbidden.split("::").collect();
     match path.split_last() {
@@ -127,8 +100,8 @@ fn idle(rule: &'static Rule) -> Violation {
         place: "xtask/src/lint/rules.rs:1".to_owned(),
         rule: rule.name,
         found: format!("found no file under {}", rule.inside.join(", ")),
-        why: "a rule for files that are not there holds nothing",
-        instead: "mend the paths of the rule, or remove it",
+        why: "a rule without files guards nothing",
+        instead: "correct the paths of the rule, or remove it",
     }
 }
 
@@ -138,11 +111,8 @@ mod tests {
 
     /// The names of the rules that a file of this path and text breaks.
     fn broken(path: &str, text: &str) -> Vec<&'static str> {
-        let name = path.split('/').next().unwrap();
-        let source = Source::new(name, path, text.to_owned()).unwrap();
         let dependencies = ["aya", "ipnet", "libc", "netlink_sys", "serde", "tcpops_common", "tokio"];
-        let dependencies = dependencies.map(str::to_owned).into();
-        let package = Package { dependencies, sources: vec![source] };
+        let package = Package::of_files(&dependencies, &[(path, text)]);
         RULES.iter().flat_map(|rule| violations_of(rule, &package)).map(|violation| violation.rule).collect()
     }
 
@@ -207,8 +177,7 @@ mod tests {
 
     #[test]
     fn a_violation_says_where_why_and_what_to_do() {
-        let source = Source::new("tcpops-ebpf", "tcpops-ebpf/src/track.rs", "\nunsafe fn f() {}".to_owned()).unwrap();
-        let package = Package { dependencies: [].into(), sources: vec![source] };
+        let package = Package::of_files(&[], &[("tcpops-ebpf/src/track.rs", "\nunsafe fn f() {}")]);
         let shown: String =
             RULES.iter().flat_map(|rule| violations_of(rule, &package)).map(|v| v.to_string()).collect();
         assert!(shown.starts_with("tcpops-ebpf/src/track.rs:2: ebpf-unsafe-in-kernel: uses `unsafe`"), "{shown}");

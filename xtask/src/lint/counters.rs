@@ -1,20 +1,19 @@
-//! Every counter is bumped: those of the kernel programs by one of them, those of the agent by the agent.
+//! Refuses counters that nothing bumps.
 
 use tcpops_common::counters::Counter;
 
-use crate::lint::check::Violation;
-use crate::lint::mentions::What;
-use crate::lint::source::Package;
+use crate::lint::source::{Package, Source};
+use crate::lint::violation::Violation;
 
-/// Some counters, and who has to bump them.
+/// A set of counters, and the part that has to bump them.
 struct Kind {
-    /// The file in which they are defined, a line `Name = "name"` each.
+    /// The file that defines them, each on a line `Name = "name"`.
     definition: &'static str,
-    /// The type that has them as variants.
+    /// The enum that has them as variants.
     name: &'static str,
-    /// Where they are bumped.
+    /// The directory of the part that bumps them.
     inside: &'static str,
-    /// What does it.
+    /// The subject of a violation: the part in which none was found.
     by: &'static str,
 }
 
@@ -25,20 +24,20 @@ const KERNEL: Kind = Kind {
     by: "no kernel program",
 };
 const AGENT: Kind = Kind {
-    definition: "tcpops-agent/src/daemon/tally.rs",
-    name: "Count",
+    definition: "tcpops-agent/src/daemon/counters.rs",
+    name: "AgentCounter",
     inside: "tcpops-agent/src/daemon/",
     by: "nothing in the daemon",
 };
 
-/// A violation for each counter that nothing bumps.
+/// A violation for each counter that nothing bumps, and for a definition in which no counter is found.
 pub(super) fn check(packages: &[Package]) -> Vec<Violation> {
     let mut violations = unbumped(&KERNEL, &Counter::ALL.map(|counter| format!("{counter:?}")), packages);
     violations.extend(unbumped(&AGENT, &defined(&AGENT, packages), packages));
     violations
 }
 
-/// The counters of a kind that only its own crate can name, read from their definition.
+/// Reads the names of the counters from their definition, where the type itself is private to its crate.
 fn defined(kind: &Kind, packages: &[Package]) -> Vec<String> {
     let sources = packages.iter().flat_map(|package| &package.sources);
     let definition = sources.filter(|source| source.path == kind.definition);
@@ -54,14 +53,10 @@ fn defined(kind: &Kind, packages: &[Package]) -> Vec<String> {
 
 fn unbumped(kind: &Kind, names: &[String], packages: &[Package]) -> Vec<Violation> {
     let sources = || packages.iter().flat_map(|package| &package.sources);
-    let programs = sources().filter(|source| source.path.starts_with(kind.inside));
-    let mentions: Vec<_> = programs.flat_map(|source| &source.mentions).collect();
-    let is_bumped = |name: &String| {
-        mentions.iter().any(|mention| match &mention.what {
-            What::Path(path) => path.windows(2).any(|pair| pair[0] == kind.name && pair[1] == *name),
-            _ => false,
-        })
-    };
+    let bumping = sources().filter(|source| source.path.starts_with(kind.inside));
+    let paths: Vec<_> = bumping.flat_map(Source::paths).map(|(_, path)| path).collect();
+    let is_bumped =
+        |name: &String| paths.iter().any(|path| path.windows(2).any(|pair| pair[0] == kind.name && pair[1] == *name));
     let line = |name: &str| {
         let definition = sources().find(|source| source.path == kind.definition);
         let line = definition.and_then(|source| source.text.lines().position(|line| line.trim().starts_with(name)));
@@ -74,45 +69,56 @@ fn unbumped(kind: &Kind, names: &[String], packages: &[Package]) -> Vec<Violatio
         why: "a counter that nothing bumps says that all is well when nobody has looked",
         instead: "bump it where it happens, or remove it",
     };
+    if names.is_empty() {
+        return vec![Violation {
+            place: "xtask/src/lint/counters.rs:1".to_owned(),
+            rule: "counters-are-bumped",
+            found: format!("found no counter of `{}` in {}", kind.name, kind.definition),
+            why: "a check without counters guards nothing",
+            instead: "correct the place of the definition",
+        }];
+    }
     names.iter().filter(|name| !is_bumped(name)).map(violation).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lint::source::Source;
 
     #[test]
     fn a_counter_that_nothing_bumps_is_found() {
         let names = ["Opened".to_owned(), "Closed".to_owned()];
-        let source = |package, path, text: &str| Source::new(package, path, text.to_owned()).unwrap();
-        let sources = vec![
-            source("tcpops-common", KERNEL.definition, "counters! {\n Opened = \"opened\",\n Closed = \"closed\",\n}"),
-            source(
-                "tcpops-ebpf",
-                "tcpops-ebpf/src/track.rs",
-                "fn f() { bump(Counter::Opened); /* Counter::Closed */ }",
-            ),
-            source("tcpops-agent", "tcpops-agent/src/metrics.rs", "fn f() { Counter::Closed }"),
-        ];
-        let found = unbumped(&KERNEL, &names, &[Package { dependencies: [].into(), sources }]);
+        let definition = "counters! {\n Opened = \"opened\",\n Closed = \"closed\",\n}";
+        let package = Package::of_files(
+            &[],
+            &[
+                (KERNEL.definition, definition),
+                ("tcpops-ebpf/src/track.rs", "fn f() { bump(Counter::Opened); /* Counter::Closed */ }"),
+                ("tcpops-agent/src/metrics.rs", "fn f() { Counter::Closed }"),
+            ],
+        );
+        let found = unbumped(&KERNEL, &names, &[package]);
         let shown: Vec<_> =
             found.iter().map(|violation| (violation.place.as_str(), violation.found.as_str())).collect();
         assert_eq!(shown, [("tcpops-common/src/counters.rs:3", "no kernel program names `Counter::Closed`")]);
     }
 
     #[test]
+    fn a_definition_without_counters_is_found() {
+        let found = unbumped(&AGENT, &[], &[Package::agent(&[("daemon/counters", "counts! {}")])]);
+        assert_eq!(found[0].found, "found no counter of `AgentCounter` in tcpops-agent/src/daemon/counters.rs");
+    }
+
+    #[test]
     fn counters_of_the_agent_are_read_from_their_definition() {
-        let source = |path, text: &str| Source::new("tcpops-agent", path, text.to_owned()).unwrap();
         let text = "const X: u8 = 1;\ncounts! {\n    /// One.\n    Done = \"done\",\n    Held = \"held\",\n}";
-        let bumping = "fn f(tally: &Tally) { tally.add(Count::Done); }";
-        let sources = vec![source(AGENT.definition, text), source("tcpops-agent/src/daemon/hook.rs", bumping)];
-        let packages = [Package { dependencies: [].into(), sources }];
+        let bumping = "fn f(counters: &AgentCounters) { counters.add(AgentCounter::Done); }";
+        let packages = [Package::agent(&[("daemon/counters", text), ("daemon/hook", bumping)])];
         assert_eq!(defined(&AGENT, &packages), ["Done", "Held"]);
-        let found: Vec<_> = check(&packages).into_iter().filter(|found| found.place.contains("tally")).collect();
+        let found: Vec<_> = check(&packages).into_iter().filter(|found| found.place.contains("daemon")).collect();
         assert_eq!(found.len(), 1);
         let violation = &found[0];
-        assert_eq!(violation.place, "tcpops-agent/src/daemon/tally.rs:5");
-        assert_eq!(violation.found, "nothing in the daemon names `Count::Held`");
+        assert_eq!(violation.place, "tcpops-agent/src/daemon/counters.rs:5");
+        assert_eq!(violation.found, "nothing in the daemon names `AgentCounter::Held`");
     }
 }

@@ -1,25 +1,27 @@
-//! What a source file mentions: paths, `unsafe`, derived traits. Tests and comments are left out.
+//! Finds what a source file mentions: paths, `unsafe`, derived traits. Tests and comments are left out.
 //!
-//! It works on tokens, not on syntax, so that it sees what stands inside macros too. Paths are resolved as far as the
-//! file itself tells: `self`, `super` and the names that its `use` declarations bring in.
+//! It works on tokens, not on syntax, so that it sees what stands inside macros too. A path is resolved as far as the
+//! file itself tells: through `self`, `super`, and the names that the file imports or declares as modules.
 
-use std::collections::HashMap;
 use std::str::FromStr;
 
 use anyhow::{Result, anyhow};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
+use crate::lint::names::Names;
+use crate::lint::tokens::{is_punct, is_test_only, leading_path, line, split_at_commas};
+
 /// Something that a file mentions.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Mention {
+pub(super) struct Mention {
     /// Counted from 1.
-    pub(crate) line: usize,
-    pub(crate) what: What,
+    pub(super) line: usize,
+    pub(super) kind: MentionKind,
 }
 
-/// What is mentioned.
+/// The kinds of things that a file can mention.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum What {
+pub(super) enum MentionKind {
     /// A path of at least two segments, or an import; its last segment may be `*`.
     Path(Vec<String>),
     /// The keyword `unsafe`.
@@ -30,28 +32,26 @@ pub(crate) enum What {
     TestModule(Vec<String>),
 }
 
-/// Everything that `source` mentions; `module` is the path of its module, beginning with `crate`.
+/// Scans the text of the module with this path, which begins with `crate`. The package's binary knows its library by the
+/// name `library`; such a path begins with `crate` too in what is returned.
 ///
 /// # Errors
-/// The source is not made of Rust's tokens.
-pub(crate) fn mentions(source: &str, module: &[String]) -> Result<Vec<Mention>> {
-    let tokens = TokenStream::from_str(source).map_err(|error| anyhow!("{error}"))?;
-    let mut scan = Scan { aliases: HashMap::new(), found: Vec::new() };
+/// The text is not made of Rust's tokens.
+pub(super) fn scan(text: &str, library: &str, module: &[String]) -> Result<(Vec<Mention>, Names)> {
+    let tokens = TokenStream::from_str(text).map_err(|error| anyhow!("{error}"))?;
+    let mut scan = Scan { names: Names::new(library), found: Vec::new() };
     scan.stream(tokens, module);
-    let Scan { aliases, mut found } = scan;
+    let Scan { names, mut found } = scan;
     for mention in &mut found {
-        if let What::Path(path) = &mut mention.what
-            && let Some(full) = path.first().and_then(|first| aliases.get(first))
-        {
-            path.splice(..1, full.iter().cloned());
+        if let MentionKind::Path(path) = &mut mention.kind {
+            names.expand(path);
         }
     }
-    Ok(found)
+    Ok((found, names))
 }
 
 struct Scan {
-    /// From a name to the path that a `use` gave it.
-    aliases: HashMap<String, Vec<String>>,
+    names: Names,
     found: Vec<Mention>,
 }
 
@@ -73,7 +73,7 @@ impl Scan {
         }
     }
 
-    /// Leaves out an item that is for tests only, up to its body or semicolon, and returns how many tokens it has: all,
+    /// Leaves out an item that is for tests only, up to its body or semicolon, and returns how many tokens it takes: all,
     /// after an inner attribute.
     fn test_item(&mut self, tokens: &[TokenTree], module: &[String]) -> usize {
         if tokens.get(1).is_some_and(|token| is_punct(token, '!')) {
@@ -87,34 +87,42 @@ impl Scan {
         if let [.., TokenTree::Ident(word), TokenTree::Ident(name), TokenTree::Punct(_)] = item
             && word == "mod"
         {
-            let path = [module, &[name.to_string()]].concat();
-            self.found.push(Mention { line: line(tokens), what: What::TestModule(path) });
+            self.push(line(tokens), MentionKind::TestModule(child(module, &name.to_string())));
         }
         item.len()
     }
 
-    /// Takes in what begins with an identifier, and returns how many tokens that was.
+    /// Scans what begins with an identifier, and returns how many tokens that was.
     fn word(&mut self, word: &str, tokens: &[TokenTree], module: &[String]) -> usize {
         let line = line(tokens);
         match (word, tokens.get(1), tokens.get(2)) {
             ("unsafe", ..) => {
-                self.found.push(Mention { line, what: What::Unsafe });
+                self.push(line, MentionKind::Unsafe);
                 1
             }
             ("derive", Some(TokenTree::Group(traits)), _) if traits.delimiter() == Delimiter::Parenthesis => {
                 for path in split_at_commas(traits.stream()) {
                     if let (Some(TokenTree::Ident(name)), line) = (path.last(), self::line(&path)) {
-                        self.found.push(Mention { line, what: What::Derive(name.to_string()) });
+                        self.push(line, MentionKind::Derive(name.to_string()));
                     }
                 }
                 1
             }
-            ("mod", Some(TokenTree::Ident(name)), Some(TokenTree::Group(body))) => {
-                self.stream(body.stream(), &[module, &[name.to_string()]].concat());
+            // What follows may begin with `::`, which does not continue a path.
+            ("as" | "dyn" | "for" | "impl" | "in" | "return", ..) => 1,
+            // The path of a visibility imports nothing.
+            ("pub", Some(TokenTree::Group(scope)), _) if scope.stream().to_string().starts_with("in ") => 2,
+            ("mod", Some(TokenTree::Ident(name)), body) => {
+                let name = name.to_string();
+                let path = child(module, &name);
+                if let Some(TokenTree::Group(body)) = body {
+                    self.stream(body.stream(), &path);
+                }
+                self.names.add_module(name, path);
                 3
             }
             ("extern", Some(TokenTree::Ident(word)), Some(TokenTree::Ident(name))) if word == "crate" => {
-                self.found.push(Mention { line, what: What::Path(vec![name.to_string()]) });
+                self.push(line, MentionKind::Path(vec![name.to_string()]));
                 3
             }
             // Not the `use<'a>` of a type.
@@ -124,20 +132,20 @@ impl Scan {
                 end
             }
             _ => {
-                let (path, length) = path(tokens);
+                let (path, length) = leading_path(tokens);
                 if path.len() > 1 {
-                    self.found.push(Mention { line, what: What::Path(resolve(path, module)) });
+                    self.push(line, MentionKind::Path(from_root(path, module)));
                 }
                 length
             }
         }
     }
 
-    /// Takes in one branch of a `use` declaration; `prefix` is what stands before its braces.
+    /// Scans one branch of a `use` declaration; `prefix` is what stands before its braces.
     fn import(&mut self, tokens: &[TokenTree], prefix: &[String], module: &[String]) {
         // A leading `::` changes nothing here.
         let tokens = &tokens[tokens.iter().take_while(|token| is_punct(token, ':')).count()..];
-        let (segments, length) = path(tokens);
+        let (segments, length) = leading_path(tokens);
         let mut full = [prefix, &segments].concat();
         match tokens.get(length) {
             Some(TokenTree::Group(branches)) => {
@@ -149,38 +157,31 @@ impl Scan {
             Some(token) if is_punct(token, '*') => full.push("*".to_owned()),
             _ => {}
         }
-        let mut full = resolve(full, module);
+        let mut full = from_root(full, module);
         if full.last().is_some_and(|last| last == "self") {
             full.pop();
         }
-        let renamed = match tokens.get(length..) {
+        let name = match tokens.get(length..) {
             Some([TokenTree::Ident(word), TokenTree::Ident(name)]) if word == "as" => Some(name.to_string()),
             _ => full.last().cloned(),
         };
-        if let Some(name) = renamed {
-            self.aliases.insert(name, full.clone());
+        if let Some(name) = name {
+            self.names.add_import(name, &full);
         }
-        self.found.push(Mention { line: line(tokens), what: What::Path(full) });
+        self.push(line(tokens), MentionKind::Path(full));
+    }
+
+    fn push(&mut self, line: usize, kind: MentionKind) {
+        self.found.push(Mention { line, kind });
     }
 }
 
-/// The path that `tokens` begin with, and how many tokens it has, a trailing `::` included.
-fn path(tokens: &[TokenTree]) -> (Vec<String>, usize) {
-    let mut path = Vec::new();
-    let mut at = 0;
-    while let Some(TokenTree::Ident(segment)) = tokens.get(at) {
-        path.push(segment.to_string());
-        at += 1;
-        if !matches!(tokens.get(at..at + 2), Some([a, b]) if is_punct(a, ':') && is_punct(b, ':')) {
-            break;
-        }
-        at += 2;
-    }
-    (path, at)
+fn child(module: &[String], name: &str) -> Vec<String> {
+    [module, &[name.to_owned()]].concat()
 }
 
 /// The same path from the root of its crate, if it begins with `self` or `super`.
-fn resolve(path: Vec<String>, module: &[String]) -> Vec<String> {
+fn from_root(path: Vec<String>, module: &[String]) -> Vec<String> {
     let mut base = module;
     let mut rest = path.as_slice();
     match rest.first().map(String::as_str) {
@@ -197,47 +198,28 @@ fn resolve(path: Vec<String>, module: &[String]) -> Vec<String> {
     [base, rest].concat()
 }
 
-/// Whether `tokens` begin with an attribute that keeps what follows for tests: `#[cfg(test)]` or `#[cfg(all(test, …))]`.
-fn is_test_only(tokens: &[TokenTree]) -> bool {
-    let attribute = tokens.iter().find(|token| !matches!(token, TokenTree::Punct(_)));
-    let Some(TokenTree::Group(attribute)) = attribute else { return false };
-    let text: String = attribute.stream().to_string().split_whitespace().collect();
-    text == "cfg(test)" || text.starts_with("cfg(all(test,")
-}
-
-fn split_at_commas(tokens: TokenStream) -> Vec<Vec<TokenTree>> {
-    let tokens: Vec<_> = tokens.into_iter().collect();
-    tokens.split(|token| is_punct(token, ',')).filter(|part| !part.is_empty()).map(<[_]>::to_vec).collect()
-}
-
-fn is_punct(token: &TokenTree, wanted: char) -> bool {
-    matches!(token, TokenTree::Punct(punct) if punct.as_char() == wanted)
-}
-
-fn line(tokens: &[TokenTree]) -> usize {
-    tokens.first().map_or(0, |token| token.span().start().line)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn found(source: &str) -> Vec<String> {
         let module = ["crate", "model", "rules"].map(str::to_owned);
-        let shown = |mention: Mention| match mention.what {
-            What::Path(path) => format!("{} {}", mention.line, path.join("::")),
-            What::Unsafe => format!("{} unsafe", mention.line),
-            What::Derive(name) => format!("{} derive {name}", mention.line),
-            What::TestModule(path) => format!("{} test {}", mention.line, path.join("::")),
+        let shown = |mention: Mention| match mention.kind {
+            MentionKind::Path(path) => format!("{} {}", mention.line, path.join("::")),
+            MentionKind::Unsafe => format!("{} unsafe", mention.line),
+            MentionKind::Derive(name) => format!("{} derive {name}", mention.line),
+            MentionKind::TestModule(path) => format!("{} test {}", mention.line, path.join("::")),
         };
-        mentions(source, &module).unwrap().into_iter().map(shown).collect()
+        scan(source, "tcpops_agent", &module).unwrap().0.into_iter().map(shown).collect()
     }
 
     #[test]
     fn imports_are_taken_apart() {
         assert_eq!(found("use a::{b, c::{self, d as e}};"), ["1 a::b", "1 a::c", "1 a::c::d"]);
         assert_eq!(found("pub use ::a::*;\nuse b;"), ["1 a::*", "2 b"]);
+        assert_eq!(found("use a::a;\nuse tcpops_agent::b;"), ["1 a::a", "2 crate::b"]);
         assert_eq!(found("fn f() -> impl Sized + use<'_> {}"), Vec::<String>::new());
+        assert_eq!(found("pub(in crate::model) fn f() {}\nstruct S(pub (a::B, C));"), ["2 a::B"]);
     }
 
     #[test]
@@ -248,9 +230,18 @@ mod tests {
     }
 
     #[test]
+    fn names_of_modules_are_resolved() {
+        assert_eq!(found("mod a;\npub use a::b;"), ["2 crate::model::rules::a::b"]);
+        assert_eq!(found("use a::a;\nmod a;"), ["1 crate::model::rules::a::a"]);
+        assert_eq!(found("mod a { mod b; }\nfn f() { b::c() }"), ["2 crate::model::rules::a::b::c"]);
+    }
+
+    #[test]
     fn aliases_and_macros_are_seen_through() {
         assert_eq!(found("use std::time as t;\nfn f() { vec![t::Instant::now()]; }")[1], "2 std::time::Instant::now");
+        assert_eq!(found("use a::b;\nuse b::c;\nfn f() { c::d() }")[2], "3 a::b::c::d");
         assert_eq!(found("tokio::select! { _ = a::b() => {} }"), ["1 tokio::select", "1 a::b"]);
+        assert_eq!(found("impl ::a::B for C {}"), ["1 a::B"]);
     }
 
     #[test]

@@ -1,12 +1,17 @@
-//! `lint`: formatting, clippy, and the project's own rules.
+//! `lint`: checks formatting, clippy, and the project's own rules.
 
 mod check;
+mod circles;
 mod counters;
 mod rules;
 mod tools;
 
+mod imports;
 mod mentions;
+mod names;
 mod source;
+mod tokens;
+mod violation;
 
 use anyhow::{Result, bail};
 
@@ -15,8 +20,8 @@ use crate::lint::source::Package;
 use crate::process::{self, heading};
 use crate::workspace::Workspace;
 
-/// The packages that have rules.
-const PACKAGES: [&str; 4] = ["tcpops-common", "tcpops-ebpf", "tcpops-agent", "xtask"];
+/// The directories of the packages that have rules.
+const PACKAGES: [&str; 5] = ["tcpops-common", "tcpops-ebpf", "tcpops-agent", "xtask", "tests"];
 
 /// The arguments of `lint`.
 #[derive(clap::Args)]
@@ -33,7 +38,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     all(workspace, &args.toolchain.find()?)
 }
 
-/// Runs every check, the later ones too if one fails, and names those that failed.
+/// Runs every check, even after one fails, and names those that failed.
 ///
 /// # Errors
 /// A check fails.
@@ -67,12 +72,13 @@ fn lock(workspace: &Workspace) -> Result<()> {
 fn rules(workspace: &Workspace) -> Result<()> {
     let packages = PACKAGES.iter().map(|name| Package::read(&workspace.root, name)).collect::<Result<Vec<_>>>()?;
     let mut violations = check::check(&packages);
+    violations.extend(circles::check(&packages));
     violations.extend(counters::check(&packages));
     for violation in &violations {
         eprintln!("{violation}");
     }
     if !violations.is_empty() {
-        bail!("{} violations of the project's rules; the table is xtask/src/lint/rules.rs", violations.len());
+        bail!("{} violations of the project's rules, which are under xtask/src/lint", violations.len());
     }
     Ok(())
 }

@@ -1,31 +1,28 @@
-//! The rules about who may use what, as a table. ARCHITECTURE.md says why the parts are cut so.
+//! The table of the rules about who may use what. ARCHITECTURE.md says why the parts are cut this way.
 
-/// A rule for some files.
+/// A rule about what some files must not do.
 pub(crate) struct Rule {
-    /// A short name.
     pub(crate) name: &'static str,
-    /// The files it is for, as stems: `tcpops-agent/src/model` is `model.rs` and everything under `model/`.
+    /// The files that it applies to, as stems: `tcpops-agent/src/model` is `model.rs` and everything under `model/`.
     pub(crate) inside: &'static [&'static str],
-    /// The files in there that it is not for.
+    /// The exceptions among those files, as stems.
     pub(crate) outside: &'static [&'static str],
-    /// What those files must not do.
     pub(crate) forbids: Forbids,
-    /// Why, in a sentence.
+    /// The reason, in a sentence.
     pub(crate) why: &'static str,
-    /// What to do instead.
     pub(crate) instead: &'static str,
 }
 
-/// What a rule forbids.
+/// The things that a rule can forbid.
 pub(crate) enum Forbids {
     /// These crates.
     Crates(&'static [&'static str]),
-    /// Crates whose names begin so.
-    CratesLike(&'static str),
-    /// Every dependency of the package but these.
-    CratesBut(&'static [&'static str]),
-    /// Every module of the crate but these.
-    ModulesBut(&'static [&'static str]),
+    /// Crates whose names begin with this.
+    CratesStartingWith(&'static str),
+    /// Every dependency of the package except these.
+    CratesExcept(&'static [&'static str]),
+    /// Every module of the crate except these.
+    ModulesExcept(&'static [&'static str]),
     /// These paths and everything under them.
     Paths(&'static [&'static str]),
     /// Both of these paths in one file.
@@ -34,10 +31,10 @@ pub(crate) enum Forbids {
     Derives(&'static [&'static str]),
     /// The keyword `unsafe`.
     Unsafe,
-    /// To lack this attribute.
+    /// The absence of this attribute.
     Lacking(&'static str),
 }
-use Forbids::{Both, Crates, CratesBut, CratesLike, Derives, Lacking, ModulesBut, Paths, Unsafe};
+use Forbids::{Both, Crates, CratesExcept, CratesStartingWith, Derives, Lacking, ModulesExcept, Paths, Unsafe};
 
 /// Every rule.
 pub(crate) const RULES: &[Rule] = &[
@@ -74,7 +71,7 @@ pub(crate) const RULES: &[Rule] = &[
         name: "model-crates",
         inside: &["tcpops-agent/src/model"],
         outside: &[],
-        forbids: CratesBut(&["tcpops_common", "ipnet", "thiserror"]),
+        forbids: CratesExcept(&["tcpops_common", "ipnet", "thiserror"]),
         why: "the model decides and does nothing: it can be tested with no kernel, runtime, clock or file",
         instead: "take what is needed as an argument, and return an Effect for what is to be done",
     },
@@ -82,7 +79,7 @@ pub(crate) const RULES: &[Rule] = &[
         name: "model-modules",
         inside: &["tcpops-agent/src/model"],
         outside: &[],
-        forbids: ModulesBut(&["model"]),
+        forbids: ModulesExcept(&["model"]),
         why: "the model knows neither the kernel nor the protocol; they change for other reasons",
         instead: "convert at the border (convert, daemon), and let the model have types of its own",
     },
@@ -111,7 +108,7 @@ pub(crate) const RULES: &[Rule] = &[
         name: "api-is-a-leaf",
         inside: &["tcpops-agent/src/api"],
         outside: &[],
-        forbids: ModulesBut(&["api"]),
+        forbids: ModulesExcept(&["api"]),
         why: "the protocol is a contract; what is inside must be free to change under it",
         instead: "convert in tcpops-agent/src/convert",
     },
@@ -151,7 +148,7 @@ pub(crate) const RULES: &[Rule] = &[
         name: "agent-netlink-in-kernel",
         inside: &["tcpops-agent/src"],
         outside: &["tcpops-agent/src/kernel"],
-        forbids: CratesLike("netlink_"),
+        forbids: CratesStartingWith("netlink_"),
         why: "only the kernel side depends on how the kernel is spoken to",
         instead: "add a function under tcpops-agent/src/kernel with types of tcpops-common",
     },

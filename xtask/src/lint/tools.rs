@@ -1,14 +1,15 @@
-//! rustfmt and clippy: rustup's where they are installed, Debian's otherwise.
+//! Runs rustfmt and clippy: rustup's where they are installed, otherwise Debian's.
 
 use std::process::Command;
 
 use anyhow::Result;
 
 use crate::ebpf::{BpfToolchain, remapped};
+use crate::needs::{DEBIAN_RUSTC, DEBIAN_RUSTFMT};
 use crate::process::{self, remove_env};
 use crate::workspace::{HOST_PACKAGES, TESTS_PACKAGE, Workspace};
 
-/// Checks the format of every crate, the kernel programs too.
+/// Checks the format of every crate, the kernel programs included.
 ///
 /// # Errors
 /// A file is not formatted.
@@ -35,7 +36,7 @@ pub(crate) fn clippy_ebpf(workspace: &Workspace, toolchain: &BpfToolchain) -> Re
     process::run(command.args(["--", "-D", "warnings"]))
 }
 
-/// `cargo <name>`, of rustup's toolchain if it has that component.
+/// The command `cargo <name>`, of rustup's toolchain if it has that component.
 fn cargo_tool(workspace: &Workspace, name: &str) -> Result<Command> {
     let mut command = workspace.cargo();
     command.arg(name);
@@ -44,6 +45,6 @@ fn cargo_tool(workspace: &Workspace, name: &str) -> Result<Command> {
     }
     let mut debian = Command::new(format!("/usr/bin/cargo-{name}"));
     remove_env(&mut debian, &["LD_LIBRARY_PATH"]);
-    debian.current_dir(&workspace.root).arg(name).env("RUSTC", "/usr/bin/rustc").env("RUSTFMT", "/usr/bin/rustfmt");
+    debian.current_dir(&workspace.root).arg(name).env("RUSTC", DEBIAN_RUSTC).env("RUSTFMT", DEBIAN_RUSTFMT);
     Ok(debian)
 }

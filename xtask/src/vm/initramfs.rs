@@ -1,6 +1,6 @@
-//! What the kernel starts from: enough to reach this machine's files.
+//! Builds the initramfs that the kernel starts from: just enough to reach the files of the host.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,43 +9,41 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
+use crate::files;
 use crate::process::{output, run};
 use crate::vm::kernel::Image;
-use crate::vm::quoted;
 
-/// A shell and the commands that the scripts use, in one program that needs no library.
+/// One static program with a shell and the commands that the scripts use.
 const BUSYBOX: &str = "/bin/busybox";
 
-/// The modules that lead to this machine's files; where the kernel has one of them built in, there is no file for it.
+/// The modules needed to reach the files of the host; a module that is built into the kernel has no file.
 const MODULES: [&str; 3] = ["virtio_pci", "virtiofs", "overlay"];
 
-/// What runs in the machine.
+/// A program to run in the machine.
 pub(crate) struct Program {
-    /// Where.
+    /// The directory that it starts in.
     pub(crate) directory: PathBuf,
-    /// The variables that it sees.
+    /// Its environment.
     pub(crate) environment: Vec<(&'static str, OsString)>,
     /// The program and its arguments.
     pub(crate) command: Vec<OsString>,
 }
 
-/// Writes the archive into the directory `scratch`, and returns where it is.
+/// Writes the archive into the directory `scratch`, and returns its path.
 ///
 /// # Errors
-/// A file cannot be read or written, or busybox is not there.
+/// A file cannot be read or written, or busybox is missing.
 pub(crate) fn build(image: &Image, program: &Program, scratch: &Path) -> Result<PathBuf> {
     let root = scratch.join("initramfs");
     for directory in ["bin", "dev", "host", "modules", "proc", "root", "rw"] {
-        let directory = root.join(directory);
-        fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        files::make_directory(&root.join(directory))?;
     }
     fs::copy(BUSYBOX, root.join("bin/busybox")).with_context(|| format!("cannot copy {BUSYBOX}"))?;
     script(&root.join("init"), include_str!("init.sh"))?;
     script(&root.join("guest"), include_str!("guest.sh"))?;
     script(&root.join("command"), &command(image, program)?)?;
     for (position, module) in modules(image)?.iter().enumerate() {
-        // In the order in which they are to be loaded; those of 6.12 are compressed, which its kernel does not read by
-        // itself.
+        // The number keeps the order of loading. Compressed modules, as in 6.12, are unpacked: their kernel does not do it.
         let name = Path::new(module).file_name().context("a module is a file")?.to_string_lossy();
         let into = root.join("modules").join(format!("{position:02}-{}", name.trim_end_matches(".xz")));
         let from = image.modules.join(module);
@@ -58,7 +56,7 @@ pub(crate) fn build(image: &Image, program: &Program, scratch: &Path) -> Result<
     let archive = scratch.join("initramfs.cpio");
     let names = output(Command::new("find").arg(".").current_dir(&root))?;
     let list = scratch.join("initramfs.list");
-    fs::write(&list, names).with_context(|| format!("cannot write {}", list.display()))?;
+    files::write(&list, names)?;
     let list = File::open(&list).with_context(|| format!("cannot read {}", list.display()))?;
     let mut cpio = Command::new(BUSYBOX);
     cpio.args(["cpio", "-o", "-H", "newc"]).current_dir(&root).stdin(list).stdout(create(&archive)?);
@@ -71,11 +69,11 @@ fn create(path: &Path) -> Result<File> {
 }
 
 fn script(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    files::write(path, text)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).with_context(|| format!("chmod {}", path.display()))
 }
 
-/// The script that becomes the program.
+/// The script that defines how to start the program.
 fn command(image: &Image, program: &Program) -> Result<String> {
     let mut text = format!("#!/bin/sh\nMODULES={}\n", quoted(image.modules.as_os_str())?);
     for (name, value) in &program.environment {
@@ -86,15 +84,19 @@ fn command(image: &Image, program: &Program) -> Result<String> {
     Ok(text)
 }
 
-/// The files of [`MODULES`] and of what they need, each after what it needs.
-fn modules(image: &Image) -> Result<Vec<String>> {
-    let path = image.modules.join("modules.dep");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(in_order(&text))
+/// Quotes a word for a shell.
+fn quoted(word: &OsStr) -> Result<String> {
+    let word = word.to_str().with_context(|| format!("expected text, found {}", word.display()))?;
+    Ok(format!("'{}'", word.replace('\'', r"'\''")))
 }
 
-/// A line of `modules.dep` is a module and, after a colon, all that it needs, what is to be loaded first last.
-fn in_order(dependencies: &str) -> Vec<String> {
+/// The files of [`MODULES`] and of their dependencies, in the order of loading.
+fn modules(image: &Image) -> Result<Vec<String>> {
+    Ok(loading_order(&files::read_text(&image.modules.join("modules.dep"))?))
+}
+
+/// Reads `modules.dep`: each line is a module and, after a colon, its dependencies, the last of which is to be loaded first.
+fn loading_order(dependencies: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for wanted in MODULES {
         let is_wanted = |file: &str| {
@@ -116,6 +118,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn quoted_words_stay_as_they_are() {
+        assert_eq!(quoted(OsStr::new("it's $HOME")).unwrap(), r"'it'\''s $HOME'");
+    }
+
+    #[test]
     fn what_a_module_needs_comes_first_and_once() {
         let dependencies = "\
 kernel/fs/fuse/fuse.ko:
@@ -125,6 +132,6 @@ kernel/virtio/virtio_pci_dev.ko:
 ";
         let expected =
             ["virtio/ring.ko", "virtio/virtio.ko", "virtio/virtio_pci.ko.xz", "fs/fuse/fuse.ko", "fs/fuse/virtiofs.ko"];
-        assert_eq!(in_order(dependencies), expected.map(|name| format!("kernel/{name}")));
+        assert_eq!(loading_order(dependencies), expected.map(|name| format!("kernel/{name}")));
     }
 }

@@ -1,4 +1,4 @@
-//! Debian's kernels, fetched with apt and unpacked; nothing is installed.
+//! Fetches Debian's kernels with apt and unpacks them; nothing is installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,36 +6,34 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::files::{make_directory, names};
 use crate::process::{heading, output, run};
 
 /// A kernel that can be booted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Kernel {
-    /// That of Debian 12, the oldest one that is promised.
+    /// The kernel of Debian 12, the oldest one supported.
     #[value(name = "6.1")]
     V6_1,
-    /// The newer one that Debian 12 offers.
+    /// The newer kernel that Debian 12 offers.
     #[value(name = "6.12")]
     V6_12,
 }
 
 /// A kernel, unpacked.
 pub(crate) struct Image {
-    /// As `uname -r` says.
+    /// The release, as `uname -r` prints it.
     pub(crate) release: String,
-    /// What is to be booted.
+    /// The file to boot.
     pub(crate) vmlinuz: PathBuf,
     /// The directory of its modules, with their index.
     pub(crate) modules: PathBuf,
-    /// Where it was unpacked.
+    /// The directory that it was unpacked in.
     pub(crate) directory: PathBuf,
 }
 
 impl Kernel {
-    /// Every one of them.
-    pub(crate) const ALL: [Self; 2] = [Self::V6_1, Self::V6_12];
-
-    /// The package that depends on the present one of this version.
+    /// The package that depends on the current kernel of this version.
     fn package(self) -> &'static str {
         match self {
             Self::V6_1 => "linux-image-cloud-amd64",
@@ -43,21 +41,20 @@ impl Kernel {
         }
     }
 
-    /// The kernel, fetched into a directory of its own below `cache` if it is not there. It stays until somebody removes
-    /// it.
+    /// The kernel, fetched into a directory below `cache` unless it is there. It stays until somebody removes it.
     ///
     /// # Errors
-    /// It cannot be fetched, or is not what a kernel's package is.
+    /// It cannot be fetched, or the package holds no kernel.
     pub(crate) fn image(self, cache: &Path) -> Result<Image> {
         let directory = cache.join(self.package());
         if !directory.exists() {
             heading(&format!("fetch {}", self.package()));
-            // Aside, so that what is there is whole.
+            // Unpacked aside and renamed, so that an interrupted fetch leaves no half of a kernel.
             let aside = cache.join(format!("{}-new", self.package()));
             if aside.exists() {
                 fs::remove_dir_all(&aside).with_context(|| format!("cannot remove {}", aside.display()))?;
             }
-            fs::create_dir_all(&aside).with_context(|| format!("cannot make {}", aside.display()))?;
+            make_directory(&aside)?;
             fetch(self.package(), &aside)?;
             fs::rename(&aside, &directory).with_context(|| format!("cannot rename {}", aside.display()))?;
         }
@@ -84,7 +81,7 @@ fn fetch(meta: &str, directory: &Path) -> Result<()> {
         run(apt.current_dir(directory).args(["-q", "-o", "APT::Sandbox::User=root", "download", package]))
     };
     if package().and_then(|package| download(&package)).is_err() {
-        // The lists are missing, or older than what the mirror has.
+        // The package lists are missing, or older than the mirror's.
         run(Command::new("apt-get").args(["-q", "-o", "DPkg::Lock::Timeout=300", "update"]))?;
         download(&package()?)?;
     }
@@ -96,10 +93,7 @@ fn fetch(meta: &str, directory: &Path) -> Result<()> {
 
 /// The name of the one entry of a directory.
 fn only_entry(directory: &Path) -> Result<String> {
-    let context = || format!("cannot read {}", directory.display());
-    let entries = fs::read_dir(directory).with_context(context)?;
-    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-    match names.collect::<std::io::Result<Vec<_>>>().with_context(context)?.as_slice() {
+    match names(directory)?.as_slice() {
         [name] => Ok(name.clone()),
         other => bail!("expected one entry in {}, found {other:?}; remove it, to fetch it anew", directory.display()),
     }

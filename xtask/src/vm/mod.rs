@@ -1,49 +1,49 @@
-//! `vm`: the end-to-end tests, or any command, on the kernels that are promised, in a virtual machine.
+//! `vm`: runs the end-to-end tests, or any command, on each supported kernel, in a virtual machine.
 //!
-//! The machine has this machine's files for its own, and writes to memory only. So there is nothing to install in it, and
-//! what was built here runs there.
+//! The guest sees the files of the host and writes to memory only. So there is nothing to install in it, and what was built
+//! on the host runs there.
 
 mod initramfs;
 mod kernel;
 mod machine;
 
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::slice;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use serde::Deserialize;
 
-use crate::needs::{self, with_cargo_bin};
-use crate::process::{self, heading};
+use crate::needs;
+use crate::process::{self, heading, search_path};
 use crate::run::build_agent;
 use crate::vm::initramfs::Program;
 use crate::vm::kernel::Kernel;
 use crate::workspace::{TESTS_PACKAGE, Workspace};
 
-pub(crate) use machine::VIRTIOFSD;
-
-/// How many tests run at a time: the machine has two processors, and the tests wait most of the time.
+/// The tests that run at a time: more than the two processors of the guest, since tests wait most of the time.
 const TEST_THREADS: usize = 4;
 
-/// By how much longer than elsewhere tests wait for what should happen at once: the processor is emulated.
+/// The factor by which the tests wait longer than elsewhere, since the processor is emulated.
 const PATIENCE: &str = "10";
 
-/// Variables that are handed on to the command.
-const HANDED_ON: [&str; 6] = ["CARGO_TARGET_DIR", "HOME", "RUST_BACKTRACE", "RUST_LOG", "TCPOPS_BPF_OBJECT", "TERM"];
+/// The variables that the command inherits.
+const INHERITED: [&str; 6] = ["CARGO_TARGET_DIR", "HOME", "RUST_BACKTRACE", "RUST_LOG", "TCPOPS_BPF_OBJECT", "TERM"];
 
 /// The arguments of `vm`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The kernel of Debian 12 to boot; each in turn if none is named.
+    /// The kernel of Debian 12 to boot; without it, each in turn.
     #[arg(long, value_enum)]
     kernel: Option<Kernel>,
-    /// Of the end-to-end tests, run those whose names contain this; may be given more than once.
+    /// Run only the end-to-end tests whose names contain this; may be given more than once.
     #[arg(long, value_name = "NAME", conflicts_with = "command")]
     test: Vec<String>,
-    /// How long a machine may run, minutes.
+    /// The time that a machine may run, in minutes.
     #[arg(long, value_name = "N", default_value_t = 90)]
     minutes: u64,
     /// Install nothing: name what is missing, and fail.
@@ -57,15 +57,15 @@ pub(crate) struct Args {
 /// Boots each kernel and runs the command in it; the first exit code that is not zero is this program's.
 ///
 /// # Errors
-/// Something is missing, a build fails, or a machine does not come to the end of the command.
+/// Something is missing, a build fails, or a machine ends before the command does.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     if !needs::is_root() {
-        bail!("the machine gets the files of this one as root sees them: expected root, found another user");
+        bail!("the machine shares the files of this one as root sees them: expected root, found another user");
     }
     heading("look for what the machine needs");
     needs::ensure_machine(!args.no_fetch)?;
     let program = program(workspace, args)?;
-    let kernels = args.kernel.map_or_else(|| Kernel::ALL.to_vec(), |kernel| vec![kernel]);
+    let kernels = args.kernel.as_ref().map_or(Kernel::value_variants(), slice::from_ref);
     let mut failed = None;
     for kernel in kernels {
         let image = kernel.image(&workspace.target.join("vm"))?;
@@ -77,7 +77,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     Ok(failed.map_or(ExitCode::SUCCESS, ExitCode::from))
 }
 
-/// What is to run in the machine: the command, or the tests, which are built first.
+/// The program to run in the machine: the given command, or the tests, which are built first.
 fn program(workspace: &Workspace, args: &Args) -> Result<Program> {
     let agent = match env::var_os("TCPOPS_BIN") {
         Some(path) => PathBuf::from(path),
@@ -97,41 +97,25 @@ fn program(workspace: &Workspace, args: &Args) -> Result<Program> {
         args.command.clone()
     };
     let mut environment: Vec<(&str, OsString)> =
-        HANDED_ON.iter().filter_map(|name| Some((*name, env::var_os(name)?))).collect();
-    environment.push(("PATH", with_cargo_bin()));
+        INHERITED.iter().filter_map(|name| Some((*name, env::var_os(name)?))).collect();
+    environment.push(("PATH", search_path()));
     environment.push(("TCPOPS_BIN", agent.into()));
     environment.push(("TCPOPS_TEST_PATIENCE", PATIENCE.into()));
     Ok(Program { directory: workspace.root.clone(), environment, command })
 }
 
-/// Builds the end-to-end tests, and returns the program that they are.
+/// Builds the end-to-end tests, and returns the path of their program.
 fn build_tests(workspace: &Workspace) -> Result<PathBuf> {
-    /// A line of what cargo prints, so far as it matters.
+    /// The part of a line of cargo's output that is used here.
     #[derive(Deserialize)]
     struct Message {
         executable: Option<PathBuf>,
     }
     let mut build = workspace.cargo();
     build.args(["test", "--locked", "--package", TESTS_PACKAGE, "--lib", "--no-run"]);
-    // First for those who watch, then for the name.
+    // Once with messages to read, then again for the path.
     process::run(&mut build)?;
     let printed = process::output(build.args(["--message-format", "json"]))?;
     let messages = printed.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
     messages.filter_map(|message| message.executable).next_back().context("expected cargo to name the tests' program")
-}
-
-/// The word for a shell that stands for `word` as it is.
-fn quoted(word: &OsStr) -> Result<String> {
-    let word = word.to_str().with_context(|| format!("expected text, found {}", word.display()))?;
-    Ok(format!("'{}'", word.replace('\'', r"'\''")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_stay_as_they_are() {
-        assert_eq!(quoted(OsStr::new("it's $HOME")).unwrap(), r"'it'\''s $HOME'");
-    }
 }
