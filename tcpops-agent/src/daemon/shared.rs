@@ -1,10 +1,11 @@
 //! What the loop and the requests both use: the kernel's side of things, for reading and for writing one entry.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, RwLock};
 use tcpops_common::conn::{ConnKey, Connection};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -114,28 +115,28 @@ impl Shared {
 
     /// What this kernel lacks or cannot do.
     pub(crate) fn limitations(&self) -> Vec<String> {
-        let mut all = self.limitations.read().unwrap_or_else(PoisonError::into_inner).clone();
-        all.extend_from_slice(&self.left_out.read().unwrap_or_else(PoisonError::into_inner));
+        let mut all = self.limitations.read().clone();
+        all.extend_from_slice(&self.left_out.read());
         all
     }
 
     pub(crate) fn add_limitations(&self, found: Vec<String>) {
-        self.limitations.write().unwrap_or_else(PoisonError::into_inner).extend(found);
+        self.limitations.write().extend(found);
     }
 
     /// What an adoption left out, in place of what the one before did.
     pub(crate) fn set_left_out(&self, found: Vec<String>) {
-        *self.left_out.write().unwrap_or_else(PoisonError::into_inner) = found;
+        *self.left_out.write() = found;
     }
 
     /// What the rules in force say about names and closing.
     pub(crate) fn in_force(&self) -> Arc<InForce> {
-        Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.in_force.read())
     }
 
     pub(crate) fn set_in_force(&self, in_force: InForce) {
         self.event_log.learn_names(in_force.names());
-        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(in_force);
+        *self.in_force.write() = Arc::new(in_force);
     }
 
     /// The connections that `wanted` picks, by rising conid.

@@ -6,9 +6,10 @@
 mod history;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::watch;
 
 pub(crate) use history::Start;
@@ -101,7 +102,7 @@ impl EventLog {
 
     /// Takes in the names of the rules in force.
     pub(crate) fn learn_names(&self, in_force: &RuleNames) {
-        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        let mut names = self.names.write();
         let mut known = RuleNames::clone(&names);
         known.extend(in_force.iter().map(|(id, name)| (*id, name.clone())));
         *names = Arc::new(if known.len() > MAX_NAMES { in_force.clone() } else { known });
@@ -109,7 +110,7 @@ impl EventLog {
 
     /// The names of the rules that records tell of.
     pub(crate) fn names(&self) -> Arc<RuleNames> {
-        Arc::clone(&self.names.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.names.read())
     }
 
     /// How many records of a kind were published.
@@ -133,8 +134,8 @@ impl EventLog {
         self.newest.receiver_count()
     }
 
-    fn history(&self) -> std::sync::MutexGuard<'_, History> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock()
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 /// How many lineages are kept before they are looked for anew.
 const KNOWN: usize = 10_000;
@@ -89,7 +90,7 @@ impl Lineages {
         if id == 0 {
             return None;
         }
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         if !known.contains_key(&id) {
             if known.len() >= KNOWN {
                 known.clear();

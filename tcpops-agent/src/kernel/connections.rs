@@ -1,10 +1,10 @@
 //! `CONNECTIONS`, `CONIDS` and `CONN_TAGS`: who is connected, as the kernel programs see it.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::sync::{Mutex, PoisonError};
 
 use aya::maps::{HashMap, MapData, MapError, SkStorage};
 use bytemuck::checked::try_pod_read_unaligned;
+use parking_lot::Mutex;
 use tcpops_common::conn::{ConnKey, Connection};
 use tcpops_common::maps::{CONIDS, CONN_TAGS, CONNECTIONS};
 use tcpops_common::state::TcpState;
@@ -73,7 +73,7 @@ impl Connections {
     /// Removes the entry of a socket that is no more, and whose end the kernel program did not see: it writes to the entry
     /// of no other.
     pub(crate) fn remove(&self, key: ConnKey) -> Result<()> {
-        let (entries, conids) = &mut *self.removable.lock().unwrap_or_else(PoisonError::into_inner);
+        let (entries, conids) = &mut *self.removable.lock();
         removed(CONNECTIONS, entries.remove(&bytemuck::must_cast::<_, [u8; KEY]>(key)))?;
         removed(CONIDS, conids.remove(&key.conid))
     }

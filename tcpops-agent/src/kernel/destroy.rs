@@ -10,13 +10,13 @@ use std::collections::HashMap as Results;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aya::Btf;
 use aya::maps::{HashMap, Map, MapData};
 use aya_obj::btf::BtfKind;
 use aya_obj::generated::bpf_map_type;
+use parking_lot::Mutex;
 
 use super::bpf::{iter_create, link_create_iter, prog_load_iter, run_to_end};
 use super::clock::thread_cpu_time;
@@ -81,7 +81,7 @@ impl Destroyer {
         conids: &[u64],
     ) -> Result<(Results<u64, DestroyResult>, Duration)> {
         let failed = |source| KernelError::Map { name: NAME, source };
-        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut targets = self.targets.lock();
         for conid in conids {
             targets.insert(conid, NOT_MET, 0).map_err(failed)?;
         }

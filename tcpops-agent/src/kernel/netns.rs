@@ -12,9 +12,10 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
+use parking_lot::Mutex;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -106,7 +107,7 @@ impl Namespaces {
         if self.reach == Reach::Own {
             return Err("the agent was started with --netns host".to_owned());
         }
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places = self.places.lock();
         if let Some(place) = places.get(&cookie)
             && let Some(namespace) = open(place).ok().filter(|namespace| namespace.cookie == cookie)
         {

@@ -1,10 +1,9 @@
 //! `PROBES`: peers that are being asked whether they are still there.
 
-use std::sync::{Mutex, PoisonError};
-
 use aya::maps::{HashMap, MapData, MapError};
 use aya_obj::generated::BPF_NOEXIST;
 use bytemuck::checked::try_pod_read_unaligned;
+use parking_lot::Mutex;
 use tcpops_common::conn::ConnKey;
 use tcpops_common::maps::PROBES;
 use tcpops_common::policy::SocketOptions;
@@ -53,7 +52,7 @@ impl Probes {
 
     /// How far the probe is; `None` if there is none.
     pub(crate) fn get(&self, key: ConnKey) -> Result<Option<Probe>> {
-        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let map = self.0.lock();
         match map.get(&bytemuck::must_cast(key), 0) {
             Ok(bytes) => decode(&bytes).map(Some),
             Err(MapError::KeyNotFound) => Ok(None),
@@ -76,19 +75,19 @@ impl Probes {
 
     /// Forgets the probe of a connection that ended.
     pub(crate) fn remove(&self, key: ConnKey) -> Result<()> {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut map = self.0.lock();
         removed(PROBES, map.remove(&bytemuck::must_cast::<_, [u8; KEY]>(key)))
     }
 
     /// The connections with a probe: after a start, those that an agent before did not see to the end.
     pub(crate) fn keys(&self) -> Result<Vec<ConnKey>> {
-        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let map = self.0.lock();
         let keys: std::result::Result<Vec<_>, _> = map.keys().collect();
         Ok(keys.map_err(KernelError::map(PROBES))?.into_iter().map(bytemuck::must_cast).collect())
     }
 
     fn insert(&self, key: ConnKey, probe: &Probe, flags: u64) -> std::result::Result<(), MapError> {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut map = self.0.lock();
         let value: [u8; VALUE] = bytemuck::must_cast(*probe);
         map.insert(bytemuck::must_cast::<_, [u8; KEY]>(key), value, flags)
     }

@@ -1,8 +1,7 @@
 //! `SETTINGS` and `COUNTERS`.
 
-use std::sync::{Mutex, PoisonError};
-
 use aya::maps::{Array, MapData, PerCpuArray};
+use parking_lot::Mutex;
 use tcpops_common::counters::Counter;
 use tcpops_common::maps::{COUNTERS, SETTINGS};
 use tcpops_common::settings::Settings as KernelSettings;
@@ -25,7 +24,7 @@ pub(crate) struct Probing<'a>(&'a Settings);
 
 impl Drop for Probing<'_> {
     fn drop(&mut self) {
-        let mut holders = self.0.probing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut holders = self.0.probing.lock();
         *holders -= 1;
         if *holders == 0
             && let Err(error) = self.0.change(|settings| settings.probing = 0)
@@ -73,14 +72,14 @@ impl Settings {
 
     /// Makes walks do what `PROBES` says, for as long as somebody holds what this returns.
     pub(crate) fn probing(&self) -> Result<Probing<'_>> {
-        let mut holders = self.probing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut holders = self.probing.lock();
         self.change(|settings| settings.probing = 1)?;
         *holders += 1;
         Ok(Probing(self))
     }
 
     fn change(&self, change: impl FnOnce(&mut KernelSettings)) -> Result<()> {
-        let mut array = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut array = self.settings.lock();
         let bytes = array.get(&0, 0).map_err(KernelError::map(SETTINGS))?;
         let mut settings: KernelSettings = bytemuck::must_cast(bytes);
         change(&mut settings);

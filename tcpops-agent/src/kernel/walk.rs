@@ -1,10 +1,10 @@
 //! Running the `iter/tcp` program over every socket of a network namespace.
 
 use std::fs::File;
-use std::sync::{Mutex, PoisonError};
 
 use aya::Ebpf;
 use aya::programs::Iter;
+use parking_lot::Mutex;
 
 use super::bpf::run_to_end;
 use super::destroy::Destroyer;
@@ -46,7 +46,7 @@ impl Walker {
 
     /// A descriptor that walks the namespace of the calling thread as it is read.
     fn iteration(&self) -> Result<File> {
-        let mut ebpf = self.ebpf.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ebpf = self.ebpf.lock();
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| KernelError::Load(error);
         let program: &mut Iter = ebpf
             .program_mut("tcpops_iter")

@@ -1,7 +1,9 @@
 //! How many clients there are at a time, and how many of one user: nobody who is not root can lock others out.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// How many there may be.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +39,7 @@ impl Admission {
     /// A place for a client of `uid`, if there is one.
     pub(crate) fn admit(&self, uid: u32) -> Option<Place> {
         let ClientLimits { per_uid, of_users, of_root } = self.limits;
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.clients.lock();
         let of_uid = clients.get(&uid).copied().unwrap_or(0);
         let free = if uid == 0 {
             of_uid < of_root
@@ -56,7 +58,7 @@ impl Admission {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut clients = self.admission.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.admission.clients.lock();
         if let Some(count) = clients.get_mut(&self.uid) {
             *count -= 1;
             if *count == 0 {
@@ -81,7 +83,7 @@ mod tests {
         assert!(admission.admit(0).is_some());
         drop(places);
         assert!(admission.admit(1000).is_some());
-        assert_eq!(admission.clients.lock().unwrap().len(), 0, "places that are free again are forgotten");
+        assert_eq!(admission.clients.lock().len(), 0, "places that are free again are forgotten");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Closing connections, off the loop: by a FIN on the program's behalf, or by a reset.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tcpops_common::conn::{ConnKey, Connection, Direction};
@@ -197,7 +197,7 @@ impl Closer<'_> {
 
     /// Nothing where the namespace is not to be walked.
     fn walk(&self, netns_cookie: u64, checked: &[Checked]) -> Result<Option<HashMap<u64, DestroyResult>>> {
-        let pace = || self.shared.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let pace = || self.shared.pace.lock();
         let wait = pace().wait(netns_cookie, now_boot_ns(), checked.len());
         let (Some(wait), Some(destroyer)) = (wait, self.shared.walker.destroyer()) else { return Ok(None) };
         let namespace = self.shared.namespaces.find(netns_cookie)?;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 /// The most namespaces that are noted; of those beyond, nothing is.
 const MAX: usize = 1000;
@@ -31,20 +32,20 @@ pub(crate) struct Failures(Mutex<BTreeMap<Whereabouts, String>>);
 
 impl Failures {
     pub(crate) fn note(&self, whereabouts: Whereabouts, why: String) {
-        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = self.0.lock();
         if noted.len() < MAX || noted.contains_key(&whereabouts) {
             noted.insert(whereabouts, why);
         }
     }
 
     pub(crate) fn forget(&self, whereabouts: &Whereabouts) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(whereabouts);
+        self.0.lock().remove(whereabouts);
     }
 
     /// Tries each again; answers with those that fail again, and forgets the others.
     pub(crate) fn retry(&self, enter: impl Fn(&Whereabouts) -> Result<(), String>) -> Vec<Unreachable> {
         // A copy: entering takes a while, and may fail for others meanwhile.
-        let noted: Vec<_> = self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        let noted: Vec<_> = self.0.lock().keys().cloned().collect();
         let mut failing = Vec::new();
         for whereabouts in noted {
             match enter(&whereabouts) {
