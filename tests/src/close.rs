@@ -1,7 +1,10 @@
 //! Closing on request.
 
+use std::sync::Barrier;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use jiff::{Timestamp, Unit};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -246,6 +249,56 @@ fn the_command_and_a_batch_close_by_fin() {
     assert_eq!(other.outsider.receive(other.far).unwrap(), "");
     for line in [&mut line, &mut other] {
         assert_eq!(line.program.receive(line.sock).unwrap_err(), "ECONNABORTED");
+    }
+}
+
+/// How many pairs of closes are asked for at once: with answers exchanged, one pair in a hundred came out right.
+const PAIRS: usize = 40;
+
+#[test]
+fn closes_that_are_asked_for_at_once_get_each_its_own_answer() {
+    let lab = Lab::new();
+    let agent = lab.agent().start();
+    let (mut program, mut outsider) = (lab.program(), lab.outsider());
+    let listener = outsider.listen("127.0.0.1");
+    for _ in 0..PAIRS {
+        let sock = program.connect(listener.local);
+        outsider.accept(listener);
+        let conid = agent.conid(&sock.id());
+        // Seconds until the reset that an answer names.
+        let grace = |grace_s: u64| {
+            let answer = agent.delete(&format!("/v1/connections/{conid}?close=fin&grace_seconds={grace_s}")).ok();
+            let reset_at: Timestamp = answer["reset_at"].as_str().unwrap_or_default().parse().expect("a reset follows");
+            (reset_at - Timestamp::now()).total(Unit::Second).unwrap()
+        };
+        let together = Barrier::new(2);
+        let (short, long) = thread::scope(|scope| {
+            let ask = |grace_s| {
+                together.wait();
+                grace(grace_s)
+            };
+            let long = scope.spawn(move || ask(1000));
+            (ask(100), long.join().unwrap())
+        });
+        assert!(short > 0.0 && short <= 100.0 && long > 100.0 && long <= 1000.0, "100 s: {short}, 1000 s: {long}");
+        // A FIN and a reset: only the reset ends it at once, whichever comes first.
+        let reset = thread::scope(|scope| {
+            let fin = scope.spawn(|| {
+                together.wait();
+                agent.delete(&format!("/v1/connections/{conid}?close=fin&grace_seconds=100"))
+            });
+            together.wait();
+            let reset = agent.delete(&format!("/v1/connections/{conid}"));
+            let fin = fin.join().unwrap();
+            if fin.status == 200 {
+                assert_eq!(fin.json()["close"], "fin", "{}", fin.text());
+            } else {
+                fin.problem(404, "no_such_connection");
+            }
+            reset
+        });
+        assert_eq!(reset.ok(), json!({ "conid": conid }));
+        assert_eq!(program.receive(sock).unwrap_err(), "ECONNABORTED");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the agent itself counts. From its start, and not over restarts as what the kernel programs count.
+//! The agent's own counters. They begin with its start; those of the kernel programs go on over restarts.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -101,7 +101,7 @@ impl AgentCounters {
         self.counts[count as usize].fetch_add(more, Ordering::Relaxed);
     }
 
-    /// How many there were.
+    /// The value of a counter.
     pub(crate) fn get(&self, count: AgentCounter) -> u64 {
         self.counts[count as usize].load(Ordering::Relaxed)
     }

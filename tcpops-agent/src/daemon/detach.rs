@@ -32,7 +32,7 @@ pub(crate) async fn detach(shared: &Arc<Shared>, pins: &Arc<Pins>, by_uid: u32) 
 /// Detaches where no agent runs; `None` if there was nothing to detach. Blocks.
 ///
 /// # Errors
-/// As the start of an agent: the programs are loaded once more, to give the sockets their options back.
+/// Fails as the start of an agent does: the programs are loaded once more, to give the sockets their options back.
 pub(crate) fn detach_offline(base: Option<&Path>, object: Option<&Path>) -> Result<Option<Detached>> {
     probe::check()?;
     let pins = Pins::lock(base)?;
@@ -54,7 +54,7 @@ pub(crate) fn detach_offline(base: Option<&Path>, object: Option<&Path>) -> Resu
     take_back(&connections, &settings, &namespaces, &walker, &pins, getuid().as_raw()).map(Some)
 }
 
-/// In this order: no handshake gets an option any more, then the sockets get theirs back, then the maps go.
+/// Detaches first, so that no handshake gets an option any more; then the sockets get theirs back; then the maps go.
 fn take_back(
     connections: &Connections,
     settings: &Settings,
@@ -64,7 +64,7 @@ fn take_back(
     by_uid: u32,
 ) -> Result<Detached> {
     pins.unlink()?;
-    // What found no place in the maps got its options all the same, and what they were before is not known.
+    // A connection that found no place in the maps got its options all the same, and nobody knows those before.
     let mut restored = settings.counter(Counter::Untracked)? == 0;
     let mut touched = BTreeSet::new();
     connections.for_each_batch(|batch| {

@@ -20,7 +20,7 @@ impl<'a> Diags<'a> {
         Self { shared, by_netns: HashMap::new() }
     }
 
-    /// That of a namespace.
+    /// The diag socket of a namespace.
     pub(crate) fn of(&mut self, netns_cookie: u64) -> Result<&Diag> {
         if !self.by_netns.contains_key(&netns_cookie) {
             let diag = Diag::open(&self.shared.namespaces.find(netns_cookie)?)?;
@@ -29,13 +29,13 @@ impl<'a> Diags<'a> {
         Ok(&self.by_netns[&netns_cookie])
     }
 
-    /// What the kernel says of a connection; `None` if it is gone.
+    /// The kernel's `tcp_info` of a connection; `None` if it is gone.
     pub(crate) fn info(&mut self, key: ConnKey, connection: &Connection) -> Result<Option<SocketInfo>> {
         self.of(connection.netns_cookie)?.info(&socket_name(key, connection))
     }
 }
 
-/// What sock_diag calls the connection's socket.
+/// The connection's socket as sock_diag names it.
 pub(crate) fn socket_name(key: ConnKey, connection: &Connection) -> SocketName {
     SocketName {
         local: connection.local(),

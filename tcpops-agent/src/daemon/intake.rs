@@ -1,6 +1,6 @@
 //! The kernel's events on their way to the model: in order, and complete again after a loss.
 //!
-//! Where the ring overflowed, all connections are read anew as soon as the ring has been read up to the loss. Events that
+//! When the ring has overflowed, all connections are read anew as soon as the ring has been read up to the loss. Events that
 //! come during that reading wait, and are taken in after it.
 
 use tcpops_common::counters::Counter;
@@ -35,7 +35,7 @@ impl Intake {
     /// Passes over what the ring holds: the maps say it too.
     ///
     /// # Errors
-    /// Where the counters cannot be read.
+    /// Fails if the counters cannot be read.
     pub(crate) fn new(mut ring: Events, shared: &Shared) -> Result<Self> {
         ring.discard();
         let lost = shared.settings.counter(Counter::EventsLost)?;
@@ -43,7 +43,7 @@ impl Intake {
         Ok(Self { ring, resync, postponed: Vec::new(), lost, read_since_loss: None, resynced: false })
     }
 
-    /// Whether the ring is to be read to its end, without waiting for more.
+    /// True if the ring is to be read to its end, without waiting for more.
     pub(crate) fn is_behind(&self) -> bool {
         self.read_since_loss.is_some() || self.resynced && self.resync.is_idle()
     }
@@ -72,7 +72,7 @@ impl Intake {
         Ok(())
     }
 
-    /// Where events were lost, has all connections read anew as soon as the ring has been read that far: what is missing
+    /// If events were lost, has all connections read anew as soon as the ring has been read up to the loss: what is missing
     /// then lies between the record of the loss and the one that says that all is complete again.
     fn look_for_loss(&mut self, shared: &Shared, publisher: &Publisher, read: usize) -> Result<()> {
         let all = shared.settings.counter(Counter::EventsLost)?;

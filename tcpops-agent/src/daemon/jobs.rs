@@ -9,8 +9,8 @@ use crate::daemon::shared::Shared;
 
 /// One kind of work. What is wanted while a piece runs waits for the next piece, and many wishes share one piece.
 ///
-/// The queue has no bound of its own: what is wanted for connections is bounded by their number, what requests want by
-/// the number of clients.
+/// The queue has no bound of its own: connections are in it once for each reason to look at them, and requests are bounded
+/// by the number of clients.
 pub(crate) struct Job<I, T> {
     /// Does the work for some items; the file of its road says what.
     run: fn(&Arc<Shared>, Vec<I>) -> T,
@@ -36,7 +36,7 @@ impl<I: Send + 'static, T: Send + 'static> Job<I, T> {
         self.wanted.push_back(item);
     }
 
-    /// Whether nothing is wanted and nothing runs.
+    /// True if nothing is wanted and nothing runs.
     pub(crate) fn is_idle(&self) -> bool {
         self.wanted.is_empty() && self.running.is_none()
     }

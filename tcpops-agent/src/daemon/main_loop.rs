@@ -51,12 +51,12 @@ pub(crate) struct Daemon {
     pub(crate) sweeper: Sweeper,
 }
 
-/// What the loop waits for.
+/// The inputs of the loop.
 enum Woken {
     Signal(Asked),
     Cgroups,
     Due,
-    /// So many came; none, where nobody is left to send any.
+    /// The number that came; zero if nobody is left to send any.
     Commands(usize),
     Events,
     /// The ring is to be read to its end, without waiting for more.
@@ -66,14 +66,14 @@ enum Woken {
     Judged(Result<Vec<Known>>),
     Inspected(Vec<(ConnKey, Option<Inspection>)>),
     Closed(Vec<CloseAttempt>),
-    /// So many connections were taken in.
+    /// The number of connections that were taken in.
     Adopted(Result<u64>),
-    /// So many entries were removed.
+    /// The number of entries that were removed.
     Swept(Result<usize>),
     Resynced(Result<Vec<Known>>),
 }
 
-/// Whether the loop goes on.
+/// What the loop does after a command.
 #[derive(PartialEq, Eq)]
 enum Next {
     Continue,
@@ -84,7 +84,7 @@ impl Daemon {
     /// Runs until a signal or a detach ends it.
     ///
     /// # Errors
-    /// Where the kernel refuses what the agent cannot do without.
+    /// Fails if the kernel refuses what the agent cannot do without.
     pub(crate) async fn run(mut self, mut signals: Signals) -> Result<()> {
         let mut events = Vec::new();
         let result = match self.serve(&mut signals, &mut events).await {
@@ -97,7 +97,7 @@ impl Daemon {
 
     async fn serve(&mut self, signals: &mut Signals, events: &mut Vec<Event>) -> Result<()> {
         let mut commands = Vec::new();
-        // What follows from the cgroups and the connections that were there already.
+        // The cgroups and connections that were there already ask for something, too.
         self.follow_cgroups()?;
         self.act()?;
         loop {
@@ -244,7 +244,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// A directory was made where a rule waits for one, or beside it.
+    /// Looks for the cgroups that rules name: a directory was made near one of them.
     fn follow_cgroups(&mut self) -> Result<()> {
         self.cgroups.set(self.rules.cgroups())?;
         match self.rules.follow_cgroups(&self.shared) {

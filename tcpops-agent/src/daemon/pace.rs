@@ -1,21 +1,21 @@
-//! How often namespaces are walked to close connections: a walk costs milliseconds where a request costs microseconds.
+//! The pace of walks that close connections: a walk costs milliseconds, a request microseconds.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 /// A walk that takes longer, with some 100,000 sockets, costs too much: the connections are closed one by one.
 const SLOW: Duration = Duration::from_millis(50);
-/// After so long a slow one is tried again: the host may have fewer sockets by then.
+/// A slow namespace is walked again after this time: the host may have fewer sockets by then.
 const FORGIVEN: Duration = Duration::from_secs(60);
-/// Between two walks is so many times what one takes, so that they take a fifth of a CPU at the most...
+/// The pause between two walks is this many times as long as a walk, so that walks take a fifth of a CPU at the most...
 const PAUSE: u32 = 4;
 /// ... but no more than this, so that nothing ends much later than it should.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// With so many to close, a walk costs no more than the closing does, and need not be waited for.
+/// With this many connections to close, a walk costs no more than the closing does, and need not be waited for.
 const MANY: usize = 256;
-/// What closing one takes at the most, beside the walk: its reset may have to end the other side on this host as well. A
-/// walk that closes many must not be taken for one over many.
+/// The most time that closing one connection takes: its reset may have to end the other side on this host as well. It is
+/// taken off, so that a walk that closes many is not mistaken for a walk over many.
 const CLOSE: Duration = Duration::from_micros(100);
 
 /// The last walk over each namespace.
@@ -27,12 +27,12 @@ pub(crate) struct Pace {
 #[derive(Clone, Copy, Debug)]
 struct Walk {
     ended_boot_ns: u64,
-    /// Of a CPU, without the closing.
+    /// CPU time without the closing.
     took: Duration,
 }
 
 impl Pace {
-    /// How long to wait before a namespace is walked to close so many connections; `None` where it should not be.
+    /// The time to wait before a namespace is walked to close some connections; `None` if it should not be walked.
     pub(crate) fn wait(&self, netns_cookie: u64, now_boot_ns: u64, connections: usize) -> Option<Duration> {
         let Some(Walk { ended_boot_ns, took }) = self.walks.get(&netns_cookie) else { return Some(Duration::ZERO) };
         let since = Duration::from_nanos(now_boot_ns.saturating_sub(*ended_boot_ns));
@@ -45,8 +45,8 @@ impl Pace {
         Some((*took * PAUSE).min(LONGEST_PAUSE).saturating_sub(since))
     }
 
-    /// A namespace was walked to close so many connections, and that took so much of a CPU. Namespaces of which nothing was
-    /// heard for long are forgotten: they may be gone.
+    /// Notes a walk that closed some connections, and the CPU time that it took. Namespaces that were not walked for long are
+    /// forgotten: they may be gone.
     pub(crate) fn walked(&mut self, netns_cookie: u64, ended_boot_ns: u64, took: Duration, connections: usize) {
         let forgiven_ns = u64::try_from(FORGIVEN.as_nanos()).unwrap_or(u64::MAX);
         self.walks.retain(|_, walk| ended_boot_ns.saturating_sub(walk.ended_boot_ns) < forgiven_ns);

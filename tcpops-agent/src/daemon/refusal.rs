@@ -24,7 +24,7 @@ impl From<KernelError> for Problem {
     }
 }
 
-/// As the conversion, of an error that more than one request runs into.
+/// The same for an error that several requests run into.
 pub(crate) fn of(error: &KernelError) -> Problem {
     let detail = chain(error);
     if matches!(error, KernelError::Namespace { .. }) {

@@ -1,4 +1,4 @@
-//! What the loop and the requests both use: the kernel's side of things, for reading and for writing one entry.
+//! The state that the loop, its jobs and the requests share: the maps, the namespaces, the rules in force.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::kernel::walk::Walker;
 use crate::kernel::{KernelError, Result};
 use crate::model::rules::in_force::InForce;
 
-/// How many requests read the whole map at a time; others wait.
+/// The most requests that read the whole map at a time; others wait.
 const SCANS: usize = 2;
 
 /// Shared between the loop, its jobs and the requests.
@@ -40,9 +40,9 @@ pub(crate) struct Shared {
     pub(crate) counters: AgentCounters,
     pub(crate) pace: Mutex<Pace>,
     in_force: RwLock<Arc<InForce>>,
-    /// What this kernel lacks or cannot do, and what that means.
+    /// Sentences about what this kernel lacks or cannot do.
     limitations: RwLock<Vec<String>>,
-    /// What the last adoption left out, and why.
+    /// Sentences about what the last adoption left out, and why.
     left_out: RwLock<Vec<String>>,
     /// The serial that the last override got.
     override_serial: AtomicU32,
@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     scans: Arc<Semaphore>,
 }
 
-/// What does not change while the agent runs.
+/// Facts that do not change while the agent runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
     pub(crate) started: Timestamp,
@@ -61,11 +61,11 @@ pub(crate) struct Facts {
     pub(crate) cgroup: PathBuf,
     pub(crate) pins: PathBuf,
     pub(crate) resumed: bool,
-    /// How connections are followed that were open before the agent.
+    /// The way in which adopted connections are followed.
     pub(crate) follow: Follow,
     pub(crate) max_connections: u32,
     pub(crate) rules_file: Option<PathBuf>,
-    /// Whether the kernel frees a socket that is destroyed when no program has it any more.
+    /// True if the kernel frees a socket that is destroyed when no program has it any more (Linux 6.11).
     pub(crate) can_destroy_orphans: bool,
 }
 
@@ -113,7 +113,7 @@ impl Shared {
         self.override_serial.store(last, Ordering::Relaxed);
     }
 
-    /// What this kernel lacks or cannot do.
+    /// Sentences about what this kernel lacks or cannot do, and about what was left out.
     pub(crate) fn limitations(&self) -> Vec<String> {
         let mut all = self.limitations.read().clone();
         all.extend_from_slice(&self.left_out.read());
@@ -124,12 +124,12 @@ impl Shared {
         self.limitations.write().extend(found);
     }
 
-    /// What an adoption left out, in place of what the one before did.
+    /// Replaces what the adoption before left out.
     pub(crate) fn set_left_out(&self, found: Vec<String>) {
         *self.left_out.write() = found;
     }
 
-    /// What the rules in force say about names and closing.
+    /// The rules in force: their names, and what they say about closing.
     pub(crate) fn in_force(&self) -> Arc<InForce> {
         Arc::clone(&self.in_force.read())
     }
@@ -184,7 +184,7 @@ pub(crate) async fn blocking<T: Send + 'static>(action: impl FnOnce() -> Result<
         .unwrap_or_else(|error| Err(KernelError::Missing(format!("a task of the agent failed: {error}"))))
 }
 
-/// Answers whoever waits; one that has gone does not wait any more.
+/// Sends an answer; a caller that has gone does not wait for it.
 pub(crate) fn reply<T>(answer: oneshot::Sender<T>, value: T) {
     let _gone = answer.send(value);
 }

@@ -9,7 +9,7 @@ pub(crate) struct Signals {
     hang_up: Signal,
 }
 
-/// What a signal asks for.
+/// The wish behind a signal.
 pub(crate) enum Asked {
     /// To end; the name of the signal.
     Stop(&'static str),
@@ -21,7 +21,7 @@ impl Signals {
     /// Catches them from now on. Within a tokio runtime.
     ///
     /// # Errors
-    /// Where the kernel refuses.
+    /// Fails if the kernel refuses.
     pub(crate) fn catch() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,

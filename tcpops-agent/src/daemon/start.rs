@@ -1,4 +1,4 @@
-//! From nothing to serving.
+//! Making the daemon: opening the maps, and catching up with what happened while no agent ran.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,7 +52,7 @@ impl Daemon {
             log.follow()?;
         }
         let shared = Arc::new(open(config, cgroup_mount, cgroup, &pins, loaded)?);
-        // What happened before is in the maps; what happens from here on is in the ring.
+        // The maps hold what happened before; from here on the ring has it.
         let intake = Intake::new(Events::open(&pins)?, &shared)?;
         let rules = RuleStore::open(&shared, Rules::open(&pins)?, config.rules.clone())
             .map_err(|problem| anyhow::anyhow!(problem.detail))?;
@@ -135,7 +135,7 @@ fn catch_up(shared: &Shared, adopts: bool) -> anyhow::Result<Option<u64>> {
         finish_all(shared)?;
         // The rules may be others than those of the agent before.
         reevaluate(shared)?;
-        // What ended while nobody saw it leaves room for what was open.
+        // Connections that ended unseen leave room for those that are open.
         sweep(shared)?;
     }
     let left_out = adopts.then(|| left_out(shared)).transpose()?;

@@ -1,4 +1,4 @@
-//! What the loop keeps of connections: the model, the clock that goes with it, and what it asks to be done.
+//! The loop's knowledge of connections: the model, fed with the time, and the effects that it asks for.
 
 use crate::kernel::clock::now_boot_ns;
 use crate::model::expiry::connections::{Connections, Effect, Input};
@@ -16,12 +16,12 @@ impl Tracker {
         self.connections.apply(now_boot_ns(), input, &mut self.effects);
     }
 
-    /// What is to be done, in order.
+    /// The effects that wait, in order.
     pub(crate) fn take_effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
     }
 
-    /// What is known of connections.
+    /// The model.
     pub(crate) fn connections(&self) -> &Connections {
         &self.connections
     }

@@ -23,8 +23,8 @@ use crate::model::expiry::enforcer::CloseOrder;
 /// The most connections that are closed in one go.
 pub(crate) const BATCH: usize = MAX_TARGETS as usize;
 
-/// How often a namespace is walked for a connection that is there and that no walk meets: below Linux 6.17 one can miss
-/// a socket while others come and go.
+/// The most walks over a namespace for a connection that is there: before Linux 6.17 a walk can miss a socket while
+/// others come and go.
 const ATTEMPTS: u32 = 4;
 
 /// A close that is wanted, and who waits for what comes of it.
@@ -36,7 +36,7 @@ pub(crate) struct CloseRequest {
     pub(crate) answer: Option<oneshot::Sender<CloseOutcome>>,
 }
 
-/// What came of trying to close a connection.
+/// The result of trying to close a connection.
 #[derive(Debug)]
 pub(crate) enum CloseOutcome {
     /// It was reset; where a FIN was wanted, with the reason why that could not be.
@@ -61,7 +61,7 @@ pub(crate) struct CloseAttempt {
     pub(crate) outcome: CloseOutcome,
     /// The entry as it was just before, where there was one.
     pub(crate) connection: Option<Connection>,
-    /// How long after it was due, where it was.
+    /// The time since it was due, if a limit asked for it.
     pub(crate) late: Option<Duration>,
 }
 
@@ -105,7 +105,7 @@ struct Checked {
     info: SocketInfo,
 }
 
-/// Whether a connection can be closed.
+/// The answer to the question whether a connection can be closed.
 enum Check {
     Closable(Box<Connection>, SocketInfo),
     Not(CloseOutcome, Option<Box<Connection>>),
@@ -280,7 +280,7 @@ impl Closer<'_> {
             };
             return self.reset(key, connection, Some(why));
         };
-        // As for a reset: the last look is right before.
+        // The last look is right before the act, as for a reset.
         if self.shared.connections.tag(descriptor.as_fd())? != Some(key.conid) || !descriptor.end_writing()? {
             return Ok(CloseOutcome::Absent);
         }

@@ -16,20 +16,20 @@ use crate::model::expiry::lifetimes::{Candidate, Look, Verdict, judge};
 /// The most connections that are looked at in one go.
 pub(crate) const BATCH: usize = 256;
 
-/// How long ago the last byte was sent or received, nanoseconds.
+/// Nanoseconds since the last byte was sent or received.
 pub(crate) fn idle_ns(info: &SocketInfo) -> u64 {
     u64::from(info.last_data_sent_ms.min(info.last_data_recv_ms)) * 1_000_000
 }
 
-/// What the kernel says of the traffic. Its clock stands still for a tick, so that it may say a tick too much: that much
-/// less is believed.
+/// The traffic of a connection as the kernel reports it. Its clock stands still for a tick, so it may report a tick too
+/// much; that much is taken off.
 pub(crate) fn look(info: &SocketInfo) -> Look {
     let tick_ns = u64::from(tick_us()) * 1_000;
     Look { idle_ns: idle_ns(info).saturating_sub(tick_ns), bytes_received: info.bytes_received }
 }
 
 /// Reads the entries of connections, asks for the traffic of those of which that may matter, and finds out whether those
-/// whose time is over are protected. All in one go, so that little time passes between a limit and what follows.
+/// whose time is over are protected. It is one pass, so that little time lies between a limit and its close.
 pub(crate) fn run(shared: &Arc<Shared>, keys: Vec<ConnKey>) -> Vec<(ConnKey, Option<Inspection>)> {
     let in_force = shared.in_force();
     let mut diags = Diags::new(shared);
@@ -69,7 +69,8 @@ fn inspect(
     Inspection { candidate, look, protection, at_boot_ns }
 }
 
-/// Where it cannot be read, a byte just now, so that the connection is looked at again and not closed unseen.
+/// The traffic of a connection. If it cannot be read, a byte just now: the connection is then looked at again, and not
+/// closed unseen.
 fn traffic(diags: &mut Diags<'_>, candidate: &Candidate, connection: &Connection) -> Look {
     match diags.info(candidate.key, connection) {
         Ok(Some(info)) => look(&info),

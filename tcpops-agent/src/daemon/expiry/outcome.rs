@@ -1,5 +1,5 @@
-//! What came of connections whose time was over, or that somebody wanted closed: counted, written to the audit, and given
-//! to the model and to whoever waits.
+//! The results of closes, and of connections whose time is over and that are not closed: they are counted, written to the
+//! audit, and given to the model and to the caller that waits.
 
 use crate::daemon::counters::AgentCounter;
 use crate::daemon::expiry::audit;

@@ -10,7 +10,7 @@ use crate::kernel::owner::own_cookies;
 use crate::model::expiry::closing::Protection;
 use crate::model::rules::in_force::InForce;
 
-/// What protects connections at one moment.
+/// The protections in force at one moment.
 pub(crate) struct Protections<'a> {
     shared: &'a Shared,
     in_force: Arc<InForce>,
@@ -19,7 +19,7 @@ pub(crate) struct Protections<'a> {
 }
 
 impl<'a> Protections<'a> {
-    /// By these rules.
+    /// The protections of these rules.
     pub(crate) fn new(shared: &'a Shared, in_force: Arc<InForce>) -> Self {
         Self { shared, in_force, own: None }
     }
@@ -33,7 +33,7 @@ impl<'a> Protections<'a> {
     }
 }
 
-/// In words, after "protected by".
+/// The protection in words that go after "protected by".
 pub(crate) fn protector(protection: Protection, in_force: &InForce) -> String {
     match protection {
         Protection::Rule(id) => format!("rule \"{}\"", in_force.name(id)),

@@ -1,4 +1,4 @@
-//! What is wanted of connections, and putting it in force.
+//! Policy: the rules, and the overrides of single connections, on their way into force.
 
 pub(crate) mod overrides;
 pub(crate) mod rules;

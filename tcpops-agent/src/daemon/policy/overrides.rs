@@ -19,7 +19,7 @@ use crate::model::history::cause::Author;
 use crate::model::history::record::{Application, Happened, Identity, Refusal, What};
 use crate::model::requests::policies::Change;
 
-/// How often a namespace is walked for a socket that no walk met: before Linux 6.17 one can miss a socket under churn.
+/// The most walks over a namespace for one override: before Linux 6.17 a walk can miss a socket under churn.
 const ATTEMPTS: u32 = 4;
 
 /// A change of one connection that somebody asked for.
@@ -41,7 +41,7 @@ struct Pending {
     before: Option<Policy>,
 }
 
-/// How the walks over some namespaces ended, by netns cookie.
+/// The results of walks, by netns cookie.
 type Walks = HashMap<u64, Result<()>>;
 
 /// Puts overrides in force and answers each request. Blocks. Returns the connections whose policy changed.
@@ -110,7 +110,7 @@ fn walk(shared: &Shared, waiting: &[Pending]) -> Walks {
         .collect()
 }
 
-/// What came of one override; `None` if no walk met the socket.
+/// Reads back the result of one override; `None` if no walk met the socket.
 fn outcome(shared: &Shared, walks: &Walks, item: &Pending) -> Option<Result<Connection, Problem>> {
     let key = item.request.key;
     let connection = match shared.connections.get(key) {
@@ -130,7 +130,7 @@ fn outcome(shared: &Shared, walks: &Walks, item: &Pending) -> Option<Result<Conn
     Some(Ok(connection))
 }
 
-/// Whether the override with serial `a` came before the one with `b`; the serials may have wrapped in between.
+/// True if the override with serial `a` came before the one with `b`; the serials may have wrapped in between.
 fn is_before(a: u32, b: u32) -> bool {
     a != b && (a == 0 || b.wrapping_sub(a) < u32::MAX / 2)
 }

@@ -31,7 +31,7 @@ pub(crate) struct RuleStore {
     cgroups: Lineages,
 }
 
-/// Where rules come from.
+/// The origin of a rule set.
 enum Given {
     /// The rules file, whose hash this is.
     File([u8; 32]),
@@ -46,7 +46,7 @@ type Lineages = BTreeMap<String, Vec<u64>>;
 
 impl RuleStore {
     /// Takes up the rules in the maps; then the file, if it is not the one that was taken in last: rules that were
-    /// pushed over the socket since outlive a restart of the agent, and a changed file wins.
+    /// put in force over the socket since then outlive a restart of the agent, and a changed file wins.
     pub(crate) fn open(shared: &Shared, maps: Rules, file: Option<PathBuf>) -> Result<Self, Problem> {
         let source = maps.source()?;
         let document = if source.is_empty() {
@@ -79,7 +79,7 @@ impl RuleStore {
         self.generation
     }
 
-    /// Whether the file could be put in force, before anything is touched. Its deadlines may have passed: whether they
+    /// Checks that the file could be put in force, before anything is touched. Its deadlines may have passed: whether they
     /// are in force already is not known yet.
     pub(crate) fn check(file: &Path, cgroup_mount: &Path) -> Result<(), Problem> {
         let text = read(file)?;
@@ -188,7 +188,7 @@ pub(crate) fn examine(
     Ok((document, set))
 }
 
-/// Whether the rules in force are of the generation that the caller wants to replace.
+/// Checks that the rules in force are of the generation that the caller wants to replace.
 pub(crate) fn check_generation(expected: Option<u64>, current: u64) -> Result<(), Problem> {
     match expected {
         Some(expected) if expected != current => Err(Problem::new(
@@ -199,7 +199,7 @@ pub(crate) fn check_generation(expected: Option<u64>, current: u64) -> Result<()
     }
 }
 
-/// What is known of a change before any connection has been looked at.
+/// The answer about a change before any connection has been looked at.
 pub(crate) fn result(document: &RuleDocument, generation: u64, applied: bool) -> RulesResult {
     let count = document.rules.len();
     RulesResult { count, generation, applied, changed: 0, changes: Vec::new(), unreachable: 0, unsure: 0 }

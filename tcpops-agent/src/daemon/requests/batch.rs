@@ -1,5 +1,4 @@
-//! Acting on many connections in one request. What is wanted of all of them reaches the loop together, so that changes
-//! share their walks.
+//! Acting on many connections in one request. All actions reach the loop together, so that changes share their walks.
 
 use futures_util::future::join_all;
 use tcpops_common::conn::{ConnKey, Connection};
@@ -14,7 +13,7 @@ use crate::model::requests::filter::Filter;
 use crate::model::requests::policies::Change;
 use crate::model::requests::selection::{Selected, Selection, TooMany};
 
-/// What is to be done with a connection.
+/// An action on a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Action {
     /// Change its policy.
@@ -23,7 +22,7 @@ pub(crate) enum Action {
     Close(Manner),
 }
 
-/// What came of an action.
+/// The result of an action.
 #[derive(Clone, Debug)]
 pub(crate) enum Done {
     /// Its policy was changed so; the entry as it is then.
@@ -35,14 +34,14 @@ pub(crate) enum Done {
 /// The conid of a connection that was acted on, and what came of it.
 pub(crate) type Acted = (u64, Done);
 
-/// What became of a selection.
+/// The result of acting on a selection.
 #[derive(Debug)]
 pub(crate) struct ActedOnAll {
     /// The connections, each as it was when it was selected, and what came of it.
     pub(crate) results: Vec<(ConnKey, Connection, Result<Acted, Problem>)>,
-    /// How many ended before the action came to them.
+    /// The number that ended before the action came to them.
     pub(crate) ended: usize,
-    /// How many listeners matched and were left out.
+    /// The number of listeners that matched and were left out.
     pub(crate) listeners: usize,
 }
 
@@ -59,7 +58,7 @@ impl Handle {
     }
 
     /// Acts on every connection that `filter` takes, which are found in one scan; changes share one walk. Listeners have
-    /// neither lifetime nor end, and are left out where it is about these.
+    /// neither lifetime nor end, and are left out if the action is about these.
     ///
     /// # Errors
     /// `too_many` where more than [`MAX_SELECTED`] match; then nothing was done.

@@ -1,4 +1,4 @@
-//! What requests do goes through here: what they ask of the loop, and the way to ask it.
+//! The handle by which requests reach the daemon, and the commands that they send to the loop.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::model::expiry::connections::Prospect;
 /// Commands that wait for the loop; a caller waits where there are more.
 pub(crate) const QUEUE: usize = 1024;
 
-/// What requests ask of the loop.
+/// A command of a request to the loop.
 pub(crate) enum Command {
     /// Which conid has the socket with this cookie?
     Lookup { cookie: u64, answer: oneshot::Sender<Option<u64>> },
@@ -27,7 +27,7 @@ pub(crate) enum Command {
     Override(OverrideRequest),
     /// Close a connection.
     Close(CloseRequest),
-    /// What is known of the ends of these connections?
+    /// When and why will these connections end?
     Prospects { keys: Vec<ConnKey>, answer: oneshot::Sender<Prospects> },
     /// The rules in force, and their generation.
     Rules { answer: oneshot::Sender<(RuleDocument, u64)> },
@@ -38,7 +38,7 @@ pub(crate) enum Command {
         by_uid: u32,
         answer: oneshot::Sender<Result<RulesResult, Problem>>,
     },
-    /// How many connections there are.
+    /// How many connections are there?
     Numbers { answer: oneshot::Sender<Numbers> },
     /// There is an entry whose socket is gone: look for all of that kind.
     Sweep,
@@ -46,17 +46,17 @@ pub(crate) enum Command {
     Detach { by_uid: u32, answer: oneshot::Sender<Result<Detached, Problem>> },
 }
 
-/// What the loop knows of connections that have limits.
+/// The loop's knowledge of connections that have limits.
 pub(crate) type Prospects = HashMap<ConnKey, Prospect>;
 
-/// How many connections there are.
+/// The numbers of connections.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Numbers {
-    /// With an entry, listeners too.
+    /// Those with an entry, listeners too.
     pub(crate) tracked: usize,
-    /// With a limit that is watched.
+    /// Those with a limit that is watched.
     pub(crate) watched: usize,
-    /// Waiting for the guard to let them be closed.
+    /// Those that wait for the guard to let them be closed.
     pub(crate) waiting: usize,
 }
 
@@ -75,7 +75,7 @@ impl Handle {
     /// Sends the loop a command.
     ///
     /// # Errors
-    /// Where the loop has ended.
+    /// Fails if the loop has ended.
     pub(crate) async fn send(&self, command: Command) -> Result<(), Problem> {
         self.commands.send(command).await.map_err(|_ended| stopping())
     }
@@ -83,7 +83,7 @@ impl Handle {
     /// Sends the loop a command and waits for its answer.
     ///
     /// # Errors
-    /// Where the loop has ended.
+    /// Fails if the loop has ended.
     pub(crate) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Problem> {
         let (answer, answered) = oneshot::channel();
         self.send(command(answer)).await?;

@@ -1,4 +1,4 @@
-//! What is counted, for Prometheus: its text format as OpenMetrics has it. No label holds an address, a cookie or a conid.
+//! The counters in the text format of Prometheus (OpenMetrics). No label holds an address, a cookie or a conid.
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::{ConstCounter, Counter as PrometheusCounter};

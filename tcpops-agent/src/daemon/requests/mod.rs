@@ -1,4 +1,4 @@
-//! What requests can do, for whom, and why not.
+//! The requests of clients: what each does, for whom, and why it may be refused.
 
 pub(crate) mod handle;
 pub(crate) mod origin;

@@ -1,4 +1,4 @@
-//! Where a request comes from.
+//! The origin of a request: who asks, and its process.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -23,10 +23,10 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// Of an accepted stream.
+    /// The origin of requests on an accepted stream.
     ///
     /// # Errors
-    /// Where the kernel does not tell.
+    /// Fails if the kernel does not tell the peer's credentials.
     pub(crate) fn of(stream: &UnixStream) -> io::Result<Self> {
         let credentials = stream.peer_cred()?;
         let uid = credentials.uid();

@@ -1,4 +1,4 @@
-//! Truth on demand: is the peer of a connection still there?
+//! Probing a peer: is it still there?
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ use crate::kernel::probes::Noted;
 use crate::kernel::{KernelError, Result as KernelResult};
 use crate::model::requests::peer::{Look, Method, PeerStatus, Question, enough_probes, enough_retransmits, judge};
 
-/// How often the kernel is asked for news, at first and later: an answer on the same host takes a millisecond, and one from
-/// far away must not cost a busy loop.
+/// The pauses between two looks, at first and later: an answer on the same host takes a millisecond, and one from far away
+/// must not cost a busy loop.
 const FIRST_LOOK: Duration = Duration::from_millis(2);
 const LAST_LOOK: Duration = Duration::from_millis(50);
 
@@ -114,7 +114,7 @@ fn tick_ns() -> u64 {
     u64::from(tick_us()) * 1000
 }
 
-/// After how many probes the kernel gives a connection up; with keepalive off it counts none.
+/// The number of probes after which the kernel gives a connection up; with keepalive off it counts none.
 fn count(options: &SocketOptions) -> u8 {
     if options.keepalive == 0 { u8::MAX } else { options.keepcnt }
 }
@@ -124,7 +124,7 @@ async fn end(shared: &Arc<Shared>, key: ConnKey, connection: &Connection) -> Res
     let ended = async {
         if shared.probes.restore(key)? {
             walk(shared, connection.netns_cookie).await?;
-            // Where the connection has ended, no walk came by its socket.
+            // If the connection has ended, no walk came by its socket.
             shared.probes.remove(key)?;
         }
         KernelResult::Ok(())
@@ -175,7 +175,7 @@ async fn wait(
     }
 }
 
-/// What the kernel says; `None` where the connection has ended.
+/// The kernel's `tcp_info`; `None` if the connection has ended.
 async fn look_at(shared: &Arc<Shared>, key: ConnKey, connection: Connection) -> Result<Option<SocketInfo>, Problem> {
     let shared = Arc::clone(shared);
     blocking(move || match shared.connections.get(key)? {

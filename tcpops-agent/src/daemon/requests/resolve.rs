@@ -1,4 +1,4 @@
-//! From the name of a connection to its key and entry.
+//! Finding the key and entry of a connection by its name.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,7 +16,7 @@ use crate::model::requests::selector::{Endpoints, Selector};
 /// Connections that an ambiguous name lists at the most.
 const MAX_MATCHES: usize = 100;
 
-/// What a name turned out to be.
+/// The result of looking a name up.
 pub(crate) enum Resolved {
     Found(ConnKey, Box<Connection>),
     /// A descriptor of an MPTCP connection, which is not one TCP connection.
@@ -27,7 +27,7 @@ pub(crate) enum Resolved {
 /// A key and its entry.
 type Entry = (ConnKey, Connection);
 
-/// What is known of a name before the map has been read.
+/// A name as far as it can be looked up without reading the whole map.
 enum Step {
     Known(Result<Resolved, Problem>),
     Endpoints(Endpoints),
@@ -46,12 +46,12 @@ impl Handle {
         ids.iter().zip(resolved).map(|(id, resolved)| found(id, resolved?)).collect()
     }
 
-    /// What a name leads to.
+    /// Looks a name up.
     pub(crate) async fn resolve(&self, id: &str, origin: &Origin) -> Result<Resolved, Problem> {
         self.resolve_all(&[id], origin).await.pop().unwrap_or(Ok(Resolved::Absent))
     }
 
-    /// What names lead to. The map is read once at the most, however many names are endpoints.
+    /// Looks names up. The map is read once at the most, however many names are endpoints.
     async fn resolve_all(&self, ids: &[&str], origin: &Origin) -> Vec<Result<Resolved, Problem>> {
         let mut steps = Vec::with_capacity(ids.len());
         for id in ids {
@@ -95,7 +95,7 @@ impl Handle {
         Ok(connection.map(|connection| (key, connection)))
     }
 
-    /// By what events have told.
+    /// Looks a cookie up in what the loop has learnt from events.
     async fn by_cookie(&self, cookie: u64) -> Result<Option<Entry>, Problem> {
         let conid = self.ask(|answer| Command::Lookup { cookie, answer }).await?;
         let Some(conid) = conid else { return Ok(None) };
@@ -165,7 +165,7 @@ impl Lookups {
     }
 }
 
-/// What was found, by each name that leads to it.
+/// The entries that were found, by each name that leads to them.
 struct ByName {
     endpoints: HashMap<Endpoints, Vec<Entry>>,
     cookies: HashMap<u64, Entry>,

@@ -1,4 +1,4 @@
-//! Whether the kernel still knows the socket of an entry. Where the program was detached by somebody else, connections end
+//! Asking the kernel whether it still has the socket of an entry. If somebody else detached the program, connections end
 //! and their entries stay.
 
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use crate::daemon::shared::{Shared, blocking};
 use crate::kernel::Result;
 use crate::kernel::diag::{Diag, Kind, SocketInfo};
 
-/// What the kernel knows of a socket.
+/// The kernel's answer about a socket.
 #[derive(Debug)]
 pub(crate) enum SocketStatus {
-    /// It is there; what the kernel says of it, unless it listens or cannot be asked.
+    /// It is there; with its `tcp_info`, unless it listens or cannot be asked.
     Open(Option<SocketInfo>),
     /// It is gone.
     Gone,
 }
 
 impl Handle {
-    /// Whether the socket of an entry is there. Of one that is, `connection` gets the state that it has now.
+    /// Asks whether the socket of an entry is there. If it is, `connection` gets the state that it has now.
     pub(crate) async fn socket_status(&self, key: ConnKey, connection: &mut Connection) -> SocketStatus {
         let (shared, entry) = (Arc::clone(&self.shared), *connection);
         let found = blocking(move || socket_status(&shared, key, &entry)).await.unwrap_or_else(|error| {
@@ -33,7 +33,7 @@ impl Handle {
         match &found {
             SocketStatus::Open(Some(info)) if info.state != TcpState::Unknown => connection.state = info.state,
             SocketStatus::Open(_) => {}
-            // What ended a moment ago has no entry any more; where there is one, it is not the only one.
+            // A connection that ended a moment ago has no entry any more. If this one has, others do too.
             SocketStatus::Gone if self.shared.connections.get(key).is_ok_and(|entry| entry.is_some()) => {
                 let _ended = self.send(Command::Sweep).await;
             }

@@ -1,4 +1,4 @@
-//! How the agent does.
+//! The status of the agent.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::kernel::follow::Follow;
 use crate::model::expiry::closing::Guard;
 
 impl Handle {
-    /// How the agent does.
+    /// The status of the agent.
     pub(crate) async fn status(&self) -> Result<Status, Problem> {
         let Numbers { tracked, watched, waiting } = self.ask(|answer| Command::Numbers { answer }).await?;
         let (document, generation) = self.rules().await?;

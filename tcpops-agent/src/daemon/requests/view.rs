@@ -15,7 +15,7 @@ use crate::model::expiry::connections::Prospect;
 use crate::model::expiry::lifetimes::{Candidate, Look};
 use crate::model::rules::in_force::InForce;
 
-/// How connections are shown at one moment.
+/// Shows connections as they are at one moment.
 pub(crate) struct View<'a> {
     in_force: Arc<InForce>,
     clocks: Clocks,
@@ -23,7 +23,7 @@ pub(crate) struct View<'a> {
 }
 
 impl Handle {
-    /// What the loop knows of those connections that have limits.
+    /// Asks the loop for what it knows of those connections that have limits.
     pub(crate) async fn prospects(&self, connections: &[(ConnKey, Connection)]) -> Result<Prospects, Problem> {
         let keys = View::new(&self.shared).limited(connections);
         if keys.is_empty() {
@@ -34,13 +34,13 @@ impl Handle {
 }
 
 impl<'a> View<'a> {
-    /// At this moment.
+    /// A view of this moment.
     pub(crate) fn new(shared: &'a Shared) -> Self {
         let in_force = shared.in_force();
         Self { protections: Protections::new(shared, Arc::clone(&in_force)), in_force, clocks: Clocks::read() }
     }
 
-    /// Those that have limits: of which the loop may know more.
+    /// The connections that have limits, of which the loop may know more.
     pub(crate) fn limited(&self, connections: &[(ConnKey, Connection)]) -> Vec<ConnKey> {
         let has_limits = |(key, connection): &&(ConnKey, Connection)| self.candidate(*key, connection).is_some();
         connections.iter().filter(has_limits).map(|(key, _)| *key).collect()

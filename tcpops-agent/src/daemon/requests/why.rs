@@ -9,7 +9,7 @@ use crate::convert::connections::{pushed, set_by_program};
 use crate::daemon::requests::handle::Handle;
 
 impl Handle {
-    /// Where the policy of a connection came from.
+    /// The origin of a connection's policy.
     pub(crate) async fn why(&self, key: ConnKey, connection: &Connection) -> Result<Why, Problem> {
         let overriding = self.shared.overrides.get(key)?;
         let mut rule = None;

@@ -31,7 +31,7 @@ pub(crate) struct Hook {
 }
 
 impl Hook {
-    /// Whether the program can be run.
+    /// Checks that the program can be run.
     ///
     /// # Errors
     /// Says what was expected of it.
@@ -75,7 +75,7 @@ struct Queue {
     config: Arc<HookConfig>,
     shared: Arc<Shared>,
     waiting: VecDeque<Record>,
-    /// How many were dropped since the queue was last full.
+    /// The number dropped since the queue was last full.
     dropped: u64,
 }
 
@@ -100,7 +100,7 @@ impl Queue {
                 }
             }
         }
-        // Those that run are killed with the set.
+        // The programs that run are killed with the set.
         running.shutdown().await;
     }
 

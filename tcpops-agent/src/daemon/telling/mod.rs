@@ -1,4 +1,4 @@
-//! What is told of what happened: to readers of events, to the log, to a program of the operator's.
+//! Reports of what happened: to readers of events, to the audit log, to a program of the operator's.
 
 pub(crate) mod audit;
 pub(crate) mod hook;

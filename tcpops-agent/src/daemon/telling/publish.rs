@@ -1,4 +1,4 @@
-//! Telling what happened: from the loop to the fan-out.
+//! Publishing what happened: from the loop to the event log.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ impl Publisher {
         self.event_log.publish(event.at_boot_ns, What::Of(identity, Happened::Closed(ending)));
     }
 
-    /// A connection is about to be closed, since its time is over, by this rule or by hand.
+    /// A connection is about to be closed because its time is over, by this rule or by an override.
     pub(crate) fn expiring(&self, shared: &Shared, key: ConnKey, expiry: Expiry, rule: u32) {
         match shared.connections.get(key) {
             Ok(Some(connection)) => {
@@ -68,7 +68,7 @@ impl Publisher {
         }
     }
 
-    /// Events are missing: so many, where that is known.
+    /// Events are missing; `count` of them, if that is known.
     pub(crate) fn lost(&self, count: Option<u64>, loss: Loss) {
         self.event_log.publish(now_boot_ns(), What::Lost(count, loss));
     }
@@ -79,7 +79,7 @@ impl Publisher {
         self.event_log.publish(now_boot_ns(), What::Resynchronised(tracked as u64));
     }
 
-    /// Wakes whoever waits for what was published.
+    /// Wakes the readers that wait for what was published.
     pub(crate) fn announce(&self) {
         self.event_log.announce();
     }

@@ -20,7 +20,7 @@ pub(crate) struct Adoption {
 }
 
 impl Adoption {
-    /// After the adoption at the start; `left_out` as it was before that, or nothing where nothing is to be adopted.
+    /// Starts after the adoption at the start, with `left_out` as it was before that; `None` if nothing is to be adopted.
     pub(crate) fn new(left_out: Option<u64>) -> Self {
         let backoff = left_out.map(|left_out| AdoptBackoff::new(now_boot_ns(), left_out));
         Self { backoff, job: Job::new(|shared, _wishes| adopt(shared)) }
@@ -48,7 +48,7 @@ impl Adoption {
         }
     }
 
-    /// The walks are over, and took so many connections in.
+    /// Notes that the walks are over, and how many connections they took in.
     pub(crate) fn finish(&mut self, shared: &Shared, adopted: u64) -> Result<()> {
         self.note(shared)?;
         if let Some(backoff) = &mut self.backoff {
@@ -99,7 +99,7 @@ pub(crate) fn adopt(shared: &Shared) -> Result<u64> {
     Ok(adopted)
 }
 
-/// How many connections have found no room so far, at their handshake or in a walk.
+/// The number of connections that have found no room so far, at their handshake or in a walk.
 pub(crate) fn left_out(shared: &Shared) -> Result<u64> {
     Ok(shared.settings.counter(Counter::Untracked)? + shared.settings.counter(Counter::AdoptFailed)?)
 }

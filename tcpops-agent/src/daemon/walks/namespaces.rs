@@ -8,8 +8,8 @@ use crate::daemon::shared::{Shared, blocking};
 use crate::kernel::Result;
 use crate::kernel::netns::{Unreachable, Whereabouts};
 
-/// What could not be entered and still cannot, without the namespaces that are gone: those in which no connection is
-/// tracked any more. Costs nothing where everything could be entered.
+/// The namespaces that still cannot be entered. One in which no connection is tracked any more counts as gone. Costs
+/// nothing where every namespace could be entered.
 pub(crate) async fn unreachable(shared: &Arc<Shared>) -> Result<Vec<UnreachableNamespace>> {
     let looking = Arc::clone(shared);
     let found = blocking(move || Ok(looking.namespaces.unreachable())).await?;
@@ -38,7 +38,7 @@ fn show(Unreachable { whereabouts, why }: Unreachable) -> UnreachableNamespace {
     UnreachableNamespace { netns_cookie, place, why }
 }
 
-/// The same in a sentence, for those who read no more than the limitations.
+/// The same in a sentence for `limitations`, for those who read no more than these.
 pub(crate) fn sentence(unreachable: &[UnreachableNamespace]) -> Option<String> {
     let count = unreachable.len();
     (count > 0).then(|| {

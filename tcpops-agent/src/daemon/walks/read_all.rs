@@ -15,8 +15,8 @@ pub(crate) fn run(shared: &Arc<Shared>, _wishes: Vec<()>) -> Result<Vec<Known>> 
     read_all(shared).map(|(all, _)| all)
 }
 
-/// What all entries say of limits, by the rules in force; and the highest serial of an override that was applied to one.
-/// Blocks.
+/// The verdict on the limits of every connection, by the rules in force, and the highest serial of an override that was
+/// applied to one. Blocks.
 pub(crate) fn read_all(shared: &Shared) -> Result<(Vec<Known>, u32)> {
     let in_force = shared.in_force();
     let mut all = Vec::new();

@@ -30,7 +30,7 @@ pub(crate) fn run(shared: &Arc<Shared>, answers: Vec<RulesAnswer>) -> KernelResu
 /// Walks over every namespace with a connection. Blocks. Returns how many connections changed.
 ///
 /// # Errors
-/// Where the maps cannot be read; a namespace that cannot be entered is logged, and its connections stay as they are.
+/// Fails if the maps cannot be read; a namespace that cannot be entered is logged, and its connections stay as they are.
 pub(crate) fn reevaluate(shared: &Shared) -> KernelResult<u64> {
     let before = shared.settings.counter(Counter::Reevaluated)?;
     let mut namespaces = BTreeSet::new();

@@ -14,7 +14,7 @@ use crate::kernel::clock::now_boot_ns;
 use crate::kernel::diag::{Diag, Kind};
 use crate::model::history::record::{Happened, Identity, What};
 
-/// How often the sockets of a namespace are listed: a list can leave one out while others come and go.
+/// The sockets of a namespace are listed this often: a list can leave one out while others come and go.
 const LISTS: u32 = 2;
 
 /// The conids of a namespace's entries, by cookie.
@@ -48,7 +48,7 @@ impl Sweeper {
 /// Returns how many.
 ///
 /// # Errors
-/// Where the maps cannot be read; a namespace that cannot be entered is logged, and its entries stay.
+/// Fails if the maps cannot be read; a namespace that cannot be entered is logged, and its entries stay.
 pub(crate) fn sweep(shared: &Shared) -> Result<usize> {
     let mut namespaces: HashMap<u64, Suspects> = HashMap::new();
     shared.connections.for_each_batch(|batch| {
