@@ -1,5 +1,8 @@
 //! The kernel's events on their way to the model: in order, and complete again after a loss.
 //!
+//! Events are hints: nothing is decided by an event alone. So those from before the start are passed over, and all entries
+//! are read instead.
+//!
 //! When the ring has overflowed, all connections are read anew as soon as the ring has been read up to the loss. Events that
 //! come during that reading wait, and are taken in after it.
 

@@ -1,4 +1,7 @@
 //! Looking at connections whose time may be over, off the loop.
+//!
+//! The kernel programs count no bytes, so traffic costs nothing: only when an idle lifetime may be over, sock_diag is asked
+//! for `tcpi_last_data_sent` and `tcpi_last_data_recv`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,8 @@
 //! The rule set: taken in whole, compiled, written to the maps, and read back by the next agent.
+//!
+//! Rules that came over the socket must outlive the agent, and the compiled form cannot be read back as rules. So
+//! `RULE_SOURCE` has the document beside it, switched by the same generation; a hash of the rules file that was taken in
+//! last tells whether the file has changed since.
 
 use std::collections::BTreeMap;
 use std::fs;

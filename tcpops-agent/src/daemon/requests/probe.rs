@@ -1,4 +1,9 @@
 //! Probing a peer: is it still there?
+//!
+//! Its socket's own keepalive timer asks. A walk raises the count, turns the user timeout off and sets TCP_KEEPIDLE, which
+//! arms the timer anew; the agent watches `tcpi_last_ack_recv` and `tcpi_probes`; a second walk gives everything back. The
+//! values to give back are in `PROBES`, which is pinned, in case this agent dies in between. The kernel does not forget
+//! probes that went unanswered, so no more are sent than leave the connection one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

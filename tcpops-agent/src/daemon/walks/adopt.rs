@@ -1,4 +1,9 @@
-//! Taking in the connections that were open before.
+//! Adoption: taking in the connections that were open before.
+//!
+//! A walk does it, not a list: the socket is locked in the walk as it is at a handshake, so whichever comes first makes the
+//! one entry. The walk meets listeners first, and so knows which connections are inbound. Nobody knows when the handshake
+//! was: times begin with the adoption. Only sockets at or below the attached cgroup are taken in, since the sockops program
+//! would not see the end of others.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
