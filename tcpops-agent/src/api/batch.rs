@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::connections::{CloseQuery, ListQuery};
+use super::close::CloseQuery;
+use super::connections::ListQuery;
 use super::keepalive::{KeepaliveRequest, SocketOptions};
 use super::lifetime::{Lifetime, LifetimeRequest};
 use super::problem::Problem;

@@ -4,11 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::keepalive::SocketOptions;
-use super::lifetime::Lifetime;
-use super::seconds::LifetimeSeconds;
-use super::values::{CgroupPath, Cidr, Direction, Family, Manner, Mode, Origin, Ports, RuleName};
-use super::why::Why;
+use super::policy::{Policy, Why};
+use super::values::{CgroupPath, Cidr, Direction, Family, Origin, Ports, RuleName};
 
 /// Which connections: the query of `GET /v1/connections`, and `match` of `POST /v1/policies:batch`. Every filter given
 /// must match.
@@ -133,92 +130,6 @@ pub(crate) struct Expires {
     pub(crate) held: Option<String>,
 }
 
-/// The policy in force on a connection.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub(crate) struct Policy {
-    /// The name of the rule that matches it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) rule: Option<String>,
-    /// What is wanted of the socket options; absent where nothing is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) wanted: Option<Wanted>,
-    /// Where the keepalive came from: `rule` or `override`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) keepalive_source: Option<String>,
-    /// Where the user timeout came from: `rule` or `override`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) user_timeout_source: Option<String>,
-    /// The lifetimes in force.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) lifetime: Option<Lifetime>,
-    /// Where they came from: `rule` or `override`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) lifetime_source: Option<String>,
-    /// What came of applying the options; absent where nothing was applied.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) result: Option<ApplyResult>,
-}
-
-/// What is wanted of a connection.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-pub(crate) struct Intent {
-    /// The name of the rule that matches.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) rule: Option<String>,
-    /// What is wanted of the socket options; absent where nothing is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) wanted: Option<Wanted>,
-    /// The lifetimes; without a limit where none is wanted, absent where nothing is said of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) lifetime: Option<Lifetime>,
-}
-
-/// What is wanted of the socket options.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub(crate) struct Wanted {
-    /// True: on; false: off; absent: as the program has it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) keepalive: Option<bool>,
-    /// TCP_KEEPIDLE, seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) idle_seconds: Option<u16>,
-    /// TCP_KEEPCNT.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) count: Option<u8>,
-    /// TCP_KEEPINTVL, seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) interval_seconds: Option<u16>,
-    /// How the keepalive stands against the program's own: `default` or `floor`; absent where it replaces it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) keepalive_mode: Option<Mode>,
-    /// TCP_USER_TIMEOUT, milliseconds; 0 is off.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) user_timeout_ms: Option<u32>,
-    /// How the user timeout stands against the program's own, likewise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) user_timeout_mode: Option<Mode>,
-}
-
-/// What came of applying the options.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub(crate) struct ApplyResult {
-    /// `applied` or `refused`.
-    pub(crate) outcome: String,
-    /// When.
-    #[schema(value_type = String, format = DateTime)]
-    pub(crate) at: Timestamp,
-    /// The option that the kernel refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) refused_option: Option<String>,
-    /// The errno with which it did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) errno: Option<i32>,
-    /// The options in force since, as `getsockopt` read them.
-    pub(crate) in_force: SocketOptions,
-    /// The options as the program had them, before the first change; they come back with `detach`.
-    pub(crate) original: SocketOptions,
-}
-
 /// The answer to `GET /v1/connections/{id}`: everything known of one connection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ConnectionDetail {
@@ -280,40 +191,4 @@ pub(crate) struct ConnectionState {
     pub(crate) tcp_state: Option<String>,
     /// True from code 1 upward.
     pub(crate) alive: bool,
-}
-
-/// The query of `DELETE /v1/connections/{id}`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, IntoParams, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct CloseQuery {
-    /// How; `reset` if left out.
-    #[serde(default, skip_serializing_if = "is_reset")]
-    pub(crate) close: Manner,
-    /// With `close=fin`: after how many seconds it is reset if it is still there, 1 to 315360000; 10 if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(value_type = Option<f64>)]
-    pub(crate) grace_seconds: Option<LifetimeSeconds>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_reset(manner: &Manner) -> bool {
-    *manner == Manner::Reset
-}
-
-/// The answer to `DELETE /v1/connections/{id}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub(crate) struct Closed {
-    /// The connection that was closed.
-    pub(crate) conid: u64,
-    /// With `close=fin`: whether it was sent a FIN, or had to be reset.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) close: Option<Manner>,
-    /// Where it was sent a FIN: when it is reset, if it is still there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub(crate) reset_at: Option<Timestamp>,
-    /// Why it was not sent a FIN.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) detail: Option<String>,
 }

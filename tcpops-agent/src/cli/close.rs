@@ -9,7 +9,8 @@ use super::exit::{Exit, Failure};
 use super::human;
 use super::target::{Chosen, Target};
 use crate::api::batch::{BatchAction, BatchRequest};
-use crate::api::connections::{CloseQuery, Closed, ListQuery};
+use crate::api::close::{CloseQuery, Closed};
+use crate::api::connections::ListQuery;
 use crate::api::seconds::LifetimeSeconds;
 use crate::api::values::{LifetimeDuration, Manner};
 

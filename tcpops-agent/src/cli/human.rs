@@ -3,9 +3,9 @@
 use jiff::fmt::friendly::{FractionalUnit, Spacing, SpanPrinter};
 use jiff::{RoundMode, Span, SpanRound, Timestamp, Unit};
 
-use crate::api::connections::{Intent, Wanted};
 use crate::api::keepalive::SocketOptions;
 use crate::api::lifetime::Lifetime;
+use crate::api::policy::{Intent, Wanted};
 use crate::api::values::Mode;
 
 /// What stands for nothing.

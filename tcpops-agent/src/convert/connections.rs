@@ -6,12 +6,14 @@ use jiff::Timestamp;
 use tcpops_common::conn::{ConnKey, Connection, Direction, Family, OWN_KEEPALIVE, OWN_USER_TIMEOUT, Origin};
 use tcpops_common::policy::{Lifetime, Options, Outcome, Policy, Setting, SocketOptions, Source, TcpOption, limits};
 
+use crate::api::close as api_close;
 use crate::api::connections as api;
 use crate::api::keepalive::{KeepaliveRequest, SocketOptions as ApiOptions};
 use crate::api::lifetime::{Lifetime as ApiLifetime, LifetimeRequest};
+use crate::api::policy as api_policy;
+use crate::api::policy::Override;
 use crate::api::seconds::LifetimeSeconds;
 use crate::api::values::{self as words, Mode};
-use crate::api::why::Override;
 use crate::clocks::{Clocks, seconds};
 use crate::model::expiry::closing::{Closed, Manner};
 use crate::model::expiry::lifetimes::Expiry;
@@ -91,8 +93,8 @@ pub(crate) fn direction(direction: Direction) -> &'static str {
     }
 }
 
-fn policy(connection: &Connection, rule_names: &HashMap<u32, String>, clocks: Clocks) -> api::Policy {
-    api::Policy {
+fn policy(connection: &Connection, rule_names: &HashMap<u32, String>, clocks: Clocks) -> api_policy::Policy {
+    api_policy::Policy {
         rule: rule_names.get(&connection.rule).cloned(),
         wanted: connection.policy.options.any().then(|| wanted(&connection.policy.options)),
         keepalive_source: source(connection.keepalive_source),
@@ -105,13 +107,13 @@ fn policy(connection: &Connection, rule_names: &HashMap<u32, String>, clocks: Cl
 }
 
 /// What a policy wants, and the name of the rule that matches.
-pub(crate) fn intent(rule: Option<&str>, policy: &Policy, clocks: Clocks) -> api::Intent {
+pub(crate) fn intent(rule: Option<&str>, policy: &Policy, clocks: Clocks) -> api_policy::Intent {
     let limits = match policy.lifetime_setting {
         // A lifetime that is taken off is something that is wanted.
         Setting::Clear => Some(ApiLifetime::default()),
         _ => Some(lifetime_in_force(policy, clocks)).filter(|limits| *limits != ApiLifetime::default()),
     };
-    api::Intent {
+    api_policy::Intent {
         rule: rule.map(str::to_owned),
         wanted: policy.options.any().then(|| wanted(&policy.options)),
         lifetime: limits,
@@ -120,7 +122,7 @@ pub(crate) fn intent(rule: Option<&str>, policy: &Policy, clocks: Clocks) -> api
 
 /// What was pushed for a connection, as its detail shows it.
 pub(crate) fn pushed(pushed: &Policy, connection: &Connection, clocks: Clocks) -> Override {
-    let api::Intent { wanted, lifetime, .. } = intent(None, pushed, clocks);
+    let api_policy::Intent { wanted, lifetime, .. } = intent(None, pushed, clocks);
     Override { by_uid: pushed.by_uid, applied: connection.policy.serial == pushed.serial, wanted, lifetime }
 }
 
@@ -138,9 +140,9 @@ fn source(source: Source) -> Option<String> {
     }
 }
 
-fn wanted(options: &Options) -> api::Wanted {
+fn wanted(options: &Options) -> api_policy::Wanted {
     let set = !matches!(options.keepalive, Setting::Leave | Setting::Clear);
-    api::Wanted {
+    api_policy::Wanted {
         keepalive: match options.keepalive {
             Setting::Leave => None,
             Setting::Set | Setting::Default | Setting::Floor => Some(true),
@@ -168,8 +170,8 @@ fn mode(setting: Setting) -> Option<Mode> {
     }
 }
 
-fn result(connection: &Connection, clocks: Clocks) -> Option<api::ApplyResult> {
-    Some(api::ApplyResult {
+fn result(connection: &Connection, clocks: Clocks) -> Option<api_policy::ApplyResult> {
+    Some(api_policy::ApplyResult {
         outcome: outcome(connection.outcome)?.to_owned(),
         at: clocks.date(connection.applied_boot_ns)?,
         refused_option: (connection.refused != TcpOption::None).then(|| connection.refused.name().to_owned()),
@@ -259,7 +261,7 @@ pub(crate) fn lifetime_change(request: &LifetimeRequest, clocks: Clocks) -> Resu
 ///
 /// # Errors
 /// Says what was expected: no grace without a FIN.
-pub(crate) fn manner(query: &api::CloseQuery) -> Result<Manner, String> {
+pub(crate) fn manner(query: &api_close::CloseQuery) -> Result<Manner, String> {
     match (query.close, query.grace_seconds) {
         (words::Manner::Reset, None) => Ok(Manner::Reset),
         (words::Manner::Reset, Some(_)) => Err("grace_seconds: expected close=fin beside it, found a reset".to_owned()),
@@ -271,8 +273,8 @@ pub(crate) fn manner(query: &api::CloseQuery) -> Result<Manner, String> {
 }
 
 /// How a close that was asked for in some manner was made.
-pub(crate) fn closed(conid: u64, wanted: words::Manner, closed: Closed, clocks: Clocks) -> api::Closed {
-    let mut answer = api::Closed { conid, close: None, reset_at: None, detail: None };
+pub(crate) fn closed(conid: u64, wanted: words::Manner, closed: Closed, clocks: Clocks) -> api_close::Closed {
+    let mut answer = api_close::Closed { conid, close: None, reset_at: None, detail: None };
     match (wanted, closed) {
         (words::Manner::Reset, _) => {}
         (words::Manner::Fin, Closed::Reset(no_fin)) => {

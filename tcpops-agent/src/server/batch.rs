@@ -8,7 +8,8 @@ use super::routes::{Answer, limits};
 use crate::api::batch::{
     BatchAction, BatchChange, BatchRequest, BatchResponse, BatchResult, MAX_CHANGES, MAX_SELECTED,
 };
-use crate::api::connections::{CloseQuery, Closed, ListQuery};
+use crate::api::close::{CloseQuery, Closed};
+use crate::api::connections::ListQuery;
 use crate::api::keepalive::KeepaliveRequest;
 use crate::api::lifetime::LifetimeRequest;
 use crate::api::problem::{Code, Problem};

@@ -1,6 +1,7 @@
 //! A connection as a row of the list.
 
-use crate::api::connections::{Connection, Expires, Policy};
+use crate::api::connections::{Connection, Expires};
+use crate::api::policy::Policy;
 use crate::cli::human::{self, NOTHING};
 
 /// The names of the columns.
@@ -76,9 +77,9 @@ fn origin(policy: &Policy) -> &str {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::api::connections::{ApplyResult, Wanted};
     use crate::api::keepalive::SocketOptions;
     use crate::api::lifetime::Lifetime;
+    use crate::api::policy::{ApplyResult, Wanted};
     use crate::cli::table::table;
 
     const PROGRAM: SocketOptions =

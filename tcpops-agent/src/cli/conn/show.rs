@@ -3,10 +3,11 @@
 use clap::Args;
 
 use super::row::keepalive;
-use crate::api::connections::{ApplyResult, ConnectionDetail, Expires, TcpInfo};
+use crate::api::connections::{ConnectionDetail, Expires, TcpInfo};
 use crate::api::lifetime::Lifetime;
+use crate::api::policy::ApplyResult;
+use crate::api::policy::{Override, Why};
 use crate::api::rules::Rule;
-use crate::api::why::{Override, Why};
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::human::{self, NOTHING};
