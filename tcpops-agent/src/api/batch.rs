@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
 use super::close::CloseQuery;
@@ -18,31 +19,28 @@ pub(crate) const MAX_SELECTED: usize = 100_000;
 
 /// The body of `POST /v1/policies:batch`, in one of two forms: `changes`, each with its connection; or `match`, with the
 /// one `action` for every connection that it selects. Either way they share one walk over the sockets.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BatchRequest {
     /// The changes, at most 10000.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) changes: Option<Vec<BatchChange>>,
     /// Which connections: at least one filter, and no more than 100000 connections that it takes. Neither `limit` nor
     /// `cursor`.
-    #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "match")]
     pub(crate) matching: Option<ListQuery>,
     /// With `match`: what to do with each. `lifetime_set`, `lifetime_clear` and `close` leave listeners out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) action: Option<BatchAction>,
     /// With `keepalive_enable`: the parameters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) keepalive: Option<KeepaliveRequest>,
     /// With `lifetime_set`: the limits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) lifetime: Option<LifetimeRequest>,
     /// With `close`: how; by a reset if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) close: Option<CloseQuery>,
 }
 
 /// One change.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BatchChange {
@@ -51,13 +49,10 @@ pub(crate) struct BatchChange {
     /// What to do.
     pub(crate) action: BatchAction,
     /// With `keepalive_enable`: the parameters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) keepalive: Option<KeepaliveRequest>,
     /// With `lifetime_set`: the limits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) lifetime: Option<LifetimeRequest>,
     /// With `close`: how; by a reset if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) close: Option<CloseQuery>,
 }
 
@@ -101,33 +96,26 @@ fn is_zero(count: &usize) -> bool {
 }
 
 /// The result of one change: `conid` and what is in force, or `problem`.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct BatchResult {
     /// The connection as the change named it; its conid with `match`.
     pub(crate) id: String,
     /// The connection that it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) conid: Option<u64>,
     /// With `match`: this host's endpoint.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) local: Option<String>,
     /// With `match`: the peer's endpoint; absent for a listener.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) remote: Option<String>,
     /// The options in force, after a change of keepalive.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) options: Option<SocketOptions>,
     /// The lifetimes in force, after a change of lifetime.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) lifetime: Option<Lifetime>,
     /// After a close with a FIN: whether one was sent, or the connection had to be reset.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) close: Option<Manner>,
     /// Where it was sent a FIN: when it is reset, if it is still there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) reset_at: Option<Timestamp>,
     /// Why it was not done.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) problem: Option<Problem>,
 }

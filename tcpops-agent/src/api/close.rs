@@ -2,12 +2,14 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use utoipa::{IntoParams, ToSchema};
 
 use super::seconds::LifetimeSeconds;
 use super::values::Manner;
 
 /// The query of `DELETE /v1/connections/{id}`.
+#[skip_serializing_none]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -16,7 +18,6 @@ pub(crate) struct CloseQuery {
     #[serde(default, skip_serializing_if = "is_reset")]
     pub(crate) close: Manner,
     /// With `close=fin`: after how many seconds it is reset if it is still there, 1 to 315360000; 10 if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<f64>)]
     pub(crate) grace_seconds: Option<LifetimeSeconds>,
 }
@@ -27,18 +28,16 @@ fn is_reset(manner: &Manner) -> bool {
 }
 
 /// The answer to `DELETE /v1/connections/{id}`.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Closed {
     /// The connection that was closed.
     pub(crate) conid: u64,
     /// With `close=fin`: whether it was sent a FIN, or had to be reset.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) close: Option<Manner>,
     /// Where it was sent a FIN: when it is reset, if it is still there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) reset_at: Option<Timestamp>,
     /// Why it was not sent a FIN.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) detail: Option<String>,
 }

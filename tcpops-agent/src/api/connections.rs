@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use utoipa::{IntoParams, ToSchema};
 
 use super::policy::{Policy, Why};
@@ -9,66 +10,54 @@ use super::values::{CgroupPath, Cidr, Direction, Family, Origin, Ports, RuleName
 
 /// Which connections: the query of `GET /v1/connections`, and `match` of `POST /v1/policies:batch`. Every filter given
 /// must match.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListQuery {
     /// A TCP state as `ss` spells it, such as `established`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) state: Option<String>,
     /// Who began.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) direction: Option<Direction>,
     /// The address family on the wire.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) family: Option<Family>,
     /// How the connection became known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) origin: Option<Origin>,
     /// An address or network of this host, such as `10.0.0.0/8`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) local: Option<Cidr>,
     /// An address or network of the peer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) remote: Option<Cidr>,
     /// A port of this host, or a range such as `5060-5070`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) local_port: Option<Ports>,
     /// A port of the peer, or a range.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) remote_port: Option<Ports>,
     /// A cgroup2 path such as `/system.slice/sshd.service`, with everything below it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cgroup: Option<CgroupPath>,
     /// The uid that owns the socket.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) uid: Option<u32>,
     /// The cookie of the network namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) netns: Option<u64>,
     /// The name of the rule that matches it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rule: Option<RuleName>,
     /// How many to answer with at the most, 1 to 10000; 1000 if left out. Not for NDJSON, which answers with all, and
     /// not in `match`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) limit: Option<u32>,
     /// `next` of the answer before: those with a greater conid follow. Likewise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cursor: Option<u64>,
 }
 
 /// The answer to `GET /v1/connections`, by rising conid.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ConnectionList {
     /// The connections.
     pub(crate) connections: Vec<Connection>,
     /// The `cursor` that goes on from here; absent at the end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<u64>,
 }
 
 /// A connection or listener.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Connection {
     /// The number that names it; never used twice.
@@ -86,20 +75,17 @@ pub(crate) struct Connection {
     /// This host's endpoint.
     pub(crate) local: String,
     /// The peer's endpoint; absent for a listener.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) remote: Option<String>,
     /// The network namespace, as `getsockopt(SO_NETNS_COOKIE)` gives it.
     pub(crate) netns_cookie: u64,
     /// The uid that owns the socket.
     pub(crate) uid: u32,
     /// The cgroup2 directory's inode number; absent where the kernel does not tell.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cgroup_id: Option<u64>,
     /// When the entry was made.
     #[schema(value_type = String, format = DateTime)]
     pub(crate) opened: Timestamp,
     /// When the handshake ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) established: Option<Timestamp>,
     /// Seconds since it was opened.
@@ -109,11 +95,11 @@ pub(crate) struct Connection {
     /// The policy in force, and where it came from.
     pub(crate) policy: Policy,
     /// When this program will close it, if nothing changes; absent where no limit can come.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) expires: Option<Expires>,
 }
 
 /// When and why a connection will be closed.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Expires {
     /// When; of `idle` and `first_byte` at the earliest, since a byte puts them off.
@@ -126,11 +112,11 @@ pub(crate) struct Expires {
     /// Where it came from: `rule` or `override`.
     pub(crate) source: String,
     /// Why it is not closed although it should be, or will not be.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) held: Option<String>,
 }
 
 /// The answer to `GET /v1/connections/{id}`: everything known of one connection.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ConnectionDetail {
     /// What the list says too.
@@ -141,13 +127,11 @@ pub(crate) struct ConnectionDetail {
     /// The code in words.
     pub(crate) code_name: String,
     /// The cgroup2 path; absent where the directory is gone or not known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cgroup: Option<String>,
     /// Why it has its policy.
     #[serde(default)]
     pub(crate) why: Why,
     /// What the kernel's `tcp_info` says now; absent for a listener, or where the namespace cannot be entered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) tcp_info: Option<TcpInfo>,
 }
 
@@ -177,17 +161,16 @@ pub(crate) struct TcpInfo {
 }
 
 /// The answer to `GET /v1/connections/{id}/state`, the module's `tcp_conid_state` and `tcp_conid_alive`.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ConnectionState {
     /// The connection; absent where the id names none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) conid: Option<u64>,
     /// 1 ok, 2 accepting, 3 connecting, -1 none, -2 eof, -3 error, -4 bad.
     pub(crate) code: i8,
     /// The code in words.
     pub(crate) name: String,
     /// The TCP state, as `ss` spells it; absent with `none`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) tcp_state: Option<String>,
     /// True from code 1 upward.
     pub(crate) alive: bool,

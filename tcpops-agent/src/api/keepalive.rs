@@ -1,11 +1,13 @@
 //! Keepalive of one connection.
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
 use super::seconds::{KeepaliveProbes, KeepaliveSeconds, UserTimeoutMs};
 
 /// The body of `PUT /v1/connections/{id}/keepalive`, the module's `tcp_keepalive_enable(idle, count, interval)`.
+#[skip_serializing_none]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KeepaliveRequest {
@@ -17,7 +19,6 @@ pub(crate) struct KeepaliveRequest {
     pub(crate) interval_seconds: KeepaliveSeconds,
     /// TCP_USER_TIMEOUT: milliseconds after which unacknowledged data ends the connection; 0 turns it off. Left out, it
     /// stays as it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) user_timeout_ms: Option<UserTimeoutMs>,
 }
 

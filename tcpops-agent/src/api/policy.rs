@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
 use super::keepalive::SocketOptions;
@@ -10,72 +11,59 @@ use super::rules::Rule;
 use super::values::Mode;
 
 /// The policy in force on a connection.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Policy {
     /// The name of the rule that matches it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rule: Option<String>,
     /// What is wanted of the socket options; absent where nothing is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) wanted: Option<Wanted>,
     /// Where the keepalive came from: `rule` or `override`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) keepalive_source: Option<String>,
     /// Where the user timeout came from: `rule` or `override`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) user_timeout_source: Option<String>,
     /// The lifetimes in force.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) lifetime: Option<Lifetime>,
     /// Where they came from: `rule` or `override`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) lifetime_source: Option<String>,
     /// What came of applying the options; absent where nothing was applied.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) result: Option<ApplyResult>,
 }
 
 /// What is wanted of a connection.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Intent {
     /// The name of the rule that matches.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rule: Option<String>,
     /// What is wanted of the socket options; absent where nothing is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) wanted: Option<Wanted>,
     /// The lifetimes; without a limit where none is wanted, absent where nothing is said of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) lifetime: Option<Lifetime>,
 }
 
 /// What is wanted of the socket options.
+#[skip_serializing_none]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Wanted {
     /// True: on; false: off; absent: as the program has it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) keepalive: Option<bool>,
     /// TCP_KEEPIDLE, seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) idle_seconds: Option<u16>,
     /// TCP_KEEPCNT.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) count: Option<u8>,
     /// TCP_KEEPINTVL, seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) interval_seconds: Option<u16>,
     /// How the keepalive stands against the program's own: `default` or `floor`; absent where it replaces it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) keepalive_mode: Option<Mode>,
     /// TCP_USER_TIMEOUT, milliseconds; 0 is off.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) user_timeout_ms: Option<u32>,
     /// How the user timeout stands against the program's own, likewise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) user_timeout_mode: Option<Mode>,
 }
 
 /// What came of applying the options.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ApplyResult {
     /// `applied` or `refused`.
@@ -84,10 +72,8 @@ pub(crate) struct ApplyResult {
     #[schema(value_type = String, format = DateTime)]
     pub(crate) at: Timestamp,
     /// The option that the kernel refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) refused_option: Option<String>,
     /// The errno with which it did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) errno: Option<i32>,
     /// The options in force since, as `getsockopt` read them.
     pub(crate) in_force: SocketOptions,
@@ -96,17 +82,17 @@ pub(crate) struct ApplyResult {
 }
 
 /// Where the policy of a connection came from; what it came to is beside it, in `policy`.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Why {
     /// The rule that matches, as it was written: what it wants by itself, also where something that was pushed hides it.
     /// Absent where none matches.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rule: Option<Rule>,
     /// True: it still stands under a rule that is not in force any more, since no walk has come by it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) rule_is_gone: bool,
     /// What was pushed for this one connection. It wins over the rule.
-    #[serde(default, rename = "override", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "override")]
     pub(crate) pushed: Option<Override>,
     /// What the program has set itself, as far as is known: `keepalive`, `user_timeout`. Nothing is known before options
     /// are applied for the first time.
@@ -115,6 +101,7 @@ pub(crate) struct Why {
 }
 
 /// What was pushed for one connection.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Override {
     /// The uid that pushed last.
@@ -122,9 +109,7 @@ pub(crate) struct Override {
     /// Whether it was applied; false while it waits for the next walk, or for the end of the handshake.
     pub(crate) applied: bool,
     /// What it wants of the socket options; absent where it says nothing of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) wanted: Option<Wanted>,
     /// The lifetimes that it wants, without a limit where it takes them off; absent where it says nothing of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) lifetime: Option<Lifetime>,
 }

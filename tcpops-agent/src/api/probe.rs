@@ -1,20 +1,22 @@
 //! Asking the peer of a connection whether it is still there.
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
 use super::seconds::ProbeSeconds;
 
 /// The body of `POST /v1/connections/{id}/probe`.
+#[skip_serializing_none]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProbeRequest {
     /// How long an answer may take, 1 to 20 seconds; 5 if it is left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) timeout_seconds: Option<ProbeSeconds>,
 }
 
 /// The answer.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ProbeResult {
     /// The connection.
@@ -27,7 +29,6 @@ pub(crate) struct ProbeResult {
     /// Seconds that it took.
     pub(crate) waited_seconds: f64,
     /// Seconds since anything last came from the peer; absent where the connection ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) heard_seconds_ago: Option<f64>,
     /// Probes without an answer.
     pub(crate) probes: u8,

@@ -1,6 +1,7 @@
 //! Errors: RFC 9457 `application/problem+json` with a stable `code`.
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
 /// The content type of every error.
@@ -98,6 +99,7 @@ impl Code {
 }
 
 /// A problem in the form of RFC 9457.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Problem {
     /// Always `about:blank`: `code` says what kind of problem it is.
@@ -115,10 +117,8 @@ pub(crate) struct Problem {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) matches: Vec<Match>,
     /// With `refused`: the number and name of the error, and the socket option where there was one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) errno: Option<i32>,
     /// With `invalid_rules`: which field of which rule is at fault, where that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) fault: Option<Box<Fault>>,
 }
 

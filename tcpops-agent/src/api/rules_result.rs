@@ -1,6 +1,7 @@
 //! Changing the rules: how, and the answer.
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use utoipa::{IntoParams, ToSchema};
 
 use super::policy::Intent;
@@ -44,6 +45,7 @@ pub(crate) struct RulesResult {
 pub(crate) const MAX_CHANGES: usize = 10_000;
 
 /// What other rules would change on one connection.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct RuleChange {
     /// The connection.
@@ -51,7 +53,6 @@ pub(crate) struct RuleChange {
     /// This host's endpoint.
     pub(crate) local: String,
     /// The peer's endpoint; absent for a listener.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) remote: Option<String>,
     /// What is in force, of rules and of what was pushed for the connection.
     pub(crate) before: Intent,

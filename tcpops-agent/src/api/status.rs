@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
 /// The answer to `GET /v1/status`.
@@ -60,6 +61,7 @@ pub(crate) enum Follow {
 }
 
 /// The rules in force.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct RulesStatus {
     /// How many.
@@ -67,18 +69,16 @@ pub(crate) struct RulesStatus {
     /// Raised by one with each change.
     pub(crate) generation: u64,
     /// The file that SIGHUP reads, if one was given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) file: Option<String>,
 }
 
 /// What keeps rules from closing too much.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct GuardStatus {
     /// The most closes in a second, by all rules together; absent where there is no bound.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) closes_per_second: Option<u32>,
     /// The most closes of one rule in a minute, in percent of the live connections; absent where there is no bound.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) percent_per_minute: Option<u8>,
     /// The ports of connections that no rule closes.
     pub(crate) protect_ports: Vec<u16>,
@@ -95,13 +95,12 @@ pub(crate) struct GuardStatus {
 }
 
 /// A network namespace that cannot be entered. It is known by its cookie or by its place.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct UnreachableNamespace {
     /// Its cookie, as its connections have it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) netns_cookie: Option<u64>,
     /// Its name, or a process in it: `/run/netns/blue`, `/proc/1234/ns/net`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) place: Option<String>,
     /// Why not.
     pub(crate) why: String,
