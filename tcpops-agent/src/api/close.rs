@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use utoipa::{IntoParams, ToSchema};
 
-use super::seconds::LifetimeSeconds;
-use super::values::Manner;
+use super::values::{LifetimeSeconds, Manner};
 
 /// The query of `DELETE /v1/connections/{id}`.
 #[skip_serializing_none]

@@ -2,11 +2,14 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_with::skip_serializing_none;
+use serde_with::{SerializeDisplay, skip_serializing_none};
+use strum::{Display, IntoStaticStr, VariantArray};
 use utoipa::{IntoParams, ToSchema};
 
-use super::policy::{Policy, Why};
-use super::values::{CgroupPath, Cidr, Direction, Family, Origin, Ports, RuleName};
+use super::policy::{Policy, Source, Why};
+use super::values::{CgroupPath, Cidr, Direction, Family, Origin, Ports, RuleName, State};
+
+super::values::words::words!(Limit, StateName);
 
 /// Which connections: the query of `GET /v1/connections`, and `match` of `POST /v1/policies:batch`. Every filter given
 /// must match.
@@ -16,7 +19,7 @@ use super::values::{CgroupPath, Cidr, Direction, Family, Origin, Ports, RuleName
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListQuery {
     /// A TCP state as `ss` spells it, such as `established`.
-    pub(crate) state: Option<String>,
+    pub(crate) state: Option<State>,
     /// Who began.
     pub(crate) direction: Option<Direction>,
     /// The address family on the wire.
@@ -65,13 +68,13 @@ pub(crate) struct Connection {
     /// The socket's cookie, as `getsockopt(SO_COOKIE)` and `ss -e` give it.
     pub(crate) cookie: u64,
     /// The TCP state, as `ss` spells it.
-    pub(crate) state: String,
-    /// `inbound`, `outbound` or `listen`.
-    pub(crate) direction: String,
-    /// `handshake` or `adopted`.
-    pub(crate) origin: String,
-    /// `ipv4` or `ipv6`, as on the wire.
-    pub(crate) family: String,
+    pub(crate) state: State,
+    /// Who began.
+    pub(crate) direction: Direction,
+    /// How it became known.
+    pub(crate) origin: Origin,
+    /// The address family on the wire.
+    pub(crate) family: Family,
     /// This host's endpoint.
     pub(crate) local: String,
     /// The peer's endpoint; absent for a listener.
@@ -107,12 +110,30 @@ pub(crate) struct Expires {
     pub(crate) at: Timestamp,
     /// Seconds until then; zero where that is past.
     pub(crate) seconds: f64,
-    /// The limit that comes first: `idle`, `max_age`, `deadline`, `first_byte`, `half_closed` or `connect`.
-    pub(crate) limit: String,
-    /// Where it came from: `rule` or `override`.
-    pub(crate) source: String,
+    /// The limit that comes first.
+    pub(crate) limit: Limit,
+    /// Where it came from.
+    pub(crate) source: Source,
     /// Why it is not closed although it should be, or will not be.
     pub(crate) held: Option<String>,
+}
+
+/// A limit of a lifetime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub(crate) enum Limit {
+    /// No byte was sent or received for so long.
+    Idle,
+    /// It has been established for so long.
+    MaxAge,
+    /// A time has come.
+    Deadline,
+    /// It was accepted, and has sent no byte for so long.
+    FirstByte,
+    /// One side has closed, and the other has not for so long.
+    HalfClosed,
+    /// Its handshake has taken so long.
+    Connect,
 }
 
 /// The answer to `GET /v1/connections/{id}`: everything known of one connection.
@@ -125,7 +146,7 @@ pub(crate) struct ConnectionDetail {
     /// The module's code for its state.
     pub(crate) code: i8,
     /// The code in words.
-    pub(crate) code_name: String,
+    pub(crate) code_name: StateName,
     /// The cgroup2 path; absent where the directory is gone or not known.
     pub(crate) cgroup: Option<String>,
     /// Why it has its policy.
@@ -160,6 +181,26 @@ pub(crate) struct TcpInfo {
     pub(crate) total_retrans: u32,
 }
 
+/// The module's codes in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
+pub(crate) enum StateName {
+    /// 1: the connection is established.
+    Ok,
+    /// 2: the socket listens, or a handshake from outside is under way.
+    Accepting,
+    /// 3: a handshake to the outside is under way.
+    Connecting,
+    /// -1: there is no such connection (any more).
+    None,
+    /// -2: one side has closed, or both.
+    Eof,
+    /// -3: the socket holds an error, or it retransmits and gets no answer.
+    Error,
+    /// -4: the state cannot be told.
+    Bad,
+}
+
 /// The answer to `GET /v1/connections/{id}/state`, the module's `tcp_conid_state` and `tcp_conid_alive`.
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -169,9 +210,9 @@ pub(crate) struct ConnectionState {
     /// 1 ok, 2 accepting, 3 connecting, -1 none, -2 eof, -3 error, -4 bad.
     pub(crate) code: i8,
     /// The code in words.
-    pub(crate) name: String,
+    pub(crate) name: StateName,
     /// The TCP state, as `ss` spells it; absent with `none`.
-    pub(crate) tcp_state: Option<String>,
+    pub(crate) tcp_state: Option<State>,
     /// True from code 1 upward.
     pub(crate) alive: bool,
 }

@@ -2,12 +2,17 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_with::skip_serializing_none;
+use serde_with::{SerializeDisplay, skip_serializing_none};
+use strum::{Display, IntoStaticStr, VariantArray};
 use utoipa::{IntoParams, ToSchema};
 
+use super::connections::Limit;
 use super::keepalive::SocketOptions;
 use super::lifetime::Lifetime;
-use super::values::{CgroupPath, Cidr, Direction, Ports, RuleName};
+use super::policy::{OptionName, Outcome, Source};
+use super::values::{CgroupPath, Cidr, Direction, Ports, RuleName, State};
+
+super::values::words::words!(EventType, Loss, CauseName, Side, Detail);
 
 /// The query of `GET /v1/events`. Every filter given must match. `lost`, `resynchronised` and `heartbeat` come whatever
 /// the filters.
@@ -49,8 +54,8 @@ pub(crate) struct EventsQuery {
 }
 
 /// What kind of thing happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub(crate) enum EventType {
     /// A connection or listener got its conid.
     Opened,
@@ -91,8 +96,8 @@ pub(crate) struct Event {
     pub(crate) conid: Option<u64>,
     /// The socket's cookie.
     pub(crate) cookie: Option<u64>,
-    /// `inbound`, `outbound` or `listen`.
-    pub(crate) direction: Option<String>,
+    /// Who began.
+    pub(crate) direction: Option<Direction>,
     /// This host's endpoint.
     pub(crate) local: Option<String>,
     /// The peer's endpoint; absent for a listener.
@@ -104,9 +109,9 @@ pub(crate) struct Event {
     /// The name of the rule that matches it.
     pub(crate) rule: Option<String>,
     /// The TCP state: with `opened` and `adopted` the first one, with `transition` the new one, with `closed` the last one.
-    pub(crate) state: Option<String>,
+    pub(crate) state: Option<State>,
     /// With `transition`: the state before.
-    pub(crate) old_state: Option<String>,
+    pub(crate) old_state: Option<State>,
     /// With `applied` and `refused`: the policy.
     pub(crate) policy: Option<EventPolicy>,
     /// With `expiring` and `closed`: why. Absent for a listener.
@@ -115,8 +120,8 @@ pub(crate) struct Event {
     pub(crate) summary: Option<Summary>,
     /// With `lost`: how many are missing, of all types; absent where that is not known.
     pub(crate) count: Option<u64>,
-    /// With `lost`: `slow_reader`, `ring_overflow`, `detached` or `agent_restarted`.
-    pub(crate) reason: Option<String>,
+    /// With `lost`: why.
+    pub(crate) reason: Option<Loss>,
     /// With `resynchronised`: how many connections and listeners there are.
     pub(crate) tracked: Option<u64>,
 }
@@ -125,18 +130,18 @@ pub(crate) struct Event {
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct EventPolicy {
-    /// Where it came from: `rule` or `override`; absent where no rule wants anything any more.
-    pub(crate) source: Option<String>,
+    /// Where it came from; absent where no rule wants anything any more.
+    pub(crate) source: Option<Source>,
     /// With `override`: who pushed it.
     pub(crate) by_uid: Option<u32>,
-    /// With `applied`: what came of its options, `applied` or `left to the program`; absent where it wants none.
-    pub(crate) outcome: Option<String>,
+    /// With `applied`: what came of its options; absent where it wants none.
+    pub(crate) outcome: Option<Outcome>,
     /// With `applied`: the options in force since, as `getsockopt` read them; absent where none were set.
     pub(crate) in_force: Option<SocketOptions>,
     /// With `applied`: the lifetimes in force.
     pub(crate) lifetime: Option<Lifetime>,
     /// With `refused`: the option; absent where the socket could not be reached.
-    pub(crate) refused_option: Option<String>,
+    pub(crate) refused_option: Option<OptionName>,
     /// With `refused`: the errno.
     pub(crate) errno: Option<i32>,
 }
@@ -145,21 +150,83 @@ pub(crate) struct EventPolicy {
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Cause {
-    /// `fin`, `reset`, `timeout`, `refused`, `expired`, `closed_by_request`, `aborted` or `unknown`.
-    pub(crate) name: String,
-    /// With `fin` and `reset`: the side that began it, `local` or `peer`; absent where that cannot be told.
-    pub(crate) side: Option<String>,
+    /// What kind of end it is.
+    pub(crate) name: CauseName,
+    /// With `fin` and `reset`: the side that began it; absent where that cannot be told.
+    pub(crate) side: Option<Side>,
     /// With `timeout`: `keepalive`, `user_timeout`, `retransmissions` or `handshake`; with `refused`: `unreachable`; with
     /// `fin`: `handshake`, where the program did not wait for its end.
-    pub(crate) detail: Option<String>,
-    /// With `expired`: which of the limits, such as `idle` or `max_age`.
-    pub(crate) lifetime: Option<String>,
+    pub(crate) detail: Option<Detail>,
+    /// With `expired`: which of the limits.
+    pub(crate) lifetime: Option<Limit>,
     /// With `expired`: the name of the rule that wanted it.
     pub(crate) rule: Option<String>,
     /// With `expired` and `closed_by_request`: the uid that wanted it.
     pub(crate) by_uid: Option<u32>,
     /// The errno that the socket held, if it held one.
     pub(crate) errno: Option<i32>,
+}
+
+/// Why events are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub(crate) enum Loss {
+    /// The reader was too slow, or asked for them too late: they are not kept any more.
+    SlowReader,
+    /// The kernel's ring was full.
+    RingOverflow,
+    /// The kernel program was detached by somebody else; connections ended unseen.
+    Detached,
+    /// They are those of an agent before.
+    AgentRestarted,
+}
+
+/// The kinds of ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub(crate) enum CauseName {
+    /// In order.
+    Fin,
+    /// By a reset.
+    Reset,
+    /// The peer did not answer.
+    Timeout,
+    /// The handshake was refused, or there was no way to the peer.
+    Refused,
+    /// Its time was over, and this agent closed it.
+    Expired,
+    /// This agent closed it on request.
+    ClosedByRequest,
+    /// Somebody else destroyed the socket, such as `ss -K`.
+    Aborted,
+    /// It cannot be told.
+    Unknown,
+}
+
+/// One of the two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
+pub(crate) enum Side {
+    /// This host's.
+    Local,
+    /// The other.
+    Peer,
+}
+
+/// What there is to say besides the kind of end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub(crate) enum Detail {
+    /// Keepalive probes had no answer.
+    Keepalive,
+    /// There was no answer within the TCP_USER_TIMEOUT.
+    UserTimeout,
+    /// Data was sent again and again without an acknowledgement.
+    Retransmissions,
+    /// The handshake did not end.
+    Handshake,
+    /// A host said that there is no way to the peer.
+    Unreachable,
 }
 
 /// How a connection fared.

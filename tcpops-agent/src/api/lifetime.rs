@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
-use super::seconds::{JitterPercent, LifetimeSeconds};
+use super::values::{JitterPercent, LifetimeSeconds};
 
 /// The body of `PUT /v1/connections/{id}/lifetime`, the module's `tcp_set_connection_lifetime`. At least one limit; the
 /// first to come closes the connection. It replaces whatever lifetime was in force.

@@ -15,5 +15,4 @@ pub(crate) mod policy;
 pub(crate) mod probe;
 pub(crate) mod problem;
 pub(crate) mod rules_result;
-pub(crate) mod seconds;
 pub(crate) mod status;

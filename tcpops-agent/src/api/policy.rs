@@ -2,13 +2,16 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_with::skip_serializing_none;
+use serde_with::{SerializeDisplay, skip_serializing_none};
+use strum::{Display, IntoStaticStr, VariantArray};
 use utoipa::ToSchema;
 
 use super::keepalive::SocketOptions;
 use super::lifetime::Lifetime;
 use super::rules::Rule;
 use super::values::Mode;
+
+super::values::words::words!(Source, Outcome, OptionName, OwnOption);
 
 /// The policy in force on a connection.
 #[skip_serializing_none]
@@ -18,16 +21,65 @@ pub(crate) struct Policy {
     pub(crate) rule: Option<String>,
     /// What is wanted of the socket options; absent where nothing is.
     pub(crate) wanted: Option<Wanted>,
-    /// Where the keepalive came from: `rule` or `override`.
-    pub(crate) keepalive_source: Option<String>,
-    /// Where the user timeout came from: `rule` or `override`.
-    pub(crate) user_timeout_source: Option<String>,
+    /// Where the keepalive came from.
+    pub(crate) keepalive_source: Option<Source>,
+    /// Where the user timeout came from.
+    pub(crate) user_timeout_source: Option<Source>,
     /// The lifetimes in force.
     pub(crate) lifetime: Option<Lifetime>,
-    /// Where they came from: `rule` or `override`.
-    pub(crate) lifetime_source: Option<String>,
+    /// Where they came from.
+    pub(crate) lifetime_source: Option<Source>,
     /// What came of applying the options; absent where nothing was applied.
     pub(crate) result: Option<ApplyResult>,
+}
+
+/// Where a policy came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
+pub(crate) enum Source {
+    /// From a rule.
+    Rule,
+    /// From what was set for the one connection.
+    Override,
+}
+
+/// What came of the options of a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
+pub(crate) enum Outcome {
+    /// Every option was taken.
+    Applied,
+    /// The program has set them itself, and the rule leaves them to such programs.
+    #[strum(serialize = "left to the program")]
+    Yielded,
+    /// The kernel refused an option.
+    Refused,
+}
+
+/// A socket option, by its constant in tcp(7) and socket(7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
+pub(crate) enum OptionName {
+    /// TCP_USER_TIMEOUT.
+    TcpUserTimeout,
+    /// TCP_KEEPIDLE.
+    TcpKeepidle,
+    /// TCP_KEEPINTVL.
+    TcpKeepintvl,
+    /// TCP_KEEPCNT.
+    TcpKeepcnt,
+    /// SO_KEEPALIVE.
+    SoKeepalive,
+}
+
+/// What a program can set itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub(crate) enum OwnOption {
+    /// Keepalive and its parameters.
+    Keepalive,
+    /// The user timeout.
+    UserTimeout,
 }
 
 /// What is wanted of a connection.
@@ -66,13 +118,13 @@ pub(crate) struct Wanted {
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ApplyResult {
-    /// `applied` or `refused`.
-    pub(crate) outcome: String,
+    /// Whether they were.
+    pub(crate) outcome: Outcome,
     /// When.
     #[schema(value_type = String, format = DateTime)]
     pub(crate) at: Timestamp,
     /// The option that the kernel refused.
-    pub(crate) refused_option: Option<String>,
+    pub(crate) refused_option: Option<OptionName>,
     /// The errno with which it did.
     pub(crate) errno: Option<i32>,
     /// The options in force since, as `getsockopt` read them.
@@ -94,10 +146,10 @@ pub(crate) struct Why {
     /// What was pushed for this one connection. It wins over the rule.
     #[serde(rename = "override")]
     pub(crate) pushed: Option<Override>,
-    /// What the program has set itself, as far as is known: `keepalive`, `user_timeout`. Nothing is known before options
+    /// What the program has set itself, as far as is known. Nothing is known before options
     /// are applied for the first time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) set_by_program: Vec<String>,
+    pub(crate) set_by_program: Vec<OwnOption>,
 }
 
 /// What was pushed for one connection.

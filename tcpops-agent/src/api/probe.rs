@@ -1,10 +1,13 @@
 //! Asking the peer of a connection whether it is still there.
 
 use serde::{Deserialize, Serialize};
-use serde_with::skip_serializing_none;
+use serde_with::{SerializeDisplay, skip_serializing_none};
+use strum::{Display, IntoStaticStr, VariantArray};
 use utoipa::ToSchema;
 
-use super::seconds::ProbeSeconds;
+use super::values::ProbeSeconds;
+
+super::values::words::words!(Verdict, Method);
 
 /// The body of `POST /v1/connections/{id}/probe`.
 #[skip_serializing_none]
@@ -21,11 +24,10 @@ pub(crate) struct ProbeRequest {
 pub(crate) struct ProbeResult {
     /// The connection.
     pub(crate) conid: u64,
-    /// `alive`: the peer answered. `dead`: it did not, though it was asked often enough, or the connection ended
-    /// meanwhile. `unknown`: it did not within the time.
-    pub(crate) verdict: String,
-    /// How it was asked: `probes` (keepalive probes), or `retransmissions` (data that waits for an acknowledgement).
-    pub(crate) method: String,
+    /// Whether the peer is there.
+    pub(crate) verdict: Verdict,
+    /// How it was asked.
+    pub(crate) method: Method,
     /// Seconds that it took.
     pub(crate) waited_seconds: f64,
     /// Seconds since anything last came from the peer; absent where the connection ended.
@@ -36,4 +38,26 @@ pub(crate) struct ProbeResult {
     pub(crate) retransmits: u8,
     /// In words.
     pub(crate) evidence: String,
+}
+
+/// Whether the peer of a connection is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
+pub(crate) enum Verdict {
+    /// It answered.
+    Alive,
+    /// It did not, though it was asked often enough; or the connection ended meanwhile.
+    Dead,
+    /// It did not within the time.
+    Unknown,
+}
+
+/// How a peer is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
+pub(crate) enum Method {
+    /// By keepalive probes.
+    Probes,
+    /// By data that waits for an acknowledgement.
+    Retransmissions,
 }

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
+use super::values::ValueError;
+
 /// The content type of every error.
 pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
 
@@ -157,5 +159,11 @@ impl Problem {
             errno: None,
             fault: None,
         }
+    }
+}
+
+impl From<ValueError> for Problem {
+    fn from(error: ValueError) -> Self {
+        Self::new(Code::InvalidRequest, error.to_string())
     }
 }

@@ -6,9 +6,8 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::id::Id;
 use crate::api::connections::ConnectionState;
-use crate::api::probe::{ProbeRequest, ProbeResult};
-use crate::api::seconds::ProbeSeconds;
-use crate::api::values::{KeepaliveTime, ValueError};
+use crate::api::probe::{ProbeRequest, ProbeResult, Verdict};
+use crate::api::values::{KeepaliveTime, ProbeSeconds, ValueError};
 
 /// The examples of `alive`.
 pub(crate) const EXAMPLES: &str = "\
@@ -56,7 +55,7 @@ pub(crate) async fn run(args: AliveArgs, context: &mut Context) -> Result<Exit, 
     let alive = if args.probe {
         let result = client.probe(&args.id.id, &ProbeRequest { timeout_seconds: args.timeout }).await?;
         context.out.show(&result, probe_line)?;
-        result.verdict == "alive"
+        result.verdict == Verdict::Alive
     } else {
         let state = client.state(&args.id.id).await?;
         context.out.show(&state, state_line)?;
@@ -77,14 +76,18 @@ fn probe_line(result: &ProbeResult) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tcpops_common::state::TcpState;
+
     use super::*;
+    use crate::api::connections::StateName;
+    use crate::api::values::State;
 
     #[test]
     fn the_code_is_always_printed() {
-        let tcp_state = Some("established".to_owned());
-        let ok = ConnectionState { conid: Some(17), code: 1, name: "ok".to_owned(), tcp_state, alive: true };
+        let tcp_state = Some(State(TcpState::Established));
+        let ok = ConnectionState { conid: Some(17), code: 1, name: StateName::Ok, tcp_state, alive: true };
         assert_eq!(state_line(&ok), "alive 1 ok\n");
-        let none = ConnectionState { conid: None, code: -1, name: "none".to_owned(), tcp_state: None, alive: false };
+        let none = ConnectionState { conid: None, code: -1, name: StateName::None, tcp_state: None, alive: false };
         assert_eq!(state_line(&none), "not-alive -1 none\n");
     }
 

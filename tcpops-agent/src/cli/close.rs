@@ -11,8 +11,7 @@ use super::target::{Chosen, Target};
 use crate::api::batch::{BatchAction, BatchRequest};
 use crate::api::close::{CloseQuery, Closed};
 use crate::api::connections::ListQuery;
-use crate::api::seconds::LifetimeSeconds;
-use crate::api::values::{LifetimeDuration, Manner};
+use crate::api::values::{Direction, LifetimeDuration, LifetimeSeconds, Manner};
 
 pub(crate) const EXAMPLES: &str = "\
 The kernel aborts the connection (SOCK_DESTROY): the program that has it gets ECONNABORTED, the peer a reset. With \
@@ -80,7 +79,8 @@ impl CloseArgs {
 async fn would_close(query: &ListQuery, context: &mut Context) -> Result<Exit, Failure> {
     let client = context.client().await?;
     let count =
-        list_connections(client, query, |connection| connection.direction != "listen", &mut context.out).await?;
+        list_connections(client, query, |connection| connection.direction != Direction::Listen, &mut context.out)
+            .await?;
     if count == 0 { Ok(Exit::Done) } else { Err(Failure::Unconfirmed { count }) }
 }
 

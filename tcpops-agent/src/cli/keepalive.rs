@@ -10,8 +10,7 @@ use super::table::table;
 use super::target::{Chosen, Target};
 use crate::api::batch::{BatchAction, BatchRequest};
 use crate::api::keepalive::{KeepaliveRequest, KeepaliveResult};
-use crate::api::seconds::{KeepaliveProbes, KeepaliveSeconds, UserTimeoutMs};
-use crate::api::values::{KeepaliveCount, KeepaliveTime, UserTimeout, ValueError};
+use crate::api::values::{KeepaliveCount, KeepaliveSeconds, KeepaliveTime, UserTimeout, UserTimeoutMs, ValueError};
 
 const ENABLE_EXAMPLES: &str = "\
 A dead peer is found after idle + interval * count. Durations have units: 60s, 5m, 1h 30m.
@@ -108,7 +107,7 @@ impl EnableArgs {
         };
         Ok(KeepaliveRequest {
             idle_seconds: KeepaliveSeconds(idle.seconds()),
-            count: KeepaliveProbes(count.get()),
+            count,
             interval_seconds: KeepaliveSeconds(interval.seconds()),
             user_timeout_ms: user_timeout_ms.map(UserTimeoutMs),
         })
@@ -150,7 +149,7 @@ mod tests {
     fn request(idle: u16, count: u8, interval: u16, user_timeout_ms: Option<u32>) -> KeepaliveRequest {
         KeepaliveRequest {
             idle_seconds: KeepaliveSeconds(idle),
-            count: KeepaliveProbes(count),
+            count: KeepaliveCount(count),
             interval_seconds: KeepaliveSeconds(interval),
             user_timeout_ms: user_timeout_ms.map(UserTimeoutMs),
         }

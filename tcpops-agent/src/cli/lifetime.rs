@@ -11,8 +11,7 @@ use super::table::table;
 use super::target::{Chosen, Target};
 use crate::api::batch::{BatchAction, BatchRequest};
 use crate::api::lifetime::{LifetimeRequest, LifetimeResult};
-use crate::api::seconds::{JitterPercent, LifetimeSeconds};
-use crate::api::values::{Jitter, LifetimeDuration};
+use crate::api::values::{Jitter, JitterPercent, LifetimeDuration, LifetimeSeconds};
 
 const SET_EXAMPLES: &str = "\
 The first limit to come closes the connection. The limits replace whatever lifetime was in force, at once, up or down. \

@@ -44,19 +44,23 @@ pub(crate) async fn state(args: StateArgs, context: &mut Context) -> Result<Exit
 
 fn state_line(state: &ConnectionState) -> String {
     let ConnectionState { code, name, tcp_state, .. } = state;
-    format!("{code} {name} {}\n", tcp_state.as_deref().unwrap_or(NOTHING))
+    format!("{code} {name} {}\n", tcp_state.map_or(NOTHING, |state| state.0.name()))
 }
 
 #[cfg(test)]
 mod tests {
+    use tcpops_common::state::TcpState;
+
     use super::*;
+    use crate::api::connections::StateName;
+    use crate::api::values::State;
 
     #[test]
     fn the_code_is_always_printed() {
-        let tcp_state = Some("established".to_owned());
-        let ok = ConnectionState { conid: Some(17), code: 1, name: "ok".to_owned(), tcp_state, alive: true };
+        let tcp_state = Some(State(TcpState::Established));
+        let ok = ConnectionState { conid: Some(17), code: 1, name: StateName::Ok, tcp_state, alive: true };
         assert_eq!(state_line(&ok), "1 ok established\n");
-        let none = ConnectionState { conid: None, code: -1, name: "none".to_owned(), tcp_state: None, alive: false };
+        let none = ConnectionState { conid: None, code: -1, name: StateName::None, tcp_state: None, alive: false };
         assert_eq!(state_line(&none), "-1 none -\n");
     }
 }

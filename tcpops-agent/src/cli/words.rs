@@ -3,19 +3,21 @@
 use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use strum::VariantArray;
 use tcpops_common::state::TcpState;
 
-use crate::api::values::ValueError;
+use crate::api::values::{State, ValueError};
 
-/// Takes one of the words that name `values`.
-pub(crate) fn words<T, const N: usize>(values: [T; N], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
+/// Takes one of the words of a closed set.
+pub(crate) fn words<T>() -> impl TypedValueParser<Value = T>
 where
-    T: FromStr<Err = ValueError> + Copy + Send + Sync + 'static,
+    T: FromStr<Err = ValueError> + VariantArray + Clone + Send + Sync,
+    &'static str: From<&'static T>,
 {
-    PossibleValuesParser::new(values.map(name)).try_map(|word| word.parse::<T>())
+    PossibleValuesParser::new(T::VARIANTS.iter().map(<&'static str>::from)).try_map(|word| word.parse::<T>())
 }
 
 /// Takes the name of a TCP state.
-pub(crate) fn state() -> impl TypedValueParser<Value = String> {
-    PossibleValuesParser::new(TcpState::ALL.map(TcpState::name)).map(|name| name.to_ascii_lowercase())
+pub(crate) fn state() -> impl TypedValueParser<Value = State> {
+    PossibleValuesParser::new(TcpState::ALL.map(TcpState::name)).try_map(|name| name.to_ascii_lowercase().parse())
 }

@@ -3,13 +3,18 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use tcpops_common::policy::{Outcome, TcpOption};
+use tcpops_common::policy::Outcome;
 use tcpops_common::state::TcpState;
 
-use super::connections::{direction, ends, lifetime_in_force, options, outcome};
+use super::connections::ends;
+use super::policy::{lifetime_in_force, option_name, options, outcome};
 use crate::api::connections::ListQuery;
-use crate::api::events::{Cause as ApiCause, Event, EventPolicy, EventType, EventsQuery, StateSeconds, Summary};
+use crate::api::events::{
+    Cause as ApiCause, CauseName, Detail, Event, EventPolicy, EventType, EventsQuery, StateSeconds, Summary,
+};
 use crate::api::lifetime::Lifetime;
+use crate::api::policy::Source;
+use crate::api::values::{State, ValueError};
 use crate::clocks::Clocks;
 use crate::model::history::cause::{Author, Cause};
 use crate::model::history::ending::Ending;
@@ -45,12 +50,13 @@ impl EventFilter {
 ///
 /// # Errors
 /// Says what was expected.
-pub(crate) fn kinds(types: &str) -> Result<Kinds, String> {
+pub(crate) fn kinds(types: &str) -> Result<Kinds, ValueError> {
     types.split(',').try_fold(Kinds::NONE, |kinds, name| {
         let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name.trim());
         kind.map(|kind| kinds.with(kind)).ok_or_else(|| {
             let known = Kind::ALL.map(Kind::name).join(", ");
-            format!("type: expected some of {known}, separated by commas, found \"{}\"", name.trim())
+            let expected = format_args!("some of {known}, separated by commas");
+            ValueError::new(expected, format_args!("\"{}\"", name.trim())).of("type")
         })
     })
 }
@@ -99,9 +105,9 @@ pub(crate) fn bare(seq: u64, time: Timestamp, kind: EventType) -> Event {
 /// The event of a record. `rule_names` has the names of rules by id.
 pub(crate) fn event(record: &Record, rule_names: &HashMap<u32, String>, clocks: Clocks) -> Event {
     let time = clocks.date(record.at_boot_ns).unwrap_or(Timestamp::UNIX_EPOCH);
-    let event = bare(record.seq, time, event_type(record.what.kind()));
+    let event = bare(record.seq, time, record.what.kind().into());
     match &record.what {
-        What::Lost(count, loss) => Event { count: *count, reason: Some(loss.name().to_owned()), ..event },
+        What::Lost(count, loss) => Event { count: *count, reason: Some((*loss).into()), ..event },
         What::Resynchronised(tracked) => Event { tracked: Some(*tracked), ..event },
         What::Of(identity, happened) => {
             let event = happened_to(of_party(identity, rule_names, event), happened, rule_names, clocks);
@@ -113,27 +119,13 @@ pub(crate) fn event(record: &Record, rule_names: &HashMap<u32, String>, clocks: 
     }
 }
 
-fn event_type(kind: Kind) -> EventType {
-    match kind {
-        Kind::Opened => EventType::Opened,
-        Kind::Adopted => EventType::Adopted,
-        Kind::Transition => EventType::Transition,
-        Kind::Applied => EventType::Applied,
-        Kind::Refused => EventType::Refused,
-        Kind::Expiring => EventType::Expiring,
-        Kind::Closed => EventType::Closed,
-        Kind::Lost => EventType::Lost,
-        Kind::Resynchronised => EventType::Resynchronised,
-    }
-}
-
 fn of_party(identity: &Identity, rule_names: &HashMap<u32, String>, event: Event) -> Event {
     let entry = identity.entry();
     let (local, remote) = ends(&entry);
     Event {
         conid: Some(identity.key.conid),
         cookie: Some(identity.key.cookie),
-        direction: Some(direction(entry.direction).to_owned()),
+        direction: Some(entry.direction.into()),
         local: Some(local),
         remote,
         uid: Some(entry.uid),
@@ -144,15 +136,14 @@ fn of_party(identity: &Identity, rule_names: &HashMap<u32, String>, event: Event
 }
 
 fn happened_to(event: Event, happened: &Happened, rule_names: &HashMap<u32, String>, clocks: Clocks) -> Event {
-    let named = |state: TcpState| Some(state.name().to_owned());
     match happened {
         Happened::Opened(state) | Happened::Adopted(state) | Happened::Vanished(state) => {
-            Event { state: named(*state), ..event }
+            Event { state: Some(State(*state)), ..event }
         }
-        Happened::Transition(old, new) => Event { old_state: named(*old), state: named(*new), ..event },
+        Happened::Transition(old, new) => Event { old_state: Some(State(*old)), state: Some(State(*new)), ..event },
         Happened::Applied(applied) => {
             let policy = EventPolicy {
-                outcome: outcome(applied.outcome).map(str::to_owned),
+                outcome: outcome(applied.outcome),
                 in_force: (applied.outcome == Outcome::Applied).then(|| options(&applied.options)),
                 lifetime: Some(lifetime_in_force(&applied.policy, clocks))
                     .filter(|limits| *limits != Lifetime::default()),
@@ -162,7 +153,7 @@ fn happened_to(event: Event, happened: &Happened, rule_names: &HashMap<u32, Stri
         }
         Happened::Refused(refusal) => {
             let policy = EventPolicy {
-                refused_option: (refusal.option != TcpOption::None).then(|| refusal.option.name().to_owned()),
+                refused_option: option_name(refusal.option),
                 errno: errno(refusal.errno),
                 ..of_author(refusal.author)
             };
@@ -172,7 +163,7 @@ fn happened_to(event: Event, happened: &Happened, rule_names: &HashMap<u32, Stri
             Event { cause: Some(cause(&Cause::Expired(*expiry, *author), 0, rule_names)), ..event }
         }
         Happened::Closed(ending) => Event {
-            state: named(ending.state),
+            state: Some(State(ending.state)),
             cause: ending.cause.map(|of| cause(&of, ending.errno, rule_names)),
             summary: ending.cause.map(|_| summary(ending)),
             ..event
@@ -183,10 +174,9 @@ fn happened_to(event: Event, happened: &Happened, rule_names: &HashMap<u32, Stri
 fn of_author(author: Option<Author>) -> EventPolicy {
     let (source, by_uid) = match author {
         None => (None, None),
-        Some(Author::Rule(_)) => (Some("rule"), None),
-        Some(Author::Override(uid)) => (Some("override"), Some(uid)),
+        Some(Author::Rule(_)) => (Some(Source::Rule), None),
+        Some(Author::Override(uid)) => (Some(Source::Override), Some(uid)),
     };
-    let source = source.map(str::to_owned);
     EventPolicy { source, by_uid, outcome: None, in_force: None, lifetime: None, refused_option: None, errno: None }
 }
 
@@ -195,16 +185,28 @@ fn errno(errno: u16) -> Option<i32> {
 }
 
 fn cause(cause: &Cause, errno_held: u16, rule_names: &HashMap<u32, String>) -> ApiCause {
+    let (name, detail) = match cause {
+        Cause::Fin(_) => (CauseName::Fin, None),
+        Cause::GivenUp => (CauseName::Fin, Some(Detail::Handshake)),
+        Cause::Reset(_) => (CauseName::Reset, None),
+        Cause::Timeout(timeout) => (CauseName::Timeout, Some((*timeout).into())),
+        Cause::Refused => (CauseName::Refused, None),
+        Cause::Unreachable => (CauseName::Refused, Some(Detail::Unreachable)),
+        Cause::Expired(..) => (CauseName::Expired, None),
+        Cause::Request(_) => (CauseName::ClosedByRequest, None),
+        Cause::Aborted => (CauseName::Aborted, None),
+        Cause::Unknown => (CauseName::Unknown, None),
+    };
     let (expiry, author) = match cause {
         Cause::Expired(expiry, author) => (Some(*expiry), Some(*author)),
         Cause::Request(uid) => (None, Some(Author::Override(*uid))),
         _ => (None, None),
     };
     ApiCause {
-        name: cause.name().to_owned(),
-        side: cause.side().map(|side| side.name().to_owned()),
-        detail: cause.detail().map(str::to_owned),
-        lifetime: expiry.map(|expiry| expiry.name().to_owned()),
+        name,
+        side: cause.side().map(Into::into),
+        detail,
+        lifetime: expiry.map(Into::into),
         rule: match author {
             Some(Author::Rule(id)) => rule_names.get(&id).cloned(),
             _ => None,

@@ -7,9 +7,7 @@ use tcpops_common::conn;
 use tcpops_common::policy::{self, Options, Policy, Setting};
 
 use crate::api::rules::{Rule, RuleDocument, RuleFault, RuleGuard, RuleKeepalive, RuleLifetime, RuleMatch};
-use crate::api::values::{
-    Cidr, Direction, Family, Jitter, LifetimeDuration, Manner, Mode, OneOrMany, Origin, Ports, Switch, Uid, ValueError,
-};
+use crate::api::values::{Cidr, Jitter, LifetimeDuration, Manner, Mode, OneOrMany, Ports, Switch, Uid, ValueError};
 use crate::clocks::Clocks;
 use crate::model::expiry::closing::{self, ClosePolicy, Guard};
 use crate::model::rules::rule_set as model;
@@ -123,7 +121,7 @@ fn matcher<E>(
     matching: &RuleMatch,
     mut resolve_cgroup: impl FnMut(&str) -> Result<model::Cgroup, E>,
 ) -> Result<model::Matcher, E> {
-    let mut directions = values(&matching.direction, |direction| from_direction(*direction));
+    let mut directions = values(&matching.direction, |direction| (*direction).into());
     if directions.is_empty() {
         directions = vec![conn::Direction::Outbound, conn::Direction::Inbound];
     }
@@ -133,8 +131,8 @@ fn matcher<E>(
     }
     Ok(model::Matcher {
         directions,
-        families: values(&matching.family, |family| from_family(*family)),
-        origins: values(&matching.origin, |origin| from_origin(*origin)),
+        families: values(&matching.family, |family| (*family).into()),
+        origins: values(&matching.origin, |origin| (*origin).into()),
         local: values(&matching.local, net),
         remote: values(&matching.remote, net),
         local_ports: values(&matching.local_port, |ports: &Ports| ports.range()),
@@ -151,31 +149,6 @@ fn values<T, U>(condition: &Option<OneOrMany<T>>, convert: impl Fn(&T) -> U) -> 
 
 fn net(cidr: &Cidr) -> IpNet {
     cidr.net()
-}
-
-/// The direction of the model.
-pub(crate) fn from_direction(direction: Direction) -> conn::Direction {
-    match direction {
-        Direction::Inbound => conn::Direction::Inbound,
-        Direction::Outbound => conn::Direction::Outbound,
-        Direction::Listen => conn::Direction::Listen,
-    }
-}
-
-/// The family of the model.
-pub(crate) fn from_family(family: Family) -> conn::Family {
-    match family {
-        Family::Ipv4 => conn::Family::Inet,
-        Family::Ipv6 => conn::Family::Inet6,
-    }
-}
-
-/// The origin of the model.
-pub(crate) fn from_origin(origin: Origin) -> conn::Origin {
-    match origin {
-        Origin::Handshake => conn::Origin::Handshake,
-        Origin::Adopted => conn::Origin::Adopted,
-    }
 }
 
 #[cfg(test)]

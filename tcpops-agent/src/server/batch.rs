@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 
 use super::extract::{Body, By, Failure};
-use super::routes::{Answer, limits};
+use super::routes::Answer;
 use crate::api::batch::{
     BatchAction, BatchChange, BatchRequest, BatchResponse, BatchResult, MAX_CHANGES, MAX_SELECTED,
 };
@@ -15,7 +15,9 @@ use crate::api::lifetime::LifetimeRequest;
 use crate::api::problem::{Code, Problem};
 use crate::api::values::Manner;
 use crate::clocks::Clocks;
-use crate::convert::connections::{closed, ends, keepalive_change, lifetime_in_force, manner, options};
+use crate::convert::change::{closed, keepalive_change, lifetime_change, manner};
+use crate::convert::connections::ends;
+use crate::convert::policy::{lifetime_in_force, options};
 use crate::daemon::{Acted, Action, Done, Handle, Origin};
 use crate::model::requests::policies::Change;
 
@@ -104,12 +106,12 @@ fn asked(
     }
     match (action, keepalive, lifetime) {
         (BatchAction::KeepaliveEnable, Some(request), None) => Ok(Action::Change(keepalive_change(request))),
-        (BatchAction::LifetimeSet, None, Some(request)) => limits(request).map(Action::Change),
+        (BatchAction::LifetimeSet, None, Some(request)) => {
+            Ok(Action::Change(lifetime_change(request, Clocks::read())?))
+        }
         (BatchAction::KeepaliveDisable, None, None) => Ok(Action::Change(Change::KeepaliveDisable)),
         (BatchAction::LifetimeClear, None, None) => Ok(Action::Change(Change::LifetimeClear)),
-        (BatchAction::Close, None, None) => {
-            manner(&close.copied().unwrap_or_default()).map(Action::Close).map_err(invalid)
-        }
+        (BatchAction::Close, None, None) => Ok(Action::Close(manner(&close.copied().unwrap_or_default())?)),
         (BatchAction::KeepaliveEnable, ..) => Err(invalid("keepalive_enable: expected keepalive, and no lifetime")),
         (BatchAction::LifetimeSet, ..) => Err(invalid("lifetime_set: expected lifetime, and no keepalive")),
         _ => Err(invalid("expected neither keepalive nor lifetime with this action")),

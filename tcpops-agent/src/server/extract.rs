@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 
 use crate::api::problem::{self, Code, Problem};
+use crate::api::values::ValueError;
 use crate::daemon::Origin;
 
 /// The answer to a request that failed.
@@ -20,6 +21,12 @@ pub(crate) struct Failure(pub(crate) Box<Problem>);
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
         Self(Box::new(problem))
+    }
+}
+
+impl From<ValueError> for Failure {
+    fn from(error: ValueError) -> Self {
+        Problem::from(error).into()
     }
 }
 

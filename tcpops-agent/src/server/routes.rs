@@ -28,7 +28,8 @@ use crate::api::rules::RuleDocument;
 use crate::api::rules_result::{RulesQuery, RulesResult};
 use crate::api::status::Status;
 use crate::clocks::Clocks;
-use crate::convert::connections::{closed, keepalive_change, lifetime_change, lifetime_in_force, manner, options};
+use crate::convert::change::{closed, keepalive_change, lifetime_change, manner};
+use crate::convert::policy::{lifetime_in_force, options};
 use crate::daemon::{Handle, METRICS_CONTENT_TYPE, Origin};
 use crate::model::requests::filter::Filter;
 use crate::model::requests::policies::Change;
@@ -180,7 +181,7 @@ pub(crate) async fn probe(
     Id(id): Id,
     Body(request): Body<ProbeRequest>,
 ) -> Answer<ProbeResult> {
-    let timeout = request.timeout_seconds.map_or(PROBE_TIMEOUT, |seconds| Duration::from_secs(seconds.0.into()));
+    let timeout = request.timeout_seconds.map_or(PROBE_TIMEOUT, |seconds| Duration::from_secs(seconds.get().into()));
     Ok(Json(handle.probe(&id, timeout, &origin).await?))
 }
 
@@ -193,7 +194,7 @@ pub(crate) async fn close(
     Id(id): Id,
     Params(query): Params<CloseQuery>,
 ) -> Answer<Closed> {
-    let manner = manner(&query).map_err(|detail| Failure::new(Code::InvalidRequest, detail))?;
+    let manner = manner(&query)?;
     let (conid, done) = handle.close(&id, manner, &origin).await?;
     Ok(Json(closed(conid, query.close, done, Clocks::read())))
 }
@@ -237,7 +238,7 @@ pub(crate) async fn lifetime_set(
     Id(id): Id,
     Body(request): Body<LifetimeRequest>,
 ) -> Answer<LifetimeResult> {
-    lifetime(&handle, &id, limits(&request)?, &origin).await
+    lifetime(&handle, &id, lifetime_change(&request, Clocks::read())?, &origin).await
 }
 
 /// Takes the lifetimes off the connection, a rule's too.
@@ -245,10 +246,6 @@ pub(crate) async fn lifetime_set(
     responses((status = 200, body = LifetimeResult), (status = "default", body = Problem)))]
 pub(crate) async fn lifetime_clear(State(handle): State<Handle>, By(origin): By, Id(id): Id) -> Answer<LifetimeResult> {
     lifetime(&handle, &id, Change::LifetimeClear, &origin).await
-}
-
-pub(crate) fn limits(request: &LifetimeRequest) -> Result<Change, Failure> {
-    lifetime_change(request, Clocks::read()).map_err(|detail| Failure::new(Code::InvalidRequest, detail))
 }
 
 async fn lifetime(handle: &Handle, id: &str, change: Change, origin: &Origin) -> Answer<LifetimeResult> {

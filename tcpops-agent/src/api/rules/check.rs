@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::fmt;
 
 use jiff::Timestamp;
+use serde::de::{Deserialize, Deserializer, Error as _};
 use tcpops_common::policy::limits;
 use tcpops_common::rule::MAX_RULES;
 
-use super::{Rule, RuleDocument, RuleKeepalive, RuleLifetime};
-use crate::api::values::{Deadline, Direction, LifetimeDuration, Manner, Mode, Switch, UserTimeout, ValueError};
+use super::document::{Rule, RuleDocument, RuleKeepalive, RuleLifetime, Unchecked};
+use crate::api::values::{Deadline, Direction, LifetimeDuration, Manner, Mode, Switch, UserTimeout, ValueError, read};
 
 /// A field, and what is wrong with it.
 type Fault = (&'static str, ValueError);
@@ -25,6 +26,14 @@ pub(crate) struct RuleFault {
     pub(crate) field: &'static str,
     /// What was expected, and what was found.
     pub(crate) message: String,
+}
+
+impl<'de> Deserialize<'de> for RuleDocument {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let document = Self::from(read::<Unchecked, D>(deserializer)?);
+        document.check().map_err(D::Error::custom)?;
+        Ok(document)
+    }
 }
 
 impl RuleDocument {
@@ -194,7 +203,7 @@ impl Rule {
     /// The directions that the rule names, for a message.
     fn directions(&self) -> String {
         let named = self.matching.direction.iter().flat_map(|directions| directions.as_slice());
-        named.map(|direction| format!("{:?}", direction.name())).collect::<Vec<_>>().join(", ")
+        named.map(|direction| format!("\"{direction}\"")).collect::<Vec<_>>().join(", ")
     }
 }
 

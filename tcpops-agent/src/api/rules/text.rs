@@ -5,8 +5,9 @@ use std::fmt::{self, Write};
 use serde::Serialize;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny};
 
-use super::{Rule, RuleDocument, RuleFault, RuleGuard, Unchecked};
-use crate::api::values::{Manner, Mode, table};
+use super::check::RuleFault;
+use super::document::{Rule, RuleDocument, RuleGuard, Unchecked};
+use crate::api::values::{Manner, Mode, read};
 
 /// Why a document was refused, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ impl RuleDocument {
     /// # Errors
     /// With the place of the first fault.
     pub(crate) fn from_toml(text: &str, file: &str) -> Result<Self, RuleFileError> {
-        let parsed = toml::Deserializer::parse(text).and_then(table::<Unchecked, _>);
+        let parsed = toml::Deserializer::parse(text).and_then(read::<Unchecked, _>);
         let document = Self::from(parsed.map_err(|error| in_toml(&error, text, file))?);
         document.check().map_err(|fault| fault.in_toml(text, file))?;
         Ok(document)
@@ -52,7 +53,7 @@ impl RuleDocument {
     /// With the place of the first fault.
     pub(crate) fn from_json(bytes: &[u8]) -> Result<Self, RuleFileError> {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-        let parsed = table::<Unchecked, _>(&mut deserializer).and_then(|parsed| deserializer.end().map(|()| parsed));
+        let parsed = read::<Unchecked, _>(&mut deserializer).and_then(|parsed| deserializer.end().map(|()| parsed));
         let document = Self::from(parsed.map_err(|error| in_json(&error))?);
         document.check().map_err(|fault| fault.in_json(bytes))?;
         if document.rules.is_empty() && !names_rules(bytes) {

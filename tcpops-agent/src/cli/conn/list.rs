@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::row;
 use crate::api::connections::{Connection, ListQuery};
-use crate::api::values::{CgroupPath, Cidr, Direction, Family, Origin, Ports, RuleName};
+use crate::api::values::{CgroupPath, Cidr, Direction, Family, Origin, Ports, RuleName, State};
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::{Format, Output};
@@ -24,15 +24,15 @@ const PAGE: u32 = 10_000;
 pub(crate) struct ListArgs {
     /// In this TCP state
     #[arg(long, value_name = "STATE", value_parser = state(), ignore_case = true)]
-    state: Option<String>,
+    state: Option<State>,
     /// Begun by the peer, by this host, or a listener
-    #[arg(long, value_name = "WHO", value_parser = words(Direction::ALL, Direction::name))]
+    #[arg(long, value_name = "WHO", value_parser = words::<Direction>())]
     direction: Option<Direction>,
     /// Of this address family on the wire
-    #[arg(long, value_name = "FAMILY", value_parser = words(Family::ALL, Family::name))]
+    #[arg(long, value_name = "FAMILY", value_parser = words::<Family>())]
     family: Option<Family>,
     /// Whose handshake was seen, or which was open before the agent came
-    #[arg(long, value_name = "HOW", value_parser = words(Origin::ALL, Origin::name))]
+    #[arg(long, value_name = "HOW", value_parser = words::<Origin>())]
     origin: Option<Origin>,
     /// With this address of this host, or one in this network
     #[arg(long, value_name = "ADDR[/LEN]")]
@@ -66,7 +66,7 @@ pub(crate) struct ListArgs {
 impl ListArgs {
     fn query(&self) -> ListQuery {
         ListQuery {
-            state: self.state.clone(),
+            state: self.state,
             direction: self.direction,
             family: self.family,
             origin: self.origin,

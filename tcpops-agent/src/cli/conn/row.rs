@@ -1,7 +1,8 @@
 //! A connection as a row of the list.
 
 use crate::api::connections::{Connection, Expires};
-use crate::api::policy::Policy;
+use crate::api::policy::{Outcome, Policy, Source};
+use crate::api::values::Direction;
 use crate::cli::human::{self, NOTHING};
 
 /// The names of the columns.
@@ -30,15 +31,15 @@ fn ends(expires: &Expires) -> String {
 
 /// The row of a connection.
 pub(crate) fn row(connection: &Connection) -> [String; HEADER.len()] {
-    let direction = match connection.direction.as_str() {
-        "inbound" => "in",
-        "outbound" => "out",
-        other => other,
+    let direction = match connection.direction {
+        Direction::Inbound => "in",
+        Direction::Outbound => "out",
+        Direction::Listen => "listen",
     };
     let policy = &connection.policy;
     [
         connection.conid.to_string(),
-        connection.state.clone(),
+        connection.state.to_string(),
         direction.to_owned(),
         connection.local.clone(),
         connection.remote.clone().unwrap_or_else(|| NOTHING.to_owned()),
@@ -56,10 +57,10 @@ pub(crate) fn keepalive(policy: &Policy) -> String {
     };
     if let Some(result) = &policy.result {
         let now = &result.in_force;
-        return match result.outcome.as_str() {
-            "applied" if now.keepalive => human::keepalive(now.idle_seconds, now.count, now.interval_seconds),
-            "applied" => "off".to_owned(),
-            other => other.to_owned(),
+        return match result.outcome {
+            Outcome::Applied if now.keepalive => human::keepalive(now.idle_seconds, now.count, now.interval_seconds),
+            Outcome::Applied => "off".to_owned(),
+            other => other.to_string(),
         };
     }
     human::wanted_keepalive(&wanted)
@@ -68,7 +69,7 @@ pub(crate) fn keepalive(policy: &Policy) -> String {
 /// Where what is in force came from.
 fn origin(policy: &Policy) -> &str {
     let sources = [&policy.keepalive_source, &policy.user_timeout_source, &policy.lifetime_source];
-    if sources.into_iter().flatten().any(|source| source == "override") {
+    if sources.into_iter().flatten().any(|source| *source == Source::Override) {
         return "override";
     }
     policy.rule.as_deref().unwrap_or(NOTHING)
@@ -76,10 +77,14 @@ fn origin(policy: &Policy) -> &str {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use tcpops_common::state::TcpState;
+
     use super::*;
+    use crate::api::connections::Limit;
     use crate::api::keepalive::SocketOptions;
     use crate::api::lifetime::Lifetime;
     use crate::api::policy::{ApplyResult, Wanted};
+    use crate::api::values::{Family, Origin, State};
     use crate::cli::table::table;
 
     const PROGRAM: SocketOptions =
@@ -89,10 +94,10 @@ pub(crate) mod tests {
         Connection {
             conid,
             cookie: 42,
-            state: "established".to_owned(),
-            direction: "inbound".to_owned(),
-            origin: "handshake".to_owned(),
-            family: "ipv4".to_owned(),
+            state: State(TcpState::Established),
+            direction: Direction::Inbound,
+            origin: Origin::Handshake,
+            family: Family::Ipv4,
             local: "10.0.0.1:5060".to_owned(),
             remote: Some("192.0.2.7:40112".to_owned()),
             netns_cookie: 1,
@@ -113,16 +118,16 @@ pub(crate) mod tests {
                     user_timeout_ms: Some(85_000),
                     user_timeout_mode: None,
                 }),
-                keepalive_source: Some("rule".to_owned()),
-                user_timeout_source: Some("rule".to_owned()),
+                keepalive_source: Some(Source::Rule),
+                user_timeout_source: Some(Source::Rule),
                 lifetime: Some(Lifetime {
                     idle_seconds: Some(300.0),
                     max_age_seconds: Some(3600.0),
                     ..Lifetime::default()
                 }),
-                lifetime_source: Some("override".to_owned()),
+                lifetime_source: Some(Source::Override),
                 result: Some(ApplyResult {
-                    outcome: "applied".to_owned(),
+                    outcome: Outcome::Applied,
                     at: "2026-11-23T00:00:00.27Z".parse().unwrap(),
                     refused_option: None,
                     errno: None,
@@ -139,8 +144,8 @@ pub(crate) mod tests {
             expires: Some(Expires {
                 at: "2026-11-23T00:10:00Z".parse().unwrap(),
                 seconds: 252.5,
-                limit: "idle".to_owned(),
-                source: "override".to_owned(),
+                limit: Limit::Idle,
+                source: Source::Override,
                 held: None,
             }),
         }
@@ -151,7 +156,7 @@ pub(crate) mod tests {
         let mut connection = connection(1);
         assert_eq!(wide(&connection)[9..], ["idle (override) in 4m12s", "107", "42"]);
         let held = Some("protected by rule \"ssh\"".to_owned());
-        connection.expires = connection.expires.map(|expires| Expires { source: "rule".to_owned(), held, ..expires });
+        connection.expires = connection.expires.map(|expires| Expires { source: Source::Rule, held, ..expires });
         assert_eq!(wide(&connection)[9], "idle (rule): protected by rule \"ssh\"");
         connection.expires = None;
         assert_eq!(wide(&connection)[9], "-");
@@ -168,14 +173,14 @@ pub(crate) mod tests {
     #[test]
     fn rows_line_up() {
         let mut listener = connection(7);
-        listener.state = "listen".to_owned();
-        listener.direction = "listen".to_owned();
+        listener.state = State(TcpState::Listen);
+        listener.direction = Direction::Listen;
         listener.local = "[::]:5060".to_owned();
         listener.remote = None;
         listener.policy = nothing();
         let mut ruled = connection(1_000_017);
-        ruled.direction = "outbound".to_owned();
-        ruled.policy.lifetime_source = Some("rule".to_owned());
+        ruled.direction = Direction::Outbound;
+        ruled.policy.lifetime_source = Some(Source::Rule);
         assert_eq!(
             table(HEADER, [listener, connection(17), ruled].iter().map(row)),
             "CONID    STATE        DIR     LOCAL          REMOTE           AGE    KEEPALIVE  LIFETIME         POLICY\n\
@@ -204,13 +209,12 @@ pub(crate) mod tests {
         };
         assert_eq!(keepalive(&Policy { wanted: wanted(None), ..full.clone() }), "-");
         assert_eq!(keepalive(&Policy { wanted: wanted(Some(false)), result: None, ..full.clone() }), "off");
-        let result = |outcome: &str| {
-            full.result.clone().map(|result| ApplyResult { outcome: outcome.to_owned(), in_force: PROGRAM, ..result })
-        };
+        let result =
+            |outcome: Outcome| full.result.clone().map(|result| ApplyResult { outcome, in_force: PROGRAM, ..result });
         assert_eq!(
-            keepalive(&Policy { wanted: wanted(Some(false)), result: result("applied"), ..full.clone() }),
+            keepalive(&Policy { wanted: wanted(Some(false)), result: result(Outcome::Applied), ..full.clone() }),
             "off"
         );
-        assert_eq!(keepalive(&Policy { result: result("refused"), ..full.clone() }), "refused");
+        assert_eq!(keepalive(&Policy { result: result(Outcome::Refused), ..full.clone() }), "refused");
     }
 }

@@ -1,11 +1,13 @@
 //! An event as a line for people.
 
 use crate::api::events::{Cause, Event, EventPolicy, EventType, Summary};
+use crate::api::policy::Source;
+use crate::api::values::Direction;
 use crate::cli::human::{self, NOTHING};
 
 /// The line, with its end: when, what, which connection, and what there is to say.
 pub(crate) fn line(event: &Event) -> String {
-    let name = name(event.kind);
+    let name: &str = event.kind.into();
     let time = format!("{:.3}", event.time);
     let words = match event.kind {
         EventType::Lost => lost(event),
@@ -16,45 +18,30 @@ pub(crate) fn line(event: &Event) -> String {
     format!("{time}  {name:<10}  {words}").trim_end().to_owned() + "\n"
 }
 
-fn name(kind: EventType) -> &'static str {
-    match kind {
-        EventType::Opened => "opened",
-        EventType::Adopted => "adopted",
-        EventType::Transition => "transition",
-        EventType::Applied => "applied",
-        EventType::Refused => "refused",
-        EventType::Expiring => "expiring",
-        EventType::Closed => "closed",
-        EventType::Lost => "lost",
-        EventType::Resynchronised => "resynchronised",
-        EventType::Heartbeat => "heartbeat",
-    }
-}
-
 fn number(number: Option<u64>) -> String {
     number.map_or_else(|| NOTHING.to_owned(), |number| number.to_string())
 }
 
 fn lost(event: &Event) -> String {
     let count = event.count.map_or_else(|| "some".to_owned(), |count| count.to_string());
-    format!("{count} events: {}", event.reason.as_deref().unwrap_or(NOTHING))
+    format!("{count} events: {}", event.reason.map_or(NOTHING, Into::into))
 }
 
 /// Both ends, with an arrow from the one that began.
 fn ends(event: &Event) -> String {
     let local = event.local.as_deref().unwrap_or(NOTHING);
-    match (event.direction.as_deref(), event.remote.as_deref()) {
-        (Some("inbound"), Some(remote)) => format!("{local} <- {remote}"),
+    match (event.direction, event.remote.as_deref()) {
+        (Some(Direction::Inbound), Some(remote)) => format!("{local} <- {remote}"),
         (_, Some(remote)) => format!("{local} -> {remote}"),
         (_, None) => local.to_owned(),
     }
 }
 
 fn what(event: &Event) -> String {
-    let state = event.state.as_deref().unwrap_or(NOTHING);
+    let state = event.state.map_or(NOTHING, |state| state.0.name());
     let rule = event.rule.as_deref();
     match event.kind {
-        EventType::Transition => format!("{} > {state}", event.old_state.as_deref().unwrap_or(NOTHING)),
+        EventType::Transition => format!("{} > {state}", event.old_state.map_or(NOTHING, |state| state.0.name())),
         EventType::Applied | EventType::Refused => {
             event.policy.as_ref().map_or_else(String::new, |of| policy(of, rule))
         }
@@ -68,10 +55,10 @@ fn what(event: &Event) -> String {
 }
 
 fn policy(policy: &EventPolicy, rule: Option<&str>) -> String {
-    let by = match (policy.source.as_deref(), policy.by_uid, rule) {
-        (Some("override"), Some(uid), _) => format!("uid {uid}"),
+    let by = match (policy.source, policy.by_uid, rule) {
+        (Some(Source::Override), Some(uid), _) => format!("uid {uid}"),
         (Some(_), _, Some(rule)) => format!("rule {rule}"),
-        (Some(source), ..) => source.to_owned(),
+        (Some(source), ..) => source.to_string(),
         (None, ..) => "no rule any more".to_owned(),
     };
     let options = policy.in_force.map(|now| {
@@ -82,10 +69,10 @@ fn policy(policy: &EventPolicy, rule: Option<&str>) -> String {
         };
         format!("keepalive {keepalive}, user timeout {}", human::user_timeout(now.user_timeout_ms))
     });
-    let left = policy.outcome.clone().filter(|_| options.is_none());
+    let left = policy.outcome.filter(|_| options.is_none()).map(|outcome| outcome.to_string());
     let refused = policy.refused_option.as_ref().map(|option| match policy.errno {
         Some(errno) => format!("{option}: {}", std::io::Error::from_raw_os_error(errno)),
-        None => option.clone(),
+        None => option.to_string(),
     });
     let parts = [options, left, policy.lifetime.as_ref().map(human::lifetime), refused];
     let parts: Vec<_> = parts.into_iter().flatten().collect();
@@ -94,14 +81,14 @@ fn policy(policy: &EventPolicy, rule: Option<&str>) -> String {
 
 fn cause(cause: &Cause) -> String {
     let particulars = [
-        cause.lifetime.clone(),
-        cause.detail.clone(),
+        cause.lifetime.map(|limit| limit.to_string()),
+        cause.detail.map(|detail| detail.to_string()),
         cause.side.as_ref().map(|side| format!("by {side}")),
         cause.rule.as_ref().map(|rule| format!("rule {rule}")),
         cause.by_uid.map(|uid| format!("uid {uid}")),
     ];
     let particulars: Vec<_> = particulars.into_iter().flatten().collect();
-    if particulars.is_empty() { cause.name.clone() } else { format!("{} ({})", cause.name, particulars.join(", ")) }
+    if particulars.is_empty() { cause.name.to_string() } else { format!("{} ({})", cause.name, particulars.join(", ")) }
 }
 
 fn summary(summary: &Summary) -> String {

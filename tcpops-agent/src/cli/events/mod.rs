@@ -44,7 +44,7 @@ pub(crate) struct EventsArgs {
     #[arg(long, value_name = "N")]
     conid: Option<u64>,
     /// Begun by the peer, by this host, or a listener
-    #[arg(long, value_name = "WHO", value_parser = words(Direction::ALL, Direction::name))]
+    #[arg(long, value_name = "WHO", value_parser = words::<Direction>())]
     direction: Option<Direction>,
     /// With this address of this host, or one in this network
     #[arg(long, value_name = "ADDR[/LEN]")]

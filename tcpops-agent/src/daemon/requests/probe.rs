@@ -204,12 +204,8 @@ fn result(key: ConnKey, question: &Question, verdict: PeerStatus, last: Option<L
     };
     ProbeResult {
         conid: key.conid,
-        verdict: verdict.name().to_owned(),
-        method: match question.method {
-            Method::Probes => "probes",
-            Method::Retransmissions => "retransmissions",
-        }
-        .to_owned(),
+        verdict: verdict.into(),
+        method: question.method.into(),
         waited_seconds,
         heard_seconds_ago: last.map(|look| f64::from(look.heard_ms) / 1e3),
         probes,
