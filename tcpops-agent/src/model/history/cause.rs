@@ -31,16 +31,6 @@ pub(crate) enum Side {
     Peer,
 }
 
-impl Side {
-    /// Its name.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Peer => "peer",
-        }
-    }
-}
-
 /// What was waited for in vain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timeout {
@@ -52,18 +42,6 @@ pub(crate) enum Timeout {
     Retransmissions,
     /// An answer to a SYN.
     Handshake,
-}
-
-impl Timeout {
-    /// Its name.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Keepalive => "keepalive",
-            Self::UserTimeout => "user_timeout",
-            Self::Retransmissions => "retransmissions",
-            Self::Handshake => "handshake",
-        }
-    }
 }
 
 /// Who wanted what this agent enforced.
@@ -113,11 +91,6 @@ impl Cause {
     pub(crate) const NAMES: [&str; 8] =
         ["fin", "reset", "timeout", "refused", "expired", "closed_by_request", "aborted", "unknown"];
 
-    /// The name of its kind, one of [`Self::NAMES`].
-    pub(crate) const fn name(&self) -> &'static str {
-        Self::NAMES[self.number()]
-    }
-
     /// The place of its name in [`Self::NAMES`].
     pub(crate) const fn number(&self) -> usize {
         match self {
@@ -138,16 +111,6 @@ impl Cause {
             Self::Fin(side) => Some(*side),
             Self::GivenUp => Some(Side::Local),
             Self::Reset(side) => *side,
-            _ => None,
-        }
-    }
-
-    /// What there is to say beside, in a word.
-    pub(crate) const fn detail(&self) -> Option<&'static str> {
-        match self {
-            Self::GivenUp => Some("handshake"),
-            Self::Timeout(timeout) => Some(timeout.name()),
-            Self::Unreachable => Some("unreachable"),
             _ => None,
         }
     }

@@ -190,18 +190,6 @@ pub(crate) enum Loss {
     AgentRestarted,
 }
 
-impl Loss {
-    /// Its name.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::SlowReader => "slow_reader",
-            Self::RingOverflow => "ring_overflow",
-            Self::Detached => "detached",
-            Self::AgentRestarted => "agent_restarted",
-        }
-    }
-}
-
 /// What is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {

@@ -61,17 +61,6 @@ pub(crate) enum PeerStatus {
     Unknown,
 }
 
-impl PeerStatus {
-    /// The name that the API and the command line use.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Alive => "alive",
-            Self::Dead => "dead",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
 /// How many probes without an answer are enough, where so many had none before the question, and the connection is ended
 /// after `count` of them: fewer than those, so that the question does not end it later, when the kernel goes on to count.
 pub(crate) fn enough_probes(before: u8, count: u8) -> u8 {
