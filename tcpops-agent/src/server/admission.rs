@@ -68,6 +68,19 @@ impl Drop for Place {
     }
 }
 
+/// How many clients read events: each user keeps places for requests.
+const STREAMS: ClientLimits = ClientLimits { per_uid: 8, of_users: 64, of_root: 64 };
+
+/// The streams of events.
+#[derive(Clone, Debug)]
+pub(crate) struct Streams(pub(crate) Admission);
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self(Admission::new(STREAMS))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

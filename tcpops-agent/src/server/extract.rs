@@ -14,6 +14,9 @@ use crate::api::problem::{self, Code, Problem};
 use crate::api::values::ValueError;
 use crate::daemon::Origin;
 
+/// The answer to a request.
+pub(crate) type Answer<T> = Result<Json<T>, Failure>;
+
 /// The answer to a request that failed.
 #[derive(Debug)]
 pub(crate) struct Failure(pub(crate) Box<Problem>);
@@ -122,4 +125,16 @@ impl<S: Send + Sync> FromRequestParts<S> for By {
         let origin = parts.extensions.get::<Origin>().cloned();
         origin.map(Self).ok_or_else(|| Failure::new(Code::Internal, "a request without an origin"))
     }
+}
+
+/// Only root and the group tcpops may do this.
+///
+/// # Errors
+/// Fails where the caller is neither.
+pub(crate) fn privileged(origin: &Origin) -> Result<(), Failure> {
+    if origin.caller.privileged {
+        return Ok(());
+    }
+    let detail = format!("uid {} may not do this: expected root, or a member of the group tcpops", origin.caller.uid);
+    Err(Failure::new(Code::Forbidden, detail))
 }

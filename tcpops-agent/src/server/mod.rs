@@ -1,11 +1,10 @@
 //! The unix socket: HTTP/1.1 with JSON, every error a problem, and no client able to hold up another.
 
-mod admission;
-mod batch;
-mod events;
-mod extract;
-mod openapi;
+mod router;
 mod routes;
+
+mod admission;
+mod extract;
 
 use std::fs;
 use std::io;
@@ -34,18 +33,6 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// How many clients there are at a time.
 const CLIENTS: ClientLimits = ClientLimits { per_uid: 32, of_users: 192, of_root: 256 };
-/// How many of them read events: each user keeps places for requests.
-const STREAMS: ClientLimits = ClientLimits { per_uid: 8, of_users: 64, of_root: 64 };
-
-/// The streams of events.
-#[derive(Clone, Debug)]
-struct Streams(Admission);
-
-impl Default for Streams {
-    fn default() -> Self {
-        Self(Admission::new(STREAMS))
-    }
-}
 
 /// The socket, bound and not yet served.
 #[derive(Debug)]
@@ -110,7 +97,7 @@ impl Server {
         let server = Self { stop: CancellationToken::new(), tasks: TaskTracker::new() };
         let tasks = server.tasks.clone();
         let stop = server.stop.clone();
-        let router = routes::router(handle);
+        let router = router::router(handle);
         server.tasks.spawn(async move {
             let admission = Admission::new(CLIENTS);
             loop {
@@ -162,7 +149,7 @@ async fn accept(listener: &Listener) -> Option<(UnixStream, Origin)> {
 }
 
 async fn serve(stream: UnixStream, origin: Origin, router: Router, stop: CancellationToken) {
-    let service = service_fn(move |request| routes::answer(router.clone(), origin.clone(), request));
+    let service = service_fn(move |request| router::answer(router.clone(), origin.clone(), request));
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())

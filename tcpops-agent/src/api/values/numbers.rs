@@ -84,7 +84,7 @@ whole! {
     Uid(u32) in 0..=u32::MAX as u64 - 1, "a uid, an integer";
 }
 
-/// A lifetime in seconds, with fractions, within [`limits::LIFETIME_SECONDS`].
+/// A lifetime in seconds, with fractions, from 1 to 315360000.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 #[serde(transparent)]
 pub(crate) struct LifetimeSeconds(pub(crate) f64);

@@ -12,9 +12,6 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
 use tokio::time::{Instant, sleep_until};
 
-use super::Streams;
-use super::admission::Place;
-use super::extract::{By, Failure, Params};
 use crate::api::events::{Event, EventType, EventsQuery};
 use crate::api::problem::{Code, Problem};
 use crate::clocks::Clocks;
@@ -22,6 +19,8 @@ use crate::convert::events::{EventFilter, bare, event};
 use crate::daemon::Handle;
 use crate::events::{Reader, Start};
 use crate::model::history::record::Record;
+use crate::server::admission::{Place, Streams};
+use crate::server::extract::{By, Failure, Params};
 
 /// After how many seconds with no event there is a heartbeat.
 const HEARTBEAT_SECONDS: u32 = 15;

@@ -3,8 +3,6 @@
 use axum::Json;
 use axum::extract::State;
 
-use super::extract::{Body, By, Failure};
-use super::routes::Answer;
 use crate::api::batch::{
     BatchAction, BatchChange, BatchRequest, BatchResponse, BatchResult, MAX_CHANGES, MAX_SELECTED,
 };
@@ -20,6 +18,7 @@ use crate::convert::connections::ends;
 use crate::convert::policy::{lifetime_in_force, options};
 use crate::daemon::{Acted, Action, Done, Handle, Origin};
 use crate::model::requests::policies::Change;
+use crate::server::extract::{Answer, Body, By, Failure};
 
 /// Makes many changes, with one walk over the sockets, and answers with a result for each.
 #[utoipa::path(post, path = "/v1/policies:batch", request_body = BatchRequest,
