@@ -17,8 +17,8 @@ pub(crate) const MAX_CHANGES: usize = 10_000;
 /// The most connections that one `match` may select.
 pub(crate) const MAX_SELECTED: usize = 100_000;
 
-/// The body of `POST /v1/policies:batch`, in one of two forms: `changes`, each with its connection; or `match`, with the
-/// one `action` for every connection that it selects. Either way they share one walk over the sockets.
+/// The body of `POST /v1/policies:batch`, in one of two forms: `changes`, each with its connection; or `match`, with
+/// the one `action` for every connection that it selects. Either way they share one walk over the sockets.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -29,13 +29,13 @@ pub(crate) struct BatchRequest {
     /// `cursor`.
     #[serde(rename = "match")]
     pub(crate) matching: Option<ListQuery>,
-    /// With `match`: what to do with each. `lifetime_set`, `lifetime_clear` and `close` leave listeners out.
+    /// The action for each connection of `match`. `lifetime_set`, `lifetime_clear` and `close` leave listeners out.
     pub(crate) action: Option<BatchAction>,
-    /// With `keepalive_enable`: the parameters.
+    /// The parameters of `keepalive_enable`.
     pub(crate) keepalive: Option<KeepaliveRequest>,
-    /// With `lifetime_set`: the limits.
+    /// The limits of `lifetime_set`.
     pub(crate) lifetime: Option<LifetimeRequest>,
-    /// With `close`: how; by a reset if left out.
+    /// The manner of `close`; a reset if left out.
     pub(crate) close: Option<CloseQuery>,
 }
 
@@ -46,17 +46,17 @@ pub(crate) struct BatchRequest {
 pub(crate) struct BatchChange {
     /// The connection: a conid, `cookie:`, `remote:`, `local:` or `fd:`.
     pub(crate) id: String,
-    /// What to do.
+    /// The action.
     pub(crate) action: BatchAction,
-    /// With `keepalive_enable`: the parameters.
+    /// The parameters of `keepalive_enable`.
     pub(crate) keepalive: Option<KeepaliveRequest>,
-    /// With `lifetime_set`: the limits.
+    /// The limits of `lifetime_set`.
     pub(crate) lifetime: Option<LifetimeRequest>,
-    /// With `close`: how; by a reset if left out.
+    /// The manner of `close`; a reset if left out.
     pub(crate) close: Option<CloseQuery>,
 }
 
-/// What to do with a connection.
+/// An action on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum BatchAction {
@@ -76,14 +76,14 @@ pub(crate) enum BatchAction {
 /// status is 200 even where some failed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct BatchResponse {
-    /// How many were done.
+    /// The number of changes that were made.
     pub(crate) done: usize,
-    /// How many were not.
+    /// The number of changes that were not.
     pub(crate) failed: usize,
-    /// With `match`: how many connections ended before the change came to them; they have no result.
+    /// Only with `match`: the number of connections that ended before the change reached them; they have no result.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) ended: usize,
-    /// With `match`: how many listeners matched and were left out; they have no result.
+    /// Only with `match`: the number of listeners that matched and were left out; they have no result.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) listeners: usize,
     /// The results.
@@ -103,17 +103,17 @@ pub(crate) struct BatchResult {
     pub(crate) id: String,
     /// The connection that it is.
     pub(crate) conid: Option<u64>,
-    /// With `match`: this host's endpoint.
+    /// Only with `match`: this host's endpoint.
     pub(crate) local: Option<String>,
-    /// With `match`: the peer's endpoint; absent for a listener.
+    /// Only with `match`: the peer's endpoint; absent for a listener.
     pub(crate) remote: Option<String>,
     /// The options in force, after a change of keepalive.
     pub(crate) options: Option<SocketOptions>,
     /// The lifetimes in force, after a change of lifetime.
     pub(crate) lifetime: Option<Lifetime>,
-    /// After a close with a FIN: whether one was sent, or the connection had to be reset.
+    /// After a close by FIN: `fin` if one was sent, `reset` if the connection had to be reset.
     pub(crate) close: Option<Manner>,
-    /// Where it was sent a FIN: when it is reset, if it is still there.
+    /// After a FIN: when the connection is reset if it is still there.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) reset_at: Option<Timestamp>,
     /// Why it was not done.

@@ -13,10 +13,10 @@ use super::values::{LifetimeSeconds, Manner};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct CloseQuery {
-    /// How; `reset` if left out.
+    /// The manner; `reset` if left out.
     #[serde(default, skip_serializing_if = "is_reset")]
     pub(crate) close: Manner,
-    /// With `close=fin`: after how many seconds it is reset if it is still there, 1 to 315360000; 10 if left out.
+    /// Only with `close=fin`: the seconds after which it is reset if it is still there, 1 to 315360000; 10 if left out.
     #[param(value_type = Option<f64>)]
     pub(crate) grace_seconds: Option<LifetimeSeconds>,
 }
@@ -32,9 +32,9 @@ fn is_reset(manner: &Manner) -> bool {
 pub(crate) struct Closed {
     /// The connection that was closed.
     pub(crate) conid: u64,
-    /// With `close=fin`: whether it was sent a FIN, or had to be reset.
+    /// Only with `close=fin`: `fin` if it was sent one, `reset` if it had to be reset.
     pub(crate) close: Option<Manner>,
-    /// Where it was sent a FIN: when it is reset, if it is still there.
+    /// After a FIN: when it is reset if it is still there.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) reset_at: Option<Timestamp>,
     /// Why it was not sent a FIN.

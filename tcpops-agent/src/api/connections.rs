@@ -24,7 +24,7 @@ pub(crate) struct ListQuery {
     pub(crate) direction: Option<Direction>,
     /// The address family on the wire.
     pub(crate) family: Option<Family>,
-    /// How the connection became known.
+    /// The way the connection became known.
     pub(crate) origin: Option<Origin>,
     /// An address or network of this host, such as `10.0.0.0/8`.
     pub(crate) local: Option<Cidr>,
@@ -42,10 +42,10 @@ pub(crate) struct ListQuery {
     pub(crate) netns: Option<u64>,
     /// The name of the rule that matches it.
     pub(crate) rule: Option<RuleName>,
-    /// How many to answer with at the most, 1 to 10000; 1000 if left out. Not for NDJSON, which answers with all, and
+    /// The most connections in the answer, 1 to 10000; 1000 if left out. Not for NDJSON, which answers with all, and
     /// not in `match`.
     pub(crate) limit: Option<u32>,
-    /// `next` of the answer before: those with a greater conid follow. Likewise.
+    /// `next` of the answer before: connections with a greater conid follow. Likewise.
     pub(crate) cursor: Option<u64>,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct Connection {
     pub(crate) state: State,
     /// Who began.
     pub(crate) direction: Direction,
-    /// How it became known.
+    /// The way it became known.
     pub(crate) origin: Origin,
     /// The address family on the wire.
     pub(crate) family: Family,
@@ -105,7 +105,7 @@ pub(crate) struct Connection {
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Expires {
-    /// When; of `idle` and `first_byte` at the earliest, since a byte puts them off.
+    /// The time; for `idle` and `first_byte` the earliest, since a byte puts them off.
     #[schema(value_type = String, format = DateTime)]
     pub(crate) at: Timestamp,
     /// Seconds until then; zero where that is past.
@@ -122,17 +122,17 @@ pub(crate) struct Expires {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum Limit {
-    /// No byte was sent or received for so long.
+    /// The time with no byte sent or received.
     Idle,
-    /// It has been established for so long.
+    /// The time since it was established.
     MaxAge,
-    /// A time has come.
+    /// A point in time.
     Deadline,
-    /// It was accepted, and has sent no byte for so long.
+    /// The time since it was accepted without a byte from the peer.
     FirstByte,
-    /// One side has closed, and the other has not for so long.
+    /// The time since one side has closed and the other has not.
     HalfClosed,
-    /// Its handshake has taken so long.
+    /// The time that its handshake takes.
     Connect,
 }
 
@@ -140,7 +140,7 @@ pub(crate) enum Limit {
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ConnectionDetail {
-    /// What the list says too.
+    /// The fields of the list.
     #[serde(flatten)]
     pub(crate) connection: Connection,
     /// The module's code for its state.
@@ -152,7 +152,7 @@ pub(crate) struct ConnectionDetail {
     /// Why it has its policy.
     #[serde(default)]
     pub(crate) why: Why,
-    /// What the kernel's `tcp_info` says now; absent for a listener, or where the namespace cannot be entered.
+    /// The kernel's `tcp_info` of this moment; absent for a listener, or where the namespace cannot be entered.
     pub(crate) tcp_info: Option<TcpInfo>,
 }
 
@@ -175,7 +175,7 @@ pub(crate) struct TcpInfo {
     pub(crate) retransmits: u8,
     /// Unanswered probes.
     pub(crate) probes: u8,
-    /// By how much the retransmission timer has backed off.
+    /// The back-off of the retransmission timer.
     pub(crate) backoff: u8,
     /// Retransmitted segments in all.
     pub(crate) total_retrans: u32,

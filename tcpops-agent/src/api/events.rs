@@ -1,4 +1,4 @@
-//! What happened: the stream of events.
+//! The stream of events.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,17 +21,17 @@ super::values::words::words!(EventType, Loss, CauseName, Side, Detail);
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct EventsQuery {
-    /// Those after the event with this number; 0: all that are held. Left out: with `follow` those to come, else all that
-    /// are held.
+    /// Events after the one with this number; 0: all that are held. Left out: with `follow` the events to come, else
+    /// all that are held.
     pub(crate) since: Option<u64>,
     /// Types, separated by commas.
     #[serde(rename = "type")]
     pub(crate) types: Option<String>,
-    /// Whether to go on with those to come, which is so if it is left out; or to end.
+    /// True, or left out: go on with the events to come. False: end after those that are held.
     pub(crate) follow: Option<bool>,
-    /// After so many seconds with no event there is a heartbeat, 1 to 3600; 15 if left out.
+    /// A heartbeat comes after this many seconds without an event, 1 to 3600; 15 if left out.
     pub(crate) heartbeat_seconds: Option<u32>,
-    /// Of this connection.
+    /// Events of this connection.
     pub(crate) conid: Option<u64>,
     /// Who began.
     pub(crate) direction: Option<Direction>,
@@ -53,7 +53,7 @@ pub(crate) struct EventsQuery {
     pub(crate) rule: Option<RuleName>,
 }
 
-/// What kind of thing happened.
+/// The type of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum EventType {
@@ -63,9 +63,9 @@ pub(crate) enum EventType {
     Adopted,
     /// It went from one TCP state to another.
     Transition,
-    /// A rule, or what was pushed, was applied to it.
+    /// A rule or an override was applied to it.
     Applied,
-    /// The kernel refused what a rule or a push wants.
+    /// The kernel refused what a rule or an override wants.
     Refused,
     /// Its time is over: it is about to be closed.
     Expiring,
@@ -89,7 +89,7 @@ pub(crate) struct Event {
     /// When it happened.
     #[schema(value_type = String, format = DateTime)]
     pub(crate) time: Timestamp,
-    /// What kind of thing it is.
+    /// The type.
     #[serde(rename = "type")]
     pub(crate) kind: EventType,
     /// The connection or listener that it happened to.
@@ -108,7 +108,8 @@ pub(crate) struct Event {
     pub(crate) netns_cookie: Option<u64>,
     /// The name of the rule that matches it.
     pub(crate) rule: Option<String>,
-    /// The TCP state: with `opened` and `adopted` the first one, with `transition` the new one, with `closed` the last one.
+    /// The TCP state: with `opened` and `adopted` the first one, with `transition` the new one, with `closed` the last
+    /// one.
     pub(crate) state: Option<State>,
     /// With `transition`: the state before.
     pub(crate) old_state: Option<State>,
@@ -116,13 +117,13 @@ pub(crate) struct Event {
     pub(crate) policy: Option<EventPolicy>,
     /// With `expiring` and `closed`: why. Absent for a listener.
     pub(crate) cause: Option<Cause>,
-    /// With `closed`: how the connection fared. Absent for a listener.
+    /// With `closed`: the traffic and times of the connection. Absent for a listener.
     pub(crate) summary: Option<Summary>,
-    /// With `lost`: how many are missing, of all types; absent where that is not known.
+    /// With `lost`: the number that is missing, of all types; absent where that is not known.
     pub(crate) count: Option<u64>,
     /// With `lost`: why.
     pub(crate) reason: Option<Loss>,
-    /// With `resynchronised`: how many connections and listeners there are.
+    /// With `resynchronised`: the number of connections and listeners.
     pub(crate) tracked: Option<u64>,
 }
 
@@ -132,7 +133,7 @@ pub(crate) struct Event {
 pub(crate) struct EventPolicy {
     /// Where it came from; absent where no rule wants anything any more.
     pub(crate) source: Option<Source>,
-    /// With `override`: who pushed it.
+    /// With `override`: the uid that set it.
     pub(crate) by_uid: Option<u32>,
     /// With `applied`: what came of its options; absent where it wants none.
     pub(crate) outcome: Option<Outcome>,
@@ -150,12 +151,11 @@ pub(crate) struct EventPolicy {
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Cause {
-    /// What kind of end it is.
+    /// The kind of end.
     pub(crate) name: CauseName,
     /// With `fin` and `reset`: the side that began it; absent where that cannot be told.
     pub(crate) side: Option<Side>,
-    /// With `timeout`: `keepalive`, `user_timeout`, `retransmissions` or `handshake`; with `refused`: `unreachable`; with
-    /// `fin`: `handshake`, where the program did not wait for its end.
+    /// More about the kind of end, where there is more to say.
     pub(crate) detail: Option<Detail>,
     /// With `expired`: which of the limits.
     pub(crate) lifetime: Option<Limit>,
@@ -185,9 +185,9 @@ pub(crate) enum Loss {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum CauseName {
-    /// In order.
+    /// An orderly close.
     Fin,
-    /// By a reset.
+    /// A reset.
     Reset,
     /// The peer did not answer.
     Timeout,
@@ -213,7 +213,8 @@ pub(crate) enum Side {
     Peer,
 }
 
-/// What there is to say besides the kind of end.
+/// Details of the kind of end: of `timeout` what had no answer, of `refused` that there is no way to the peer, of `fin`
+/// that the program did not wait for the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum Detail {
@@ -229,7 +230,7 @@ pub(crate) enum Detail {
     Unreachable,
 }
 
-/// How a connection fared.
+/// The traffic and times of a connection that ended.
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Summary {
@@ -241,13 +242,13 @@ pub(crate) struct Summary {
     pub(crate) bytes_in: u64,
     /// Bytes of data sent, each counted once.
     pub(crate) bytes_out: u64,
-    /// Segments sent again.
+    /// Retransmitted segments.
     pub(crate) retransmissions: u32,
     /// The time in each state.
     pub(crate) states: StateSeconds,
 }
 
-/// Seconds in each TCP state. One that it was not in, or of which that is not known, is absent.
+/// Seconds in each TCP state. A state that it was not in, or whose time is not known, is absent.
 #[skip_serializing_none]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]

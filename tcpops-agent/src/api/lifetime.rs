@@ -20,8 +20,8 @@ pub(crate) struct LifetimeRequest {
     /// A time, as RFC 3339 writes it; in the future.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) deadline: Option<Timestamp>,
-    /// No limit: by how much `idle_seconds` and `max_age_seconds`, of which one must be there, are made longer at the
-    /// most, 0 to 100; each connection by another share of it, so that they do not end together.
+    /// Jitter, 0 to 100: `idle_seconds` and `max_age_seconds`, of which one must be there, are made longer by up to
+    /// this share, by another amount for each connection, so that they do not end together.
     pub(crate) jitter_percent: Option<JitterPercent>,
 }
 
@@ -46,6 +46,6 @@ pub(crate) struct Lifetime {
     /// A time.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) deadline: Option<Timestamp>,
-    /// By how much idle time and age may be longer, percent; absent where they are exact.
+    /// The jitter that may lengthen idle time and age, percent; absent where they are exact.
     pub(crate) jitter_percent: Option<u8>,
 }

@@ -19,7 +19,7 @@ super::values::words::words!(Source, Outcome, OptionName, OwnOption);
 pub(crate) struct Policy {
     /// The name of the rule that matches it.
     pub(crate) rule: Option<String>,
-    /// What is wanted of the socket options; absent where nothing is.
+    /// The socket options that are wanted; absent where none are.
     pub(crate) wanted: Option<Wanted>,
     /// Where the keepalive came from.
     pub(crate) keepalive_source: Option<Source>,
@@ -29,7 +29,7 @@ pub(crate) struct Policy {
     pub(crate) lifetime: Option<Lifetime>,
     /// Where they came from.
     pub(crate) lifetime_source: Option<Source>,
-    /// What came of applying the options; absent where nothing was applied.
+    /// The result of applying the options; absent where nothing was applied.
     pub(crate) result: Option<ApplyResult>,
 }
 
@@ -43,7 +43,7 @@ pub(crate) enum Source {
     Override,
 }
 
-/// What came of the options of a policy.
+/// The outcome of applying the options of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum Outcome {
@@ -72,7 +72,7 @@ pub(crate) enum OptionName {
     SoKeepalive,
 }
 
-/// What a program can set itself.
+/// Options that a program can set itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum OwnOption {
@@ -82,19 +82,19 @@ pub(crate) enum OwnOption {
     UserTimeout,
 }
 
-/// What is wanted of a connection.
+/// The policy that is wanted for a connection.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Intent {
     /// The name of the rule that matches.
     pub(crate) rule: Option<String>,
-    /// What is wanted of the socket options; absent where nothing is.
+    /// The socket options that are wanted; absent where none are.
     pub(crate) wanted: Option<Wanted>,
     /// The lifetimes; without a limit where none is wanted, absent where nothing is said of them.
     pub(crate) lifetime: Option<Lifetime>,
 }
 
-/// What is wanted of the socket options.
+/// The socket options that are wanted.
 #[skip_serializing_none]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Wanted {
@@ -106,19 +106,19 @@ pub(crate) struct Wanted {
     pub(crate) count: Option<u8>,
     /// TCP_KEEPINTVL, seconds.
     pub(crate) interval_seconds: Option<u16>,
-    /// How the keepalive stands against the program's own: `default` or `floor`; absent where it replaces it.
+    /// The precedence of the keepalive over the program's own: `default` or `floor`; absent where it replaces it.
     pub(crate) keepalive_mode: Option<Mode>,
     /// TCP_USER_TIMEOUT, milliseconds; 0 is off.
     pub(crate) user_timeout_ms: Option<u32>,
-    /// How the user timeout stands against the program's own, likewise.
+    /// The precedence of the user timeout, likewise.
     pub(crate) user_timeout_mode: Option<Mode>,
 }
 
-/// What came of applying the options.
+/// The result of applying the options.
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ApplyResult {
-    /// Whether they were.
+    /// The outcome.
     pub(crate) outcome: Outcome,
     /// When.
     #[schema(value_type = String, format = DateTime)]
@@ -133,34 +133,33 @@ pub(crate) struct ApplyResult {
     pub(crate) original: SocketOptions,
 }
 
-/// Where the policy of a connection came from; what it came to is beside it, in `policy`.
+/// Where the policy of a connection came from.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Why {
-    /// The rule that matches, as it was written: what it wants by itself, also where something that was pushed hides it.
-    /// Absent where none matches.
+    /// The rule that matches, as it was written, also where an override hides it. Absent where none matches.
     pub(crate) rule: Option<Rule>,
-    /// True: it still stands under a rule that is not in force any more, since no walk has come by it.
+    /// True: the connection still has the policy of a rule that is no longer in force, since no walk has reached it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) rule_is_gone: bool,
-    /// What was pushed for this one connection. It wins over the rule.
+    /// The policy that was set for this one connection. It wins over the rule.
     #[serde(rename = "override")]
     pub(crate) pushed: Option<Override>,
-    /// What the program has set itself, as far as is known. Nothing is known before options
+    /// Options that the program has set itself, as far as is known. Nothing is known before options
     /// are applied for the first time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) set_by_program: Vec<OwnOption>,
 }
 
-/// What was pushed for one connection.
+/// A policy that was set for one connection.
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Override {
-    /// The uid that pushed last.
+    /// The uid that set it last.
     pub(crate) by_uid: u32,
-    /// Whether it was applied; false while it waits for the next walk, or for the end of the handshake.
+    /// True: it was applied. False while it waits for the next walk, or for the end of the handshake.
     pub(crate) applied: bool,
-    /// What it wants of the socket options; absent where it says nothing of them.
+    /// The socket options that it wants; absent where it says nothing of them.
     pub(crate) wanted: Option<Wanted>,
     /// The lifetimes that it wants, without a limit where it takes them off; absent where it says nothing of them.
     pub(crate) lifetime: Option<Lifetime>,

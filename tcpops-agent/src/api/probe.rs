@@ -14,7 +14,7 @@ super::values::words::words!(Verdict, Method);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProbeRequest {
-    /// How long an answer may take, 1 to 20 seconds; 5 if it is left out.
+    /// The time that an answer may take, 1 to 20 seconds; 5 if it is left out.
     pub(crate) timeout_seconds: Option<ProbeSeconds>,
 }
 
@@ -24,9 +24,9 @@ pub(crate) struct ProbeRequest {
 pub(crate) struct ProbeResult {
     /// The connection.
     pub(crate) conid: u64,
-    /// Whether the peer is there.
+    /// The answer to the question.
     pub(crate) verdict: Verdict,
-    /// How it was asked.
+    /// The way it was asked.
     pub(crate) method: Method,
     /// Seconds that it took.
     pub(crate) waited_seconds: f64,
@@ -40,7 +40,7 @@ pub(crate) struct ProbeResult {
     pub(crate) evidence: String,
 }
 
-/// Whether the peer of a connection is there.
+/// The answer to whether the peer of a connection is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum Verdict {
@@ -52,12 +52,12 @@ pub(crate) enum Verdict {
     Unknown,
 }
 
-/// How a peer is asked.
+/// The way a peer is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum Method {
-    /// By keepalive probes.
+    /// Keepalive probes.
     Probes,
-    /// By data that waits for an acknowledgement.
+    /// Data that waits for an acknowledgement.
     Retransmissions,
 }

@@ -9,7 +9,7 @@ use super::values::ValueError;
 /// The content type of every error.
 pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
 
-/// What went wrong, for programs. A code never changes its meaning.
+/// The kind of problem, for programs. A code never changes its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Code {
@@ -111,16 +111,16 @@ pub(crate) struct Problem {
     pub(crate) title: String,
     /// The HTTP status.
     pub(crate) status: u16,
-    /// What was expected, what was found, what to do.
+    /// The expectation, what was found, and what to do.
     pub(crate) detail: String,
     /// The stable code.
     pub(crate) code: Code,
-    /// With `ambiguous`: the connections that match.
+    /// Only with `ambiguous`: the connections that match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) matches: Vec<Match>,
-    /// With `refused`: the number and name of the error, and the socket option where there was one.
+    /// Only with `refused`: the number of the error.
     pub(crate) errno: Option<i32>,
-    /// With `invalid_rules`: which field of which rule is at fault, where that is known.
+    /// Only with `invalid_rules`: the field that is at fault, where that is known.
     pub(crate) fault: Option<Box<Fault>>,
 }
 
@@ -131,7 +131,7 @@ pub(crate) struct Fault {
     pub(crate) rule: usize,
     /// The field, with dots: `match.cgroup`.
     pub(crate) field: String,
-    /// What was expected, and what was found.
+    /// The expectation, and what was found.
     pub(crate) message: String,
 }
 

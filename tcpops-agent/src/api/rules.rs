@@ -1,11 +1,11 @@
 //! The rules as people write them: one document, as a TOML file (`[[rule]]`) and as the JSON body of `/v1/rules`.
 //!
 //! The rules are ordered; the first that matches a connection decides alone. A rule that wants nothing (no `keepalive`,
-//! `user_timeout` or `lifetime`) says "leave these connections alone": it shields them from the rules after it. Beside
-//! them, `guard` bounds how much all of them may close.
+//! `user_timeout` or `lifetime`) says "leave these connections alone": it shields them from the rules after it.
+//! Besides, `guard` bounds how much all of them may close.
 //!
-//! What one field may hold is checked by its type, see [`values`](super::values); what fields may not say together is
-//! checked by [`RuleDocument::check`], which everything that is deserialized has passed. Both errors carry line and
+//! Each field is checked by its type, see [`values`](super::values); fields are checked against each other by
+//! [`RuleDocument::check`], which everything that is deserialized has passed. Both errors carry line and
 //! column.
 
 mod check;

@@ -1,4 +1,4 @@
-//! Changes and closes from the protocol to the model, and how a close was made back.
+//! Changes and closes from the protocol to the model, and the outcome of a close back.
 
 use tcpops_common::policy::{Lifetime, limits};
 
@@ -11,10 +11,10 @@ use crate::model::expiry::closing::{Closed, Manner};
 use crate::model::requests::policies::Change;
 
 const NS_PER_SECOND: f64 = 1e9;
-/// The time between a FIN and a reset, unless something else is said.
+/// The time between a FIN and a reset, unless the request has another.
 const GRACE_NS: u64 = 10_000_000_000;
 
-/// What a request for keepalive changes.
+/// The change that a request for keepalive makes.
 pub(crate) fn keepalive_change(request: &KeepaliveRequest) -> Change {
     Change::KeepaliveEnable {
         idle_s: request.idle_seconds.get(),
@@ -24,10 +24,11 @@ pub(crate) fn keepalive_change(request: &KeepaliveRequest) -> Change {
     }
 }
 
-/// What a request for lifetimes changes.
+/// The change that a request for lifetimes makes.
 ///
 /// # Errors
-/// Says what was expected: at least one limit, one that jitter is about, and a deadline in the future, within ten years.
+/// Fails without a limit, with jitter alone beside a deadline, and with a deadline that is not within the next ten
+/// years.
 pub(crate) fn lifetime_change(request: &LifetimeRequest, clocks: Clocks) -> Result<Change, ValueError> {
     let LifetimeRequest { idle_seconds, max_age_seconds, deadline, jitter_percent } = *request;
     match (idle_seconds.or(max_age_seconds), deadline, jitter_percent) {
@@ -57,10 +58,10 @@ pub(crate) fn lifetime_change(request: &LifetimeRequest, clocks: Clocks) -> Resu
     })
 }
 
-/// How a close is asked for.
+/// The manner of a close.
 ///
 /// # Errors
-/// Says what was expected: no grace without a FIN.
+/// Fails with a grace and no FIN.
 pub(crate) fn manner(query: &CloseQuery) -> Result<Manner, ValueError> {
     match (query.close, query.grace_seconds) {
         (values::Manner::Reset, None) => Ok(Manner::Reset),
@@ -72,7 +73,7 @@ pub(crate) fn manner(query: &CloseQuery) -> Result<Manner, ValueError> {
     }
 }
 
-/// How a close that was asked for in some manner was made.
+/// The answer to a close in the manner `wanted`.
 pub(crate) fn closed(conid: u64, wanted: values::Manner, closed: Closed, clocks: Clocks) -> api::Closed {
     let (close, reset_at, detail) = match (wanted, closed) {
         (values::Manner::Reset, _) => (None, None, None),

@@ -42,7 +42,7 @@ pub(crate) fn connection(
     }
 }
 
-/// When a connection will end, and by which limit, as the API shows it; `None` for a time that no calendar has.
+/// The end of a connection and its limit, as the API shows them; `None` for a time that no calendar has.
 pub(crate) fn expires(
     at_boot_ns: u64,
     expiry: Expiry,

@@ -1,4 +1,4 @@
-//! From records to the events of the protocol, and from the query of a stream to what it lets through.
+//! Records to events of the protocol, and the query of a stream to a filter of records.
 
 use std::collections::HashMap;
 
@@ -21,19 +21,19 @@ use crate::model::history::ending::Ending;
 use crate::model::history::record::{Happened, Identity, Kind, Kinds, Record, What};
 use crate::model::requests::filter::Filter;
 
-/// Which records a reader wants.
+/// The records that a reader wants.
 #[derive(Clone, Debug)]
 pub(crate) struct EventFilter {
-    /// Of these kinds.
+    /// Their kinds.
     pub(crate) kinds: Kinds,
-    /// Of connections that this lets through.
+    /// Their connections.
     pub(crate) filter: Filter,
-    /// Of this connection.
+    /// Their connection, if there is only one.
     pub(crate) conid: Option<u64>,
 }
 
 impl EventFilter {
-    /// Whether the reader is to have the record. What is missing concerns everybody.
+    /// True for a record that the reader wants. Every reader is told what is missing.
     pub(crate) fn takes(&self, record: &Record) -> bool {
         match &record.what {
             What::Lost(..) | What::Resynchronised(_) => true,
@@ -49,7 +49,7 @@ impl EventFilter {
 /// The kinds that a list of types names.
 ///
 /// # Errors
-/// Says what was expected.
+/// Fails at a name that is not known.
 pub(crate) fn kinds(types: &str) -> Result<Kinds, ValueError> {
     types.split(',').try_fold(Kinds::NONE, |kinds, name| {
         let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name.trim());
@@ -61,7 +61,7 @@ pub(crate) fn kinds(types: &str) -> Result<Kinds, ValueError> {
     })
 }
 
-/// The part of the query that a list of connections has too.
+/// The filters, which a list of connections has too.
 pub(crate) fn list_query(query: &EventsQuery) -> ListQuery {
     ListQuery {
         direction: query.direction,
@@ -245,7 +245,7 @@ fn summary(ending: &Ending) -> Summary {
     }
 }
 
-/// To the microsecond: handshakes on one host take few of them.
+/// Seconds to the microsecond: handshakes on one host take few of them.
 fn seconds(ns: u64) -> f64 {
     (ns / 1000) as f64 / 1e6
 }

@@ -27,7 +27,7 @@ pub(crate) fn policy(connection: &Connection, rule_names: &HashMap<u32, String>,
     }
 }
 
-/// What a policy wants, and the name of the rule that matches.
+/// The contents of a policy, with the name of the rule that matches.
 pub(crate) fn intent(rule: Option<&str>, policy: &Policy, clocks: Clocks) -> api::Intent {
     let limits = match policy.lifetime_setting {
         // A lifetime that is taken off is something that is wanted.
@@ -41,13 +41,13 @@ pub(crate) fn intent(rule: Option<&str>, policy: &Policy, clocks: Clocks) -> api
     }
 }
 
-/// What was pushed for a connection, as its detail shows it.
+/// The override of a connection, as its detail shows it.
 pub(crate) fn pushed(pushed: &Policy, connection: &Connection, clocks: Clocks) -> api::Override {
     let api::Intent { wanted, lifetime, .. } = intent(None, pushed, clocks);
     api::Override { by_uid: pushed.by_uid, applied: connection.policy.serial == pushed.serial, wanted, lifetime }
 }
 
-/// What the program has set itself.
+/// The options that the program has set itself.
 pub(crate) fn set_by_program(connection: &Connection) -> Vec<OwnOption> {
     let parts = [(OWN_KEEPALIVE, OwnOption::Keepalive), (OWN_USER_TIMEOUT, OwnOption::UserTimeout)];
     parts.into_iter().filter(|(flag, _)| connection.own & flag != 0).map(|(_, option)| option).collect()
@@ -74,7 +74,7 @@ fn wanted(options: &Options) -> api::Wanted {
     }
 }
 
-/// How what is wanted stands against the program's own; nothing where it replaces it.
+/// The precedence over the program's own option; `None` where it is replaced.
 fn mode(setting: Setting) -> Option<Mode> {
     match setting {
         Setting::Leave | Setting::Set | Setting::Clear => None,
@@ -127,7 +127,7 @@ pub(crate) fn source(source: Source) -> Option<api::Source> {
     }
 }
 
-/// What came of applying options; `None` where none were applied.
+/// The outcome of applying options; `None` where none were applied.
 pub(crate) fn outcome(outcome: Outcome) -> Option<api::Outcome> {
     match outcome {
         Outcome::Untouched => None,

@@ -1,4 +1,4 @@
-//! From the filters of a request to the model's.
+//! Filters of a request to those of the model.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::model::requests::filter::Filter;
 /// the id of a rule's name.
 ///
 /// # Errors
-/// Names the parameter and what was expected.
+/// Fails at a cgroup that `cgroup_ids` does not find, and at a rule that is not in force.
 pub(crate) fn filter<E: fmt::Display>(
     query: &ListQuery,
     cgroup_ids: impl FnOnce(&str) -> Result<Vec<u64>, E>,

@@ -15,10 +15,10 @@ use crate::model::rules::rule_set as model;
 /// The rules of a document, with the id 0 each; `clocks` turn its dates into times since boot, and `resolve_cgroup`
 /// finds the cgroup of a path.
 ///
-/// A deadline may be past: what is under it is then closed at once, see [`RuleDocument::check_deadlines`].
+/// A deadline may be past: the connections under it are then closed at once, see [`RuleDocument::check_deadlines`].
 ///
 /// # Errors
-/// Those of [`RuleDocument::check`], and those of `resolve_cgroup`; each names the rule and the field.
+/// Fails as [`RuleDocument::check`] and `resolve_cgroup` do; each error names the rule and the field.
 pub(crate) fn to_model<E: fmt::Display>(
     document: &RuleDocument,
     clocks: Clocks,
@@ -39,7 +39,7 @@ pub(crate) fn to_model<E: fmt::Display>(
     Ok(model::RuleSet { rules, guard: document.guard.as_ref().map_or_else(Guard::default, guard) })
 }
 
-/// What keeps the rules from closing too much.
+/// The bounds on closes by rules.
 fn guard(guard: &RuleGuard) -> Guard {
     let RuleGuard { closes_per_second, percent_per_minute, protect_ports } = guard;
     let ports = |ports: &Vec<Ports>| ports.iter().flat_map(|ports| ports.range()).collect();
@@ -50,7 +50,7 @@ fn guard(guard: &RuleGuard) -> Guard {
     }
 }
 
-/// What the rule wants of its connections.
+/// The policy that the rule wants for its connections.
 fn policy(rule: &Rule, clocks: Clocks) -> Result<Policy, ValueError> {
     let wanted = match rule.mode {
         Mode::Force => Setting::Set,
@@ -94,7 +94,7 @@ fn policy(rule: &Rule, clocks: Clocks) -> Result<Policy, ValueError> {
     Ok(policy)
 }
 
-/// What the rule says about closing.
+/// The way in which the rule closes.
 fn closing(rule: &Rule) -> ClosePolicy {
     let lifetime = rule.lifetime.as_ref().and_then(Switch::on).copied().unwrap_or_default();
     ClosePolicy {
@@ -115,7 +115,7 @@ fn nanoseconds(limit: Option<LifetimeDuration>) -> u64 {
     limit.map_or(0, LifetimeDuration::as_nanos)
 }
 
-/// Which connections it is for. Without a direction that is all of them, but no listener: what a rule wants of
+/// The connections that a rule matches. Without a direction those are all connections, but no listener: a rule for
 /// connections is seldom meant for the socket that accepts them.
 fn matcher<E>(
     matching: &RuleMatch,

@@ -8,7 +8,7 @@ use crate::api::events::{Detail, EventType, Loss, Side};
 use crate::api::probe::{Method, Verdict};
 use crate::api::values::{Direction, Family, Origin};
 use crate::model::expiry::lifetimes::Expiry;
-use crate::model::history::cause::{self, Timeout};
+use crate::model::history::cause::{self, Unanswered};
 use crate::model::history::record::{self, Kind};
 use crate::model::requests::peer::{self, PeerStatus};
 
@@ -33,7 +33,7 @@ same! {
     Kind => EventType { Opened, Adopted, Transition, Applied, Refused, Expiring, Closed, Lost, Resynchronised }
     record::Loss => Loss { SlowReader, RingOverflow, Detached, AgentRestarted }
     cause::Side => Side { Local, Peer }
-    Timeout => Detail { Keepalive, UserTimeout, Retransmissions, Handshake }
+    Unanswered => Detail { Keepalive, UserTimeout, Retransmissions, Handshake }
     PeerStatus => Verdict { Alive, Dead, Unknown }
     peer::Method => Method { Probes, Retransmissions }
 }

@@ -1,4 +1,4 @@
-//! Reading requests, so that whatever is wrong with one is answered with a problem.
+//! Extractors that answer every rejection with a problem.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -67,7 +67,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     }
 }
 
-/// A body of JSON as it came, for what reads it with the place of every error.
+/// The bytes of a JSON body, for a reader that gives the place of every error.
 pub(crate) struct JsonText(pub(crate) Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for JsonText {
@@ -86,7 +86,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonText {
     }
 }
 
-/// The parameters behind the question mark.
+/// The query.
 pub(crate) struct Params<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Params<T> {
@@ -115,7 +115,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// Where the request comes from; each carries it.
+/// The origin of the request.
 pub(crate) struct By(pub(crate) Origin);
 
 impl<S: Send + Sync> FromRequestParts<S> for By {
@@ -127,7 +127,7 @@ impl<S: Send + Sync> FromRequestParts<S> for By {
     }
 }
 
-/// Only root and the group tcpops may do this.
+/// Checks that the caller is root or in the group tcpops.
 ///
 /// # Errors
 /// Fails where the caller is neither.

@@ -24,14 +24,14 @@ use crate::daemon::{Handle, Origin, group_id};
 
 use self::admission::{Admission, ClientLimits};
 
-/// How long a client may take to send the head of a request.
+/// The time that a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How much of a request's head is read.
+/// The largest head of a request, bytes.
 const MAX_HEAD: usize = 64 * 1024;
-/// How long requests under way may take to end when the agent stops.
+/// The time that requests under way have to end when the agent stops.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How many clients there are at a time.
+/// The most clients at a time.
 const CLIENTS: ClientLimits = ClientLimits { per_uid: 32, of_users: 192, of_root: 256 };
 
 /// The socket, bound and not yet served.
@@ -45,7 +45,7 @@ impl Listener {
     /// Binds the socket: 0660, of the group `tcpops` where there is one. A socket that nobody serves is replaced.
     ///
     /// # Errors
-    /// Where another agent serves it, or something else is at the path.
+    /// Fails where another agent serves it, or something else is at the path.
     pub(crate) fn bind(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         if let Some(parent) = path.parent() {
@@ -92,7 +92,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts to serve. Within a tokio runtime.
+    /// Starts to serve. Must be called within a tokio runtime.
     pub(crate) fn start(listener: Listener, handle: Handle) -> Self {
         let server = Self { stop: CancellationToken::new(), tasks: TaskTracker::new() };
         let tasks = server.tasks.clone();

@@ -22,10 +22,10 @@ use crate::daemon::{Handle, Origin};
 
 /// The largest body that is read.
 const MAX_BODY: usize = 4 * 1024 * 1024;
-/// How long a request may take; shorter than the 30 s for which the client waits, so that it is told.
+/// The time that a request may take; shorter than the 30 s that the client waits, so that it gets an answer.
 const TIMEOUT: Duration = Duration::from_secs(25);
 
-/// What the routes work with.
+/// The state of the routes.
 #[derive(Clone)]
 struct Backend {
     handle: Handle,
@@ -69,7 +69,7 @@ fn api() -> OpenApiRouter<Backend> {
         .routes(routes!(agent::health))
 }
 
-/// Everything that is served.
+/// The whole service.
 pub(crate) fn router(handle: Handle) -> Router {
     let (router, description) = api().split_for_parts();
     router

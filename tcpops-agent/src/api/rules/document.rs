@@ -34,7 +34,7 @@ type Origins = OneOrMany<Origin>;
     "user_timeout": "auto",
 }] }))]
 pub(crate) struct RuleDocument {
-    /// What keeps the rules from closing too much; absent, no bounds, and port 22 is protected.
+    /// Bounds on how much the rules may close; absent, none, and port 22 is protected.
     pub(crate) guard: Option<RuleGuard>,
     /// At most 1024 rules, with names that differ.
     #[serde(rename = "rule")]
@@ -42,15 +42,15 @@ pub(crate) struct RuleDocument {
     pub(crate) rules: Vec<Rule>,
 }
 
-/// What keeps the rules from closing too much. It is not about what somebody asks to be closed.
+/// Bounds on how much the rules may close. Closes on request are not bounded.
 #[apply(Option => #[serde(default, deserialize_with = "present")] #[schema(nullable = false)])]
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RuleGuard {
-    /// How many connections all rules together may close in a second; absent, no bound.
+    /// The most connections that all rules together may close in a second; absent, no bound.
     pub(crate) closes_per_second: Option<Rate>,
-    /// How many connections one rule may close in a minute, in percent of those that live; absent, no bound.
+    /// The most connections that one rule may close in a minute, in percent of those that live; absent, no bound.
     pub(crate) percent_per_minute: Option<Share>,
     /// No rule closes a connection with one of these ports at either end; absent, 22. An empty list protects none.
     pub(crate) protect_ports: Option<Vec<Ports>>,
@@ -68,8 +68,8 @@ pub(crate) struct Rule {
     #[serde(rename = "match", default, skip_serializing_if = "RuleMatch::is_empty", deserialize_with = "read")]
     #[schema(required = false)]
     pub(crate) matching: RuleMatch,
-    /// How `keepalive` and `user_timeout` stand against what the program sets itself: "force" replaces it, "default"
-    /// leaves it where there is any, "floor" only tightens it.
+    /// The precedence of `keepalive` and `user_timeout` over what the program sets itself: "force" replaces it,
+    /// "default" leaves it where there is any, "floor" only tightens it.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schema(default = "force")]
     pub(crate) mode: Mode,
@@ -82,11 +82,12 @@ pub(crate) struct Rule {
     /// When the connection is closed, or "none"; absent, never.
     #[schema(inline)]
     pub(crate) lifetime: Option<LifetimeSwitch>,
-    /// How it is closed: by a "reset", or by a "fin" first.
+    /// The manner in which it is closed: by a "reset", or by a "fin" first.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schema(default = "reset")]
     pub(crate) close: Manner,
-    /// With `close = "fin"`: how long after the FIN the connection is reset if it is still there; absent, 10s.
+    /// Only with `close = "fin"`: the time after the FIN at which the connection is reset if it is still there; absent,
+    /// 10s.
     pub(crate) grace: Option<LifetimeDuration>,
     /// False: what the rule would close is logged, and stays open.
     #[serde(default = "enforced", deserialize_with = "read", skip_serializing_if = "is_enforced")]
@@ -132,12 +133,12 @@ pub(crate) struct RuleMatch {
     pub(crate) cgroup: Option<Cgroups>,
     /// The address family on the wire.
     pub(crate) family: Option<Families>,
-    /// Whether the handshake was seen, or the connection was open before the agent came.
+    /// The way the connection became known: its handshake was seen, or it was open before the agent came.
     pub(crate) origin: Option<Origins>,
 }
 
 impl RuleMatch {
-    /// Whether no field is there.
+    /// True where no field is there.
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -147,9 +148,9 @@ impl RuleMatch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RuleKeepalive {
-    /// How long a connection is quiet before the first probe (TCP_KEEPIDLE).
+    /// The time without traffic before the first probe (TCP_KEEPIDLE).
     pub(crate) idle: KeepaliveTime,
-    /// How many probes without an answer end it (TCP_KEEPCNT).
+    /// The number of unanswered probes that end the connection (TCP_KEEPCNT).
     pub(crate) count: KeepaliveCount,
     /// The time between probes (TCP_KEEPINTVL).
     pub(crate) interval: KeepaliveTime,
@@ -161,24 +162,24 @@ pub(crate) struct RuleKeepalive {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RuleLifetime {
-    /// After so long with no byte sent or received.
+    /// The time with no byte sent or received.
     pub(crate) idle: Option<LifetimeDuration>,
-    /// So long after the connection was established.
+    /// The time since the connection was established.
     pub(crate) max_age: Option<LifetimeDuration>,
-    /// At this time.
+    /// A point in time.
     pub(crate) deadline: Option<Deadline>,
-    /// No limit: by how much `idle` and `max_age` are made longer at the most, by another share for each connection.
+    /// Jitter: `idle` and `max_age` are made longer by up to this share, by another amount for each connection.
     pub(crate) jitter: Option<Jitter>,
-    /// So long after an inbound connection was established, if no byte came until then.
+    /// The time since an inbound connection was established, if no byte came until then.
     pub(crate) first_byte: Option<LifetimeDuration>,
-    /// After so long in CLOSE_WAIT or FIN_WAIT2.
+    /// The time in CLOSE_WAIT or FIN_WAIT2.
     pub(crate) half_closed: Option<LifetimeDuration>,
-    /// After so long in SYN_SENT: an outbound connection whose peer does not answer.
+    /// The time in SYN_SENT: an outbound connection whose peer does not answer.
     pub(crate) connect: Option<LifetimeDuration>,
 }
 
 impl RuleLifetime {
-    /// Whether any limit is there.
+    /// True where any limit is there.
     pub(crate) fn has_limit(&self) -> bool {
         *self != Self { jitter: self.jitter, ..Self::default() }
     }

@@ -18,7 +18,7 @@ pub(crate) struct RuleFileError {
     pub(crate) line: usize,
     /// The column, from 1: characters in TOML, bytes in JSON.
     pub(crate) column: usize,
-    /// What was expected, and what was found.
+    /// The expectation, and what was found.
     pub(crate) message: String,
 }
 
@@ -39,7 +39,7 @@ impl RuleDocument {
     /// Reads a rules file; `file` is its name for the message.
     ///
     /// # Errors
-    /// With the place of the first fault.
+    /// Fails with the place of the first fault.
     pub(crate) fn from_toml(text: &str, file: &str) -> Result<Self, RuleFileError> {
         let parsed = toml::Deserializer::parse(text).and_then(read::<Unchecked, _>);
         let document = Self::from(parsed.map_err(|error| in_toml(&error, text, file))?);
@@ -50,7 +50,7 @@ impl RuleDocument {
     /// Reads the body of a request.
     ///
     /// # Errors
-    /// With the place of the first fault.
+    /// Fails with the place of the first fault.
     pub(crate) fn from_json(bytes: &[u8]) -> Result<Self, RuleFileError> {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
         let parsed = read::<Unchecked, _>(&mut deserializer).and_then(|parsed| deserializer.end().map(|()| parsed));
@@ -95,7 +95,7 @@ impl RuleDocument {
     }
 }
 
-/// Whether the body says anything about rules: `{}`, sent by mistake, must not take them all away.
+/// True for a body that says anything about rules: `{}`, sent by mistake, must not take them all away.
 fn names_rules(bytes: &[u8]) -> bool {
     serde_json::from_slice::<serde_json::Value>(bytes).is_ok_and(|body| body.get("rule").is_some())
 }
@@ -196,7 +196,7 @@ impl<'de> de::Visitor<'de> for FailAt<'_> {
     }
 }
 
-/// How a TOML date shows itself where a table is read.
+/// The field as which a TOML date shows itself where a table is read.
 const DATE_FIELD: &str = "unknown field `$__toml_private_datetime`";
 
 /// An error of the parser with its place in the file.

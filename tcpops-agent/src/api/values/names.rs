@@ -42,8 +42,8 @@ impl FromStr for RuleName {
     }
 }
 
-/// Whether a reader sees the character: no control character, no line break of Unicode's, nothing that only changes how
-/// its neighbours look (zero-width and bidirectional marks, by which two names can look alike).
+/// True for a character that a reader sees: no control character, no line break of Unicode's, nothing that only changes
+/// how its neighbours look (zero-width and bidirectional marks, by which two names can look alike).
 fn is_visible(character: char) -> bool {
     const MARKS: [RangeInclusive<char>; 5] = [
         '\u{ad}'..='\u{ad}',

@@ -74,11 +74,11 @@ whole! {
     KeepaliveCount(u8) in limits::KEEPALIVE_COUNT, "a number of probes";
     /// TCP_USER_TIMEOUT, milliseconds; 0 is off.
     UserTimeoutMs(u32) in limits::USER_TIMEOUT_MS, "a whole number of milliseconds";
-    /// How long a peer may take to answer a probe, seconds.
+    /// The time that a peer may take to answer a probe, seconds.
     ProbeSeconds(u8) in 1..=20, "a whole number of seconds";
-    /// By how much lifetimes are made longer at the most, percent.
+    /// Jitter of lifetimes, percent.
     JitterPercent(u8) in limits::JITTER_PERCENT, "a whole number of percent";
-    /// How many in a second.
+    /// A rate per second.
     Rate(u32) in 1..=u32::MAX as u64, "a number";
     /// A uid of the initial user namespace; the number above is no uid.
     Uid(u32) in 0..=u32::MAX as u64 - 1, "a uid, an integer";

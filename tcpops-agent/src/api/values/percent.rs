@@ -56,7 +56,7 @@ percent! {
     Share in SHARE, "20";
 }
 
-/// By how much lifetimes are made longer at the most, percent; written with its sign.
+/// Jitter of lifetimes, percent; written with its sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay)]
 pub(crate) struct Jitter(u8);
 

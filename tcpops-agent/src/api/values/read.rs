@@ -29,7 +29,7 @@ impl ValueError {
     }
 }
 
-/// What stands in a document where one value is expected.
+/// The value that a document has where one is expected.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Found<'a> {
     /// A string.
@@ -66,7 +66,7 @@ impl fmt::Display for Found<'_> {
 
 /// A value that is read by [`read`]. A type takes what it can be, and refuses the rest by default.
 pub(crate) trait Written: Sized {
-    /// What is expected, as in "expected a number of probes from 1 to 127".
+    /// The expectation, as in "expected a number of probes from 1 to 127".
     fn expected() -> String;
 
     /// The sentence that refuses `found`.
@@ -77,7 +77,7 @@ pub(crate) trait Written: Sized {
     /// The value that one string or one number spells.
     ///
     /// # Errors
-    /// Where it spells none.
+    /// Fails where it spells none.
     fn from_found(found: Found<'_>) -> Result<Self, ValueError> {
         Err(Self::refuse(found))
     }
@@ -85,7 +85,7 @@ pub(crate) trait Written: Sized {
     /// The value that a list spells.
     ///
     /// # Errors
-    /// Where it spells none, and those of the format.
+    /// Fails where it spells none, or with an error of the format.
     fn from_list<'de, A: SeqAccess<'de>>(_: A) -> Result<Self, A::Error> {
         Self::from_found(Found::Other("a list")).map_err(de::Error::custom)
     }
@@ -93,7 +93,7 @@ pub(crate) trait Written: Sized {
     /// The value that a table spells.
     ///
     /// # Errors
-    /// Where it spells none, and those of the format.
+    /// Fails where it spells none, or with an error of the format.
     fn from_table<'de, A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
         // A date of TOML comes as a table with one key, which the parser's own type knows.
         let date = Datetime::deserialize(MapAccessDeserializer::new(map));
@@ -104,7 +104,7 @@ pub(crate) trait Written: Sized {
 /// Reads a value.
 ///
 /// # Errors
-/// Those of the format, and "expected …, found …".
+/// Fails with "expected …, found …", or with an error of the format.
 pub(crate) fn read<'de, T: Written, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     Reader(PhantomData).deserialize(deserializer)
 }

@@ -23,10 +23,10 @@ const LIFETIME_MS: RangeInclusive<u64> =
 pub(crate) struct KeepaliveTime(u16);
 
 impl KeepaliveTime {
-    /// So many seconds.
+    /// The time of a number of seconds.
     ///
     /// # Errors
-    /// Beyond the limits.
+    /// Fails beyond the limits.
     pub(crate) fn from_seconds(seconds: u64) -> Result<Self, ValueError> {
         match u16::try_from(seconds) {
             Ok(short) if limits::KEEPALIVE_SECONDS.contains(&seconds) => Ok(Self(short)),
@@ -70,10 +70,10 @@ pub(crate) struct LifetimeDuration {
 }
 
 impl LifetimeDuration {
-    /// So many milliseconds.
+    /// The lifetime of a number of milliseconds.
     ///
     /// # Errors
-    /// Beyond the limits.
+    /// Fails beyond the limits.
     pub(crate) fn from_millis(ms: u64) -> Result<Self, ValueError> {
         if LIFETIME_MS.contains(&ms) { Ok(Self { ms }) } else { Err(ValueError::new(within(LIFETIME_MS, "ms"), ms)) }
     }
@@ -112,19 +112,19 @@ impl fmt::Display for LifetimeDuration {
 /// `TCP_USER_TIMEOUT` as it is asked for: "auto", "off", or a duration such as "30s".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay)]
 pub(crate) enum UserTimeout {
-    /// What the keepalive beside it takes to give up: idle + interval * count.
+    /// The time that the keepalive beside it takes to give up: idle + interval * count.
     Auto,
     /// None, whatever the program set.
     Off,
-    /// So many milliseconds, from 1 to the end of [`limits::USER_TIMEOUT_MS`]; see [`UserTimeout::from_millis`].
+    /// Milliseconds, from 1 to the end of [`limits::USER_TIMEOUT_MS`]; see [`UserTimeout::from_millis`].
     After(u32),
 }
 
 impl UserTimeout {
-    /// So many milliseconds; zero is off, as it is for `setsockopt`.
+    /// The timeout of a number of milliseconds; zero is off, as it is for `setsockopt`.
     ///
     /// # Errors
-    /// Beyond the limits.
+    /// Fails beyond the limits.
     pub(crate) fn from_millis(ms: u64) -> Result<Self, ValueError> {
         match u32::try_from(ms) {
             Ok(0) => Ok(Self::Off),
@@ -133,7 +133,7 @@ impl UserTimeout {
         }
     }
 
-    /// What "auto" stands for beside a keepalive, milliseconds: idle + interval * count.
+    /// The value of "auto" beside a keepalive, milliseconds: idle + interval * count.
     ///
     /// # Errors
     /// Where the sum is more than `setsockopt` takes (24 days).

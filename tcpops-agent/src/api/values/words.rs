@@ -73,7 +73,7 @@ pub(crate) enum Family {
     Ipv6,
 }
 
-/// How the connection became known.
+/// The way a connection became known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum Origin {
@@ -83,7 +83,7 @@ pub(crate) enum Origin {
     Adopted,
 }
 
-/// How the socket options that a rule wants stand against those that the program sets itself.
+/// The precedence of the options that a rule wants over those that the program sets itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum Mode {
@@ -96,14 +96,14 @@ pub(crate) enum Mode {
     Floor,
 }
 
-/// How a connection is closed.
+/// The manner in which a connection is closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum Manner {
-    /// By a reset, at once.
+    /// A reset, at once.
     #[default]
     Reset,
-    /// By a FIN, and by a reset where it is still there after the grace.
+    /// A FIN, then a reset if the connection is still there after the grace.
     Fin,
 }
 

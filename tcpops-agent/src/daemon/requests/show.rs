@@ -29,7 +29,7 @@ impl Handle {
                 SocketStatus::Gone => (Some(key.conid), StateCode::None, None),
                 SocketStatus::Open(info) => {
                     let code = code(&connection, info.as_ref());
-                    (Some(key.conid), code, (code != StateCode::None).then(|| State(connection.state)))
+                    (Some(key.conid), code, (code != StateCode::None).then_some(State(connection.state)))
                 }
             },
         };

@@ -33,7 +33,7 @@ pub(crate) enum Side {
 
 /// What was waited for in vain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Timeout {
+pub(crate) enum Unanswered {
     /// Answers to keepalive probes.
     Keepalive,
     /// An answer, to data or to keepalive probes, within the TCP_USER_TIMEOUT.
@@ -71,7 +71,7 @@ pub(crate) enum Cause {
     /// and either a reset came, or data that nobody would have read, which this host then answered with one.
     Reset(Option<Side>),
     /// The peer did not answer.
-    Timeout(Timeout),
+    Timeout(Unanswered),
     /// The peer, or a host on the way, refused the handshake.
     Refused,
     /// A host on the way, or this one, said during the handshake that there is no way to the peer.
@@ -142,7 +142,7 @@ impl Cause {
             (TcpState::FinWait1, ECONNRESET) => Self::Reset(None),
             // To a program that has read the peer's end of file, its reset is EPIPE.
             (_, ECONNRESET | EPIPE) => Self::Reset(Some(Side::Peer)),
-            (TcpState::SynSent | TcpState::SynRecv, ETIMEDOUT) => Self::Timeout(Timeout::Handshake),
+            (TcpState::SynSent | TcpState::SynRecv, ETIMEDOUT) => Self::Timeout(Unanswered::Handshake),
             (TcpState::SynSent, _) => Self::Unreachable,
             (_, ETIMEDOUT) => Self::Timeout(timeout(event)),
             // What a router said last takes the place of ETIMEDOUT (`sk_err_soft`).
@@ -181,17 +181,17 @@ fn in_order(old_state: TcpState, connection: &Connection) -> Cause {
 }
 
 /// For what the kernel waited: `tcp_keepalive_timer`, `tcp_write_timeout` and `tcp_probe_timer` of net/ipv4/tcp_timer.c.
-fn timeout(event: &Event) -> Timeout {
+fn timeout(event: &Event) -> Unanswered {
     let summary = &event.summary;
     // A probe may also ask whether a window that the peer had shut is open again.
     let has_no_keepalive = summary.sk_flags & SOCK_KEEPOPEN == 0;
     if summary.user_timeout_ms != 0 {
         // It overrides every other limit, the number of keepalive probes too.
-        Timeout::UserTimeout
+        Unanswered::UserTimeout
     } else if summary.retransmits > 0 || summary.probes == 0 || has_no_keepalive {
-        Timeout::Retransmissions
+        Unanswered::Retransmissions
     } else {
-        Timeout::Keepalive
+        Unanswered::Keepalive
     }
 }
 

@@ -12,13 +12,13 @@ use crate::api::status::Status;
 use crate::daemon::{Handle, METRICS_CONTENT_TYPE};
 use crate::server::extract::{Answer, By, Failure, privileged};
 
-/// How the agent fares.
+/// The status of the agent.
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status), (status = "default", body = Problem)))]
 pub(crate) async fn status(State(handle): State<Handle>) -> Answer<Status> {
     Ok(Json(handle.status().await?))
 }
 
-/// What is counted, for Prometheus.
+/// All counters, for Prometheus.
 #[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "application/openmetrics-text"),
     (status = "default", body = Problem)))]
 pub(crate) async fn metrics(State(handle): State<Handle>) -> Result<Response, Failure> {

@@ -93,7 +93,7 @@ async fn all_that_match(
     Ok(BatchResponse { ended: acted.ended, listeners: acted.listeners, ..response(results.collect()) })
 }
 
-/// What an action asks for.
+/// The action for the daemon.
 fn asked(
     action: BatchAction,
     keepalive: Option<&KeepaliveRequest>,
@@ -117,7 +117,7 @@ fn asked(
     }
 }
 
-/// How closes are wanted, by a request or one of its changes.
+/// The manner of closes, of a request or of one of its changes.
 fn wanted(close: Option<&CloseQuery>) -> Manner {
     close.map_or(Manner::default(), |close| close.close)
 }

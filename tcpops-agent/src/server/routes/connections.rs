@@ -20,11 +20,11 @@ use crate::daemon::Handle;
 use crate::model::requests::filter::Filter;
 use crate::server::extract::{Answer, Body, By, Failure, Id, Params};
 
-/// How many connections a page of the list has.
+/// The size of a page of the list.
 const PAGE: u32 = 1000;
-/// How many it can have.
+/// The largest page.
 const MAX_PAGE: u32 = 10_000;
-/// How long a peer may take to answer a probe unless the request says otherwise.
+/// The time that a peer may take to answer a probe, unless the request has another.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Batches of an NDJSON answer that wait for a slow reader; then the reading of the map waits too.
 const STREAM_QUEUE: usize = 4;
@@ -88,8 +88,8 @@ pub(crate) async fn state(State(handle): State<Handle>, By(origin): By, Id(id): 
     Ok(Json(handle.state(&id, &origin).await?))
 }
 
-/// Makes the kernel ask the peer whether it is still there, and waits for the answer. A second such request for the same
-/// connection is refused while the first waits.
+/// Makes the kernel ask the peer whether it is still there, and waits for the answer. A second such request for the
+/// same connection is refused while the first waits.
 #[utoipa::path(post, path = "/v1/connections/{id}/probe", params(("id" = String, Path)), request_body = ProbeRequest,
     responses((status = 200, body = ProbeResult), (status = "default", body = Problem)))]
 pub(crate) async fn probe(

@@ -42,7 +42,7 @@ async fn keepalive(handle: &Handle, id: &str, change: Change, origin: &Origin) -
     Ok(Json(KeepaliveResult { conid, options: options(&connection.in_force) }))
 }
 
-/// Sets the lifetimes of the connection, instead of those in force.
+/// Sets the lifetimes of the connection in place of those in force.
 #[utoipa::path(put, path = "/v1/connections/{id}/lifetime", params(("id" = String, Path)),
     request_body = LifetimeRequest,
     responses((status = 200, body = LifetimeResult), (status = "default", body = Problem)))]
@@ -55,7 +55,7 @@ pub(crate) async fn lifetime_set(
     lifetime(&handle, &id, lifetime_change(&request, Clocks::read())?, &origin).await
 }
 
-/// Takes the lifetimes off the connection, a rule's too.
+/// Takes the lifetimes off the connection, those of a rule too.
 #[utoipa::path(delete, path = "/v1/connections/{id}/lifetime", params(("id" = String, Path)),
     responses((status = 200, body = LifetimeResult), (status = "default", body = Problem)))]
 pub(crate) async fn lifetime_clear(State(handle): State<Handle>, By(origin): By, Id(id): Id) -> Answer<LifetimeResult> {

@@ -55,15 +55,15 @@ fn each_end_of_each_close_has_its_cause() {
         (SynSent, 0, Nobody, none, Cause::GivenUp),
         (SynSent, ECONNREFUSED, Nobody, none, Cause::Refused),
         (SynSent, EHOSTUNREACH, Nobody, Summary { retransmits: 1, ..none }, Cause::Unreachable),
-        (SynSent, ETIMEDOUT, Nobody, Summary { retransmits: 2, ..none }, Cause::Timeout(Timeout::Handshake)),
+        (SynSent, ETIMEDOUT, Nobody, Summary { retransmits: 2, ..none }, Cause::Timeout(Unanswered::Handshake)),
         // A peer that is gone.
-        (Established, ETIMEDOUT, Nobody, probed, Cause::Timeout(Timeout::Keepalive)),
-        (Established, ETIMEDOUT, Nobody, retransmitted, Cause::Timeout(Timeout::Retransmissions)),
-        (Established, EHOSTUNREACH, Nobody, retransmitted, Cause::Timeout(Timeout::Retransmissions)),
-        (Established, EHOSTUNREACH, Nobody, probed, Cause::Timeout(Timeout::Keepalive)),
-        (Established, ECONNREFUSED, Nobody, retransmitted, Cause::Timeout(Timeout::Retransmissions)),
-        (FinWait1, ETIMEDOUT, ByLocal, retransmitted, Cause::Timeout(Timeout::Retransmissions)),
-        (LastAck, ETIMEDOUT, ByPeer, retransmitted, Cause::Timeout(Timeout::Retransmissions)),
+        (Established, ETIMEDOUT, Nobody, probed, Cause::Timeout(Unanswered::Keepalive)),
+        (Established, ETIMEDOUT, Nobody, retransmitted, Cause::Timeout(Unanswered::Retransmissions)),
+        (Established, EHOSTUNREACH, Nobody, retransmitted, Cause::Timeout(Unanswered::Retransmissions)),
+        (Established, EHOSTUNREACH, Nobody, probed, Cause::Timeout(Unanswered::Keepalive)),
+        (Established, ECONNREFUSED, Nobody, retransmitted, Cause::Timeout(Unanswered::Retransmissions)),
+        (FinWait1, ETIMEDOUT, ByLocal, retransmitted, Cause::Timeout(Unanswered::Retransmissions)),
+        (LastAck, ETIMEDOUT, ByPeer, retransmitted, Cause::Timeout(Unanswered::Retransmissions)),
         // `ss -K`.
         (Established, ECONNABORTED, Nobody, none, Cause::Aborted),
         (SynSent, ECONNABORTED, Nobody, none, Cause::Aborted),
@@ -84,12 +84,12 @@ fn options_tell_timeouts_apart() {
     let probed = Summary { sk_flags: SOCK_KEEPOPEN, ..window_probed };
     let retransmitted = Summary { retransmits: 3, sk_flags: SOCK_KEEPOPEN, ..Summary::NONE };
     for (summary, expected) in [
-        (probed, Timeout::Keepalive),
-        (retransmitted, Timeout::Retransmissions),
+        (probed, Unanswered::Keepalive),
+        (retransmitted, Unanswered::Retransmissions),
         // The peer shut its window, and then was gone.
-        (window_probed, Timeout::Retransmissions),
-        (Summary { user_timeout_ms: 2500, ..probed }, Timeout::UserTimeout),
-        (Summary { user_timeout_ms: 2500, ..retransmitted }, Timeout::UserTimeout),
+        (window_probed, Unanswered::Retransmissions),
+        (Summary { user_timeout_ms: 2500, ..probed }, Unanswered::UserTimeout),
+        (Summary { user_timeout_ms: 2500, ..retransmitted }, Unanswered::UserTimeout),
     ] {
         assert_eq!(timed_out(summary), Cause::Timeout(expected), "{summary:?}");
     }
@@ -149,7 +149,7 @@ fn every_cause_has_its_name() {
         (Cause::Fin(Side::Local), "fin"),
         (Cause::GivenUp, "fin"),
         (Cause::Reset(None), "reset"),
-        (Cause::Timeout(Timeout::Keepalive), "timeout"),
+        (Cause::Timeout(Unanswered::Keepalive), "timeout"),
         (Cause::Refused, "refused"),
         (Cause::Unreachable, "refused"),
         (Cause::Expired(Expiry::Idle, Author::Rule(1)), "expired"),
