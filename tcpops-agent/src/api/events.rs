@@ -54,7 +54,7 @@ pub(crate) struct EventsQuery {
 }
 
 /// The type of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum EventType {
     /// A connection or listener got its conid.
@@ -76,12 +76,13 @@ pub(crate) enum EventType {
     /// All connections were read anew; what follows is complete again.
     Resynchronised,
     /// Nothing happened for a while, up to the event with this number.
+    #[default]
     Heartbeat,
 }
 
 /// Something that happened. Which fields there are follows from `type`.
 #[skip_serializing_none]
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Event {
     /// Its number, greater than those of all events before. A `lost` has that of the last event that is missing, a
     /// `heartbeat` that of the last one there was, whether the filters let it through or not.
@@ -129,7 +130,7 @@ pub(crate) struct Event {
 
 /// A policy that was applied or refused.
 #[skip_serializing_none]
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct EventPolicy {
     /// Where it came from; absent where no rule wants anything any more.
     pub(crate) source: Option<Source>,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
+use strum::EnumMessage;
 use utoipa::ToSchema;
 
 use super::values::ValueError;
@@ -10,46 +11,65 @@ use super::values::ValueError;
 pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
 
 /// The kind of problem, for programs. A code never changes its meaning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, EnumMessage)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Code {
     /// The request cannot be understood: malformed, of a wrong type, an unknown field, out of range.
+    #[strum(message = "the request cannot be understood")]
     InvalidRequest,
     /// The body is larger than the agent takes.
+    #[strum(message = "the body is too large")]
     TooLarge,
     /// There is no such path.
+    #[strum(message = "no such path")]
     NotFound,
     /// The path does not take that method.
+    #[strum(message = "the path does not take that method")]
     MethodNotAllowed,
     /// The body is not declared as JSON.
+    #[strum(message = "the body is not JSON")]
     UnsupportedMediaType,
     /// The request took too long.
+    #[strum(message = "the request took too long")]
     Timeout,
     /// There is no such connection (any more).
+    #[strum(message = "no such connection")]
     NoSuchConnection,
     /// More than one connection matches; `matches` lists them.
+    #[strum(message = "more than one connection matches")]
     Ambiguous,
     /// Somebody else is doing the same to this connection at this moment.
+    #[strum(message = "the connection is busy")]
     Busy,
     /// More connections match than one request may be about.
+    #[strum(message = "too many connections match")]
     TooMany,
     /// The caller may not touch this connection.
+    #[strum(message = "the caller may not touch this connection")]
     Forbidden,
     /// The connection is not one that can be closed or limited (a listener, or closing already).
+    #[strum(message = "the connection cannot be closed")]
     NotClosable,
     /// The kernel refused; `errno` says why.
+    #[strum(message = "the kernel refused")]
     Refused,
     /// A table is full.
+    #[strum(message = "a table is full")]
     Full,
     /// The rules changed since the caller read them (If-Match).
+    #[strum(message = "the rules have changed meanwhile")]
     PreconditionFailed,
     /// The rules cannot be used as they are.
+    #[strum(message = "the rules cannot be used")]
     InvalidRules,
     /// The connection's network namespace cannot be entered.
+    #[strum(message = "the network namespace cannot be entered")]
     NamespaceUnreachable,
     /// The caller has as many streams of events as it may have.
+    #[strum(message = "too many streams of events")]
     TooManyStreams,
     /// The agent failed; its log says more.
+    #[strum(message = "the agent failed")]
     Internal,
 }
 
@@ -75,28 +95,8 @@ impl Code {
     }
 
     /// A title that is the same for every problem of the code.
-    pub(crate) const fn title(self) -> &'static str {
-        match self {
-            Self::InvalidRequest => "the request cannot be understood",
-            Self::TooLarge => "the body is too large",
-            Self::NotFound => "no such path",
-            Self::MethodNotAllowed => "the path does not take that method",
-            Self::UnsupportedMediaType => "the body is not JSON",
-            Self::Timeout => "the request took too long",
-            Self::NoSuchConnection => "no such connection",
-            Self::Ambiguous => "more than one connection matches",
-            Self::Busy => "the connection is busy",
-            Self::TooMany => "too many connections match",
-            Self::Forbidden => "the caller may not touch this connection",
-            Self::NotClosable => "the connection cannot be closed",
-            Self::Refused => "the kernel refused",
-            Self::Full => "a table is full",
-            Self::PreconditionFailed => "the rules have changed meanwhile",
-            Self::InvalidRules => "the rules cannot be used",
-            Self::NamespaceUnreachable => "the network namespace cannot be entered",
-            Self::TooManyStreams => "too many streams of events",
-            Self::Internal => "the agent failed",
-        }
+    pub(crate) fn title(self) -> &'static str {
+        self.get_message().expect("every code has its message")
     }
 }
 

@@ -10,7 +10,7 @@ use super::connections::ends;
 use super::policy::{lifetime_in_force, option_name, options, outcome};
 use crate::api::connections::ListQuery;
 use crate::api::events::{
-    Cause as ApiCause, CauseName, Detail, Event, EventPolicy, EventType, EventsQuery, StateSeconds, Summary,
+    Cause as ApiCause, CauseName, Detail, Event, EventPolicy, EventsQuery, StateSeconds, Summary,
 };
 use crate::api::lifetime::Lifetime;
 use crate::api::policy::Source;
@@ -77,35 +77,10 @@ pub(crate) fn list_query(query: &EventsQuery) -> ListQuery {
     }
 }
 
-/// An event of a type that carries nothing more.
-pub(crate) fn bare(seq: u64, time: Timestamp, kind: EventType) -> Event {
-    Event {
-        seq,
-        time,
-        kind,
-        conid: None,
-        cookie: None,
-        direction: None,
-        local: None,
-        remote: None,
-        uid: None,
-        netns_cookie: None,
-        rule: None,
-        state: None,
-        old_state: None,
-        policy: None,
-        cause: None,
-        summary: None,
-        count: None,
-        reason: None,
-        tracked: None,
-    }
-}
-
 /// The event of a record. `rule_names` has the names of rules by id.
 pub(crate) fn event(record: &Record, rule_names: &HashMap<u32, String>, clocks: Clocks) -> Event {
     let time = clocks.date(record.at_boot_ns).unwrap_or(Timestamp::UNIX_EPOCH);
-    let event = bare(record.seq, time, record.what.kind().into());
+    let event = Event { seq: record.seq, time, kind: record.what.kind().into(), ..Event::default() };
     match &record.what {
         What::Lost(count, loss) => Event { count: *count, reason: Some((*loss).into()), ..event },
         What::Resynchronised(tracked) => Event { tracked: Some(*tracked), ..event },
@@ -177,7 +152,7 @@ fn of_author(author: Option<Author>) -> EventPolicy {
         Some(Author::Rule(_)) => (Some(Source::Rule), None),
         Some(Author::Override(uid)) => (Some(Source::Override), Some(uid)),
     };
-    EventPolicy { source, by_uid, outcome: None, in_force: None, lifetime: None, refused_option: None, errno: None }
+    EventPolicy { source, by_uid, ..EventPolicy::default() }
 }
 
 fn errno(errno: u16) -> Option<i32> {

@@ -157,14 +157,6 @@ impl<'de, T: Written> de::Visitor<'de> for Reader<T> {
         Self::found(Found::Integer(number.into()))
     }
 
-    fn visit_i128<E: de::Error>(self, number: i128) -> Result<T, E> {
-        Self::found(Found::Integer(number))
-    }
-
-    fn visit_u128<E: de::Error>(self, number: u128) -> Result<T, E> {
-        Self::found(i128::try_from(number).map_or(Found::Other("a number beyond all limits"), Found::Integer))
-    }
-
     fn visit_f64<E: de::Error>(self, number: f64) -> Result<T, E> {
         Self::found(Found::Float(number))
     }

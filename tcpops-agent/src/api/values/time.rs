@@ -23,15 +23,10 @@ const LIFETIME_MS: RangeInclusive<u64> =
 pub(crate) struct KeepaliveTime(u16);
 
 impl KeepaliveTime {
-    /// The time of a number of seconds.
-    ///
-    /// # Errors
-    /// Fails beyond the limits.
-    pub(crate) fn from_seconds(seconds: u64) -> Result<Self, ValueError> {
-        match u16::try_from(seconds) {
-            Ok(short) if limits::KEEPALIVE_SECONDS.contains(&seconds) => Ok(Self(short)),
-            _ => Err(ValueError::new(within(limits::KEEPALIVE_SECONDS, "seconds"), seconds)),
-        }
+    /// The time of a number of seconds, if it is within the limits.
+    pub(crate) fn from_seconds(seconds: u64) -> Option<Self> {
+        let within = limits::KEEPALIVE_SECONDS.contains(&seconds);
+        u16::try_from(seconds).ok().filter(|_| within).map(Self)
     }
 
     /// The time, seconds.
@@ -51,8 +46,7 @@ impl FromStr for KeepaliveTime {
         if duration.subsec_nanos() != 0 {
             return Err(ValueError::new("a duration of whole seconds such as \"60s\"", Found::Text(text)));
         }
-        let seconds = u64::try_from(duration.as_secs()).map_err(|_| refused())?;
-        Self::from_seconds(seconds).map_err(|_| refused())
+        u64::try_from(duration.as_secs()).ok().and_then(Self::from_seconds).ok_or_else(refused)
     }
 }
 
@@ -70,12 +64,9 @@ pub(crate) struct LifetimeDuration {
 }
 
 impl LifetimeDuration {
-    /// The lifetime of a number of milliseconds.
-    ///
-    /// # Errors
-    /// Fails beyond the limits.
-    pub(crate) fn from_millis(ms: u64) -> Result<Self, ValueError> {
-        if LIFETIME_MS.contains(&ms) { Ok(Self { ms }) } else { Err(ValueError::new(within(LIFETIME_MS, "ms"), ms)) }
+    /// The lifetime of a number of milliseconds, if it is within the limits.
+    pub(crate) fn from_millis(ms: u64) -> Option<Self> {
+        LIFETIME_MS.contains(&ms).then_some(Self { ms })
     }
 
     /// The lifetime, milliseconds.
@@ -99,7 +90,7 @@ impl FromStr for LifetimeDuration {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        parse_ms(text, |ms| Self::from_millis(ms).ok())
+        parse_ms(text, Self::from_millis)
     }
 }
 
@@ -121,16 +112,10 @@ pub(crate) enum UserTimeout {
 }
 
 impl UserTimeout {
-    /// The timeout of a number of milliseconds; zero is off, as it is for `setsockopt`.
-    ///
-    /// # Errors
-    /// Fails beyond the limits.
-    pub(crate) fn from_millis(ms: u64) -> Result<Self, ValueError> {
-        match u32::try_from(ms) {
-            Ok(0) => Ok(Self::Off),
-            Ok(short) if limits::USER_TIMEOUT_MS.contains(&ms) => Ok(Self::After(short)),
-            _ => Err(ValueError::new(within(limits::USER_TIMEOUT_MS, "ms"), ms)),
-        }
+    /// The timeout of a number of milliseconds, if it is within the limits; zero is off, as it is for `setsockopt`.
+    pub(crate) fn from_millis(ms: u64) -> Option<Self> {
+        let ms = u32::try_from(ms).ok().filter(|_| limits::USER_TIMEOUT_MS.contains(&ms))?;
+        Some(if ms == 0 { Self::Off } else { Self::After(ms) })
     }
 
     /// The value of "auto" beside a keepalive, milliseconds: idle + interval * count.
@@ -167,7 +152,7 @@ impl FromStr for UserTimeout {
         match text {
             "auto" => Ok(Self::Auto),
             "off" => Ok(Self::Off),
-            _ => parse_ms(text, |ms| Self::from_millis(ms).ok().filter(|timeout| *timeout != Self::Off)),
+            _ => parse_ms(text, |ms| Self::from_millis(ms).filter(|timeout| *timeout != Self::Off)),
         }
     }
 }
@@ -180,10 +165,6 @@ impl fmt::Display for UserTimeout {
             Self::After(ms) => f.write_str(&print_ms(ms.into())),
         }
     }
-}
-
-fn within(limits: RangeInclusive<u64>, unit: &str) -> String {
-    format!("{} to {} {unit}", limits.start(), limits.end())
 }
 
 /// A duration with its units; days have 24 hours, weeks seven days; months and years are no durations.

@@ -6,6 +6,7 @@ use tcpops_common::event::{Event as KernelEvent, EventKind, SOCK_DONE, Summary a
 use tcpops_common::policy::{Setting, TcpOption};
 
 use super::*;
+use crate::api::events::EventType;
 use crate::model::expiry::connections::CloseReason;
 use crate::model::expiry::enforcer::PendingClose;
 use crate::model::expiry::lifetimes::Expiry;

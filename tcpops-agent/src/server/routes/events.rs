@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::api::events::{Event, EventType, EventsQuery};
 use crate::api::problem::{Code, Problem};
 use crate::clocks::Clocks;
-use crate::convert::events::{EventFilter, bare, event};
+use crate::convert::events::{EventFilter, event};
 use crate::daemon::Handle;
 use crate::events::{Reader, Start};
 use crate::model::history::record::Record;
@@ -159,7 +159,10 @@ impl Stream {
         self.next_heartbeat = Instant::now() + self.heartbeat;
         let time = Clocks::read().now();
         let mut piece = Vec::new();
-        self.form.write(&bare(self.reader.last_seq(), time, EventType::Heartbeat), &mut piece);
+        self.form.write(
+            &Event { seq: self.reader.last_seq(), time, kind: EventType::Heartbeat, ..Event::default() },
+            &mut piece,
+        );
         piece.into()
     }
 }

@@ -19,9 +19,9 @@ fn keepalive_times_are_whole_seconds_within_limits() {
         refusal::<KeepaliveTime>("350ms"),
         "expected a duration of whole seconds such as \"60s\", found \"350ms\""
     );
-    assert_eq!(KeepaliveTime::from_seconds(0).unwrap_err().to_string(), "expected 1 to 32767 seconds, found 0");
-    assert!(KeepaliveTime::from_seconds(u64::MAX).is_err());
-    assert!(KeepaliveTime::from_seconds(65_536 + 60).is_err());
+    for seconds in [0, u64::MAX, 65_536 + 60] {
+        assert_eq!(KeepaliveTime::from_seconds(seconds), None);
+    }
 }
 
 #[test]
@@ -49,9 +49,9 @@ fn user_timeouts_are_auto_off_or_a_duration() {
     for text in ["0s", "2147483648ms", "on", "Auto", "-1s"] {
         assert!(refusal::<UserTimeout>(text).starts_with("expected \"auto\", \"off\" or a duration of"), "{text}");
     }
-    assert_eq!(UserTimeout::from_millis(0), Ok(UserTimeout::Off));
-    assert!(UserTimeout::from_millis(2_147_483_648).is_err());
-    assert!(UserTimeout::from_millis((1 << 32) + 5).is_err());
+    assert_eq!(UserTimeout::from_millis(0), Some(UserTimeout::Off));
+    assert_eq!(UserTimeout::from_millis(2_147_483_648), None);
+    assert_eq!(UserTimeout::from_millis((1 << 32) + 5), None);
 }
 
 #[test]
