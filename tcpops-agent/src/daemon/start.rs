@@ -151,7 +151,7 @@ fn track(shared: &Shared) -> anyhow::Result<Tracker> {
     shared.set_last_override_serial(serial.max(shared.overrides.last_serial()?));
     let mut tracker = Tracker::default();
     let guard = shared.in_force().guard().clone();
-    for input in [Input::RulesChanged(guard), Input::Settled, Input::Resync(all)] {
+    for input in [Input::RulesChanged(guard), Input::RulesApplied, Input::Resync(all)] {
         tracker.input(input);
     }
     Ok(tracker)

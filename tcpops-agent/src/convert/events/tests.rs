@@ -6,8 +6,7 @@ use tcpops_common::event::{Event as KernelEvent, EventKind, SOCK_DONE, Summary a
 use tcpops_common::policy::Setting;
 
 use super::*;
-use crate::model::expiry::connections::CloseReason;
-use crate::model::expiry::enforcer::PendingClose;
+use crate::model::expiry::effects::{CloseReason, PendingClose};
 use crate::model::expiry::lifetimes::Expiry;
 use crate::model::history::record::{Loss, Refusal};
 use crate::model::history::teardown_times::Teardown;
