@@ -8,9 +8,7 @@ use clap::Args;
 
 use super::output::{Format, Output};
 use crate::client::{Client, ClientError};
-
-/// Where the agent listens unless told otherwise.
-pub(crate) use crate::config::DEFAULT_SOCKET;
+use crate::config::DEFAULT_SOCKET;
 
 /// The options of every verb.
 #[derive(Clone, Debug, Args)]

@@ -127,10 +127,10 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<Exit, Failure> {
     match cli.verb {
-        Verb::Agent(args) => match agent::run(AgentArgs { socket: cli.global.given_socket(), ..args }) {
-            Ok(()) => Ok(Exit::Done),
-            Err(error) => Err(Failure::Agent(error.into())),
-        },
+        Verb::Agent(mut args) => {
+            args.options.socket = cli.global.given_socket();
+            agent::run(args).map(|()| Exit::Done).map_err(|error| Failure::Agent(error.into()))
+        }
         Verb::Ask(question) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let mut context = Context { socket: cli.global.socket(), out: Output::stdout(cli.global.output) };

@@ -116,8 +116,7 @@ fn the_agent_has_defaults_and_the_global_socket() {
     let cli = parse("agent --socket /s").unwrap();
     assert_eq!(cli.global.socket(), std::path::Path::new("/s"));
     let Verb::Agent(args) = cli.verb else { panic!("not the agent") };
-    assert_eq!((args.max_connections, args.netns, args.ebpf_log, args.log_format), (None, None, None, None));
-    assert!(args.rules.is_none() && args.cgroup.is_none() && args.pins.is_none());
+    assert_eq!(args.options, crate::config::Options::default());
 }
 
 #[test]

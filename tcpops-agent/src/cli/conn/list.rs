@@ -3,6 +3,7 @@
 use std::io;
 
 use clap::Args;
+use tcpops_common::state::TcpState;
 
 use super::row;
 use crate::api::connections::{Connection, ListQuery};
@@ -11,7 +12,7 @@ use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::{Format, Output};
 use crate::cli::table::Blocks;
-use crate::cli::words::{state, words};
+use crate::cli::words::words;
 use crate::client::{Client, ClientError};
 
 /// How many connections are held, to be sorted.
@@ -23,8 +24,8 @@ const PAGE: u32 = 10_000;
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ListArgs {
     /// In this TCP state
-    #[arg(long, value_name = "STATE", value_parser = state(), ignore_case = true)]
-    state: Option<String>,
+    #[arg(long, value_name = "STATE", value_parser = words(TcpState::ALL, TcpState::name), ignore_case = true)]
+    state: Option<TcpState>,
     /// Begun by the peer, by this host, or a listener
     #[arg(long, value_name = "WHO", value_parser = words(Direction::ALL, Direction::name))]
     direction: Option<Direction>,
@@ -66,7 +67,7 @@ pub(crate) struct ListArgs {
 impl ListArgs {
     fn query(&self) -> ListQuery {
         ListQuery {
-            state: self.state.clone(),
+            state: self.state.map(|state| state.name().to_owned()),
             direction: self.direction,
             family: self.family,
             origin: self.origin,
