@@ -61,6 +61,22 @@ impl Output {
         }
     }
 
+    /// Writes an answer that is a list of `items`: as [`Output::show`], but as NDJSON each item has a line.
+    ///
+    /// # Errors
+    /// As [`Output::show`].
+    pub(crate) fn show_list<T: Serialize, I: Serialize>(
+        &mut self,
+        answer: &T,
+        items: &[I],
+        table: impl FnOnce(&T) -> String,
+    ) -> io::Result<()> {
+        match self.format {
+            Format::Ndjson => items.iter().try_for_each(|item| self.document(item)),
+            _ => self.show(answer, table),
+        }
+    }
+
     /// Writes one JSON document, in one line for NDJSON and indented otherwise.
     ///
     /// # Errors

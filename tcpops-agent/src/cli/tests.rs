@@ -9,6 +9,7 @@ use super::output::capture::Capture;
 use super::*;
 use crate::api::connections::ConnectionList;
 use crate::api::problem::{Code, Problem};
+use crate::api::rules::RuleDocument;
 use crate::client::testing::{Agent, Reply};
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -59,6 +60,7 @@ fn every_verb_of_the_design() {
         "close --match rule=a --yes",
         "close local:10.0.0.1:5060+remote:[2001:db8::7]:40112",
         "rule list --output ndjson",
+        "rule export",
         "rule apply rules.toml --dry-run --if-match 7",
         "rule test --remote 192.0.2.7:1 --local 10.0.0.1:2 --direction outbound --uid 1 --cgroup /a rules.toml",
         "events",
@@ -320,12 +322,16 @@ async fn a_limit_is_asked_for_page_by_page() {
 }
 
 #[tokio::test]
-async fn rules_are_listed_and_tested() {
+async fn rules_are_listed_exported_and_tested() {
     let rules = serde_json::to_string(&super::rule::tests::rules()).unwrap();
     let (out, _, _) = run("rule list -o ndjson", [Reply::json(&rules)]).await;
     let names: Vec<_> = out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["name"].clone()).collect();
     assert_eq!(names, ["sip-clients", "by hand", "rest"]);
     let (out, _, _) = run("rule list -o json", [Reply::json(&rules)]).await;
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap(), serde_json::from_str::<Value>(&rules).unwrap());
+    let (out, exit, _) = run("rule export", [Reply::json(&rules)]).await;
+    assert_eq!((RuleDocument::from_toml(&out, "rules.toml"), exit), (Ok(super::rule::tests::rules()), Exit::Done));
+    let (out, _, _) = run("rule export -o json", [Reply::json(&rules)]).await;
     assert_eq!(serde_json::from_str::<Value>(&out).unwrap(), serde_json::from_str::<Value>(&rules).unwrap());
     let line = "rule test --local 10.0.0.1:5060 --remote 192.0.2.7:1 -o ndjson";
     let (out, exit, _) = run(line, [Reply::json(&rules)]).await;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::RuleText;
+use super::text::RuleText;
 use crate::api::connections::Intent;
 use crate::api::rules_result::{RuleChange, RulesResult};
 use crate::cli::context::Context;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tcpops_common::conn;
 
 use super::row;
+use super::text::RuleText;
 use crate::api::rules::{Rule, RuleDocument};
 use crate::api::values::{CgroupPath, Direction, Origin, ValueError};
 use crate::cli::context::Context;
@@ -54,7 +55,7 @@ impl TestArgs {
         let mut cgroups = CgroupNumbers::default();
         let facts = self.facts(&mut cgroups)?;
         let document = match &self.file {
-            Some(file) => super::RuleText::read(file)?.document,
+            Some(file) => RuleText::read(file)?.document,
             None => context.client().await?.rules().await?,
         };
         let verdict = verdict(&document, &facts, &mut cgroups)?;
@@ -195,7 +196,7 @@ fn endpoint(text: &str) -> Result<SocketAddr, String> {
 mod tests {
     use clap::Parser;
 
-    use super::super::tests::rules;
+    use super::super::text::tests::rules;
     use super::*;
 
     #[derive(Parser)]
