@@ -10,7 +10,6 @@ use crate::api::probe::{ProbeRequest, ProbeResult};
 use crate::api::seconds::ProbeSeconds;
 use crate::api::values::{KeepaliveTime, ValueError};
 
-/// The examples of `alive`.
 pub(crate) const EXAMPLES: &str = "\
 Prints `alive` or `not-alive`, then the code and its name; see `tcpops state --help`.
 With --probe it makes the kernel send the peer a keepalive probe now, and prints `alive`, `dead` or `unknown` with the \

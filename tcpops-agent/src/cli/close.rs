@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::batch::change_all;
+use super::change::change;
 use super::conn::list_connections;
 use super::context::Context;
 use super::exit::{Exit, Failure};
@@ -12,6 +12,7 @@ use crate::api::batch::{BatchAction, BatchRequest};
 use crate::api::connections::{CloseQuery, Closed, ListQuery};
 use crate::api::seconds::LifetimeSeconds;
 use crate::api::values::{LifetimeDuration, Manner};
+use crate::client::Client;
 
 pub(crate) const EXAMPLES: &str = "\
 The kernel aborts the connection (SOCK_DESTROY): the program that has it gets ECONNABORTED, the peer a reset. With \
@@ -52,18 +53,13 @@ impl CloseArgs {
     pub(crate) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
         let close = self.query();
         match self.target.chosen()? {
-            Chosen::One(id) => {
-                let closed = context.client().await?.close(&id, &close).await?;
-                context.out.show(&closed, said)?;
-                Ok(Exit::Done)
+            Chosen::All(query) if !self.yes => would_close(&query, context).await,
+            chosen => {
+                let one = async |client: &mut Client, id: &str| client.close(id, &close).await;
+                let (action, fin) = (Some(BatchAction::Close), self.fin.then_some(close));
+                let request = BatchRequest { action, close: fin, ..BatchRequest::default() };
+                change(chosen, one, said, request, context).await
             }
-            Chosen::All(query) if self.yes => {
-                let (matching, action) = (Some(*query), Some(BatchAction::Close));
-                let close = self.fin.then_some(close);
-                let request = BatchRequest { matching, action, close, ..BatchRequest::default() };
-                change_all(&request, context).await
-            }
-            Chosen::All(query) => would_close(&query, context).await,
         }
     }
 

@@ -110,15 +110,7 @@ impl Failure {
             },
             Self::Usage(_) | Self::Unconfirmed { .. } => Exit::Usage,
             Self::Partial { .. } => Exit::Partial,
-            Self::Client(_)
-            | Self::Output(_)
-            | Self::File { .. }
-            | Self::NoRules { .. }
-            | Self::Rules(_)
-            | Self::Fault(_)
-            | Self::Runtime(_)
-            | Self::Detach(_)
-            | Self::Agent(_) => Exit::Failed,
+            _ => Exit::Failed,
         }
     }
 

@@ -2,13 +2,14 @@
 
 mod agent;
 mod alive;
-mod batch;
+mod change;
 mod close;
 mod conn;
 mod context;
 mod detach;
 mod events;
 mod exit;
+mod filter;
 mod human;
 mod id;
 mod keepalive;
@@ -21,25 +22,23 @@ mod table;
 mod target;
 mod words;
 
-use agent::AgentArgs;
-use exit::Exit;
-
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use agent::AgentArgs;
 use alive::AliveArgs;
 use close::CloseArgs;
 use conn::ConnCommand;
 use context::{Context, GlobalArgs};
 use detach::DetachArgs;
 use events::EventsArgs;
-use exit::Failure;
+use exit::{Exit, Failure};
+use id::Id;
 use keepalive::KeepaliveCommand;
 use lifetime::LifetimeCommand;
 use output::Output;
 use rule::RuleCommand;
-use state::StateArgs;
 
 const EXAMPLES: &str = "\
 Exit codes: 0 done, 1 failed, 2 usage, 3 agent unreachable, 4 no such connection, 5 done in part.
@@ -79,7 +78,7 @@ enum Question {
     Conn(ConnCommand),
     /// Print the state of a connection as a code
     #[command(after_help = state::EXAMPLES)]
-    State(StateArgs),
+    State(Id),
     /// Tell whether a connection is alive, by the exit code too
     #[command(after_help = alive::EXAMPLES)]
     Alive(AliveArgs),
@@ -142,7 +141,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 async fn ask(question: Question, context: &mut Context) -> Result<Exit, Failure> {
     let answered = match question {
         Question::Conn(command) => command.run(context).await,
-        Question::State(args) => state::state(args, context).await,
+        Question::State(id) => state::state(id, context).await,
         Question::Alive(args) => alive::run(args, context).await,
         Question::Keepalive(command) => command.run(context).await,
         Question::Lifetime(command) => command.run(context).await,

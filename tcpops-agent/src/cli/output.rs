@@ -102,6 +102,15 @@ impl Output {
         self.check(written)
     }
 
+    /// Writes a line, and its end.
+    ///
+    /// # Errors
+    /// As [`Output::show`].
+    pub(crate) fn line(&mut self, line: &[u8]) -> io::Result<()> {
+        self.write(line)?;
+        self.write(b"\n")
+    }
+
     /// Hands on what is still held back.
     ///
     /// # Errors
@@ -128,6 +137,41 @@ impl Output {
 impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Output").field("format", &self.format).field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
+/// A JSON document with one list, `{"name": [...]}`, that is written item by item.
+#[derive(Debug)]
+pub(crate) struct JsonList {
+    name: &'static str,
+    begun: bool,
+}
+
+impl JsonList {
+    /// A list of this name.
+    pub(crate) const fn new(name: &'static str) -> Self {
+        Self { name, begun: false }
+    }
+
+    /// Writes the next item.
+    ///
+    /// # Errors
+    /// As [`Output::show`].
+    pub(crate) fn add<T: Serialize>(&mut self, item: &T, out: &mut Output) -> io::Result<()> {
+        let json = serde_json::to_string_pretty(item).map_err(io::Error::from)?;
+        let before = if self.begun { ",".to_owned() } else { format!("{{\n  \"{}\": [", self.name) };
+        self.begun = true;
+        out.write((before + &format!("\n{json}").replace('\n', "\n    ")).as_bytes())
+    }
+
+    /// Writes the end of the document.
+    ///
+    /// # Errors
+    /// As [`Output::show`].
+    pub(crate) fn end(&self, out: &mut Output) -> io::Result<()> {
+        let name = self.name;
+        let end = if self.begun { "\n  ]\n}\n".to_owned() } else { format!("{{\n  \"{name}\": []\n}}\n") };
+        out.write(end.as_bytes())
     }
 }
 

@@ -62,12 +62,14 @@ fn status_fields(status: &Status) -> String {
 
 /// The bounds of the guard, and what it does at this moment; nothing where it has none.
 fn guard(guard: &GuardStatus) -> Option<String> {
-    let bounds = [
-        guard.closes_per_second.map(|budget| format!("{budget} closes in a second")),
-        guard.percent_per_minute.map(|percent| format!("{percent}% of the connections by each rule in a minute")),
-    ];
-    let bounds: Vec<String> = bounds.into_iter().flatten().collect();
-    (!bounds.is_empty()).then(|| format!("{}; {} wait", bounds.join(", "), guard.waiting))
+    let bounds = human::join(
+        [
+            guard.closes_per_second.map(|budget| format!("{budget} closes in a second")),
+            guard.percent_per_minute.map(|percent| format!("{percent}% of the connections by each rule in a minute")),
+        ],
+        ", ",
+    );
+    (!bounds.is_empty()).then(|| format!("{bounds}; {} wait", guard.waiting))
 }
 
 fn unreachable_line(namespace: &UnreachableNamespace) -> String {

@@ -2,9 +2,13 @@
 
 use hyper::Method;
 use hyper::header::IF_MATCH;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use super::error::ClientError;
+use super::http::Client;
+use super::lines::Lines;
 use super::target::{connection, with_query};
-use super::{Client, ClientError, Lines};
 use crate::api::batch::{BatchRequest, BatchResponse};
 use crate::api::connections::{CloseQuery, Closed, ConnectionDetail, ConnectionList, ConnectionState, ListQuery};
 use crate::api::detach::Detached;
@@ -45,32 +49,33 @@ impl Client {
         self.request(Method::GET, &connection(id, Some("state"))).await
     }
 
-    /// Turns keepalive on.
-    pub(crate) async fn enable_keepalive(
+    /// Turns keepalive on with these parameters, or off where there are none.
+    pub(crate) async fn set_keepalive(
         &mut self,
         id: &str,
-        request: &KeepaliveRequest,
+        keepalive: Option<&KeepaliveRequest>,
     ) -> Result<KeepaliveResult, ClientError> {
-        self.submit(Method::PUT, &connection(id, Some("keepalive")), request, None).await
+        self.put_or_delete(&connection(id, Some("keepalive")), keepalive).await
     }
 
-    /// Turns keepalive off.
-    pub(crate) async fn disable_keepalive(&mut self, id: &str) -> Result<KeepaliveResult, ClientError> {
-        self.request(Method::DELETE, &connection(id, Some("keepalive"))).await
-    }
-
-    /// Sets lifetimes, in place of any that were in force.
+    /// Sets lifetimes in place of any that were in force, or takes them away where there are none.
     pub(crate) async fn set_lifetime(
         &mut self,
         id: &str,
-        request: &LifetimeRequest,
+        lifetime: Option<&LifetimeRequest>,
     ) -> Result<LifetimeResult, ClientError> {
-        self.submit(Method::PUT, &connection(id, Some("lifetime")), request, None).await
+        self.put_or_delete(&connection(id, Some("lifetime")), lifetime).await
     }
 
-    /// Takes lifetimes away.
-    pub(crate) async fn clear_lifetime(&mut self, id: &str) -> Result<LifetimeResult, ClientError> {
-        self.request(Method::DELETE, &connection(id, Some("lifetime"))).await
+    async fn put_or_delete<T: DeserializeOwned>(
+        &mut self,
+        target: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, ClientError> {
+        match body {
+            Some(body) => self.submit(Method::PUT, target, body, None).await,
+            None => self.request(Method::DELETE, target).await,
+        }
     }
 
     /// Closes a connection.

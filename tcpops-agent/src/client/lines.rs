@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::ClientError;
+use super::error::ClientError;
 
 /// The longest line, bytes: a line without an end must not fill the memory.
 const MAX_LINE: usize = 1 << 20;
@@ -67,10 +67,7 @@ impl Lines {
     /// # Errors
     /// As [`Lines::next`], and [`ClientError::Protocol`] for a line of another form.
     pub(crate) async fn next_as<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ClientError> {
-        let line = self.next().await?;
-        line.map(serde_json::from_slice)
-            .transpose()
-            .map_err(|error| ClientError::protocol("a line of this version's form", error))
+        self.next().await?.map(decode).transpose()
     }
 
     /// Takes in the next piece of the body; false at its end.
@@ -87,4 +84,12 @@ impl Lines {
             Err(_elapsed) => Err(ClientError::Timeout { limit: self.timeout }),
         }
     }
+}
+
+/// Decodes a line.
+///
+/// # Errors
+/// [`ClientError::Protocol`] for a line of another form.
+pub(crate) fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(line).map_err(|error| ClientError::protocol("a line of this version's form", error))
 }

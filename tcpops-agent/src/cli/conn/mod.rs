@@ -7,14 +7,15 @@ mod show;
 #[cfg(test)]
 pub(crate) use row::tests::connection;
 
-pub(crate) use list::ListArgs;
 pub(crate) use list::list_connections;
-pub(crate) use show::ShowArgs;
 
 use clap::Subcommand;
 
+use list::ListArgs;
+
 use super::context::Context;
 use super::exit::{Exit, Failure};
+use super::id::Id;
 
 const LIST_EXAMPLES: &str = "\
 Every filter given must match. KEEPALIVE is idle/count x interval, LIFETIME what closes the connection, POLICY the rule \
@@ -41,7 +42,7 @@ pub(crate) enum ConnCommand {
     List(Box<ListArgs>),
     /// Show everything known of one
     #[command(after_help = SHOW_EXAMPLES)]
-    Show(ShowArgs),
+    Show(Id),
 }
 
 impl ConnCommand {
@@ -52,7 +53,7 @@ impl ConnCommand {
     pub(crate) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
         match self {
             Self::List(args) => args.run(context).await,
-            Self::Show(args) => args.run(context).await,
+            Self::Show(id) => show::show(id, context).await,
         }
     }
 }

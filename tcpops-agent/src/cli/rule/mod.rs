@@ -11,11 +11,12 @@ pub(crate) use text::tests;
 
 use clap::Subcommand;
 
+use apply::ApplyArgs;
+use trial::TestArgs;
+
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use crate::api::rules::RuleDocument;
-use apply::ApplyArgs;
-use trial::TestArgs;
 
 const LIST_EXAMPLES: &str = "\
 The first rule that matches a connection decides alone. MODE: how the options stand against those that a program sets \

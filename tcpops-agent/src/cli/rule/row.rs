@@ -30,7 +30,7 @@ pub(crate) fn guard(guard: &RuleGuard) -> String {
         percent_per_minute.map(|share| format!("at most {}% of the connections a minute by one rule", share.percent())),
         Some(format!("protected ports: {}", if ports.is_empty() { "none" } else { &ports })),
     ];
-    bounds.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    human::join(bounds, ", ")
 }
 
 /// Which connections it is for.
@@ -47,7 +47,7 @@ pub(crate) fn matching(matching: &RuleMatch) -> String {
         field("uid", uid),
         field("cgroup", cgroup),
     ];
-    let text = fields.into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let text = human::join(fields, " ");
     if text.is_empty() { "any".to_owned() } else { text }
 }
 
