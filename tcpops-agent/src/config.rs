@@ -17,7 +17,7 @@ use crate::kernel::netns::Reach;
 /// The agent's unix socket, where no other is named.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/tcpops/tcpops.sock";
 
-/// How many connections can be tracked by default.
+/// The default of `--max-connections`.
 const DEFAULT_MAX_CONNECTIONS: u32 = 1_048_576;
 
 /// The configuration of the agent, with every default filled in.
@@ -31,15 +31,15 @@ pub(crate) struct Config {
     pub(crate) socket: PathBuf,
     /// The directory of the pins; `<bpffs>/tcpops` if none is given.
     pub(crate) pins: Option<PathBuf>,
-    /// How many connections can be tracked.
+    /// The number of connections that can be tracked.
     pub(crate) max_connections: u32,
-    /// Which network namespaces to enter.
+    /// The network namespaces that are entered.
     pub(crate) reach: Reach,
-    /// Whether to adopt the connections that are open at the start.
+    /// True: the connections that are open at the start are adopted.
     pub(crate) adopt: bool,
-    /// How adopted connections are followed; the best way that the kernel offers if none is given.
+    /// The way in which adopted connections are followed; the best that the kernel offers if none is given.
     pub(crate) follow: Option<Follow>,
-    /// How much the kernel programs log.
+    /// The log level of the kernel programs.
     pub(crate) ebpf_log: LogLevel,
     /// An object file with the kernel programs, instead of the built-in ones.
     pub(crate) object: Option<PathBuf>,

@@ -1,4 +1,4 @@
-//! `tcpops agent`.
+//! `tcpops agent`: runs the daemon.
 
 use std::env;
 use std::io::IsTerminal as _;
@@ -22,7 +22,6 @@ Examples:
   tcpops agent --rules /etc/tcpops/rules.toml
   tcpops agent --cgroup /sys/fs/cgroup/system.slice --netns host --socket /tmp/tcpops.sock";
 
-/// The arguments of `agent`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AgentArgs {
     /// Take options from this file (TOML); those of the command line go before it
@@ -44,9 +43,6 @@ pub(crate) fn object() -> Option<PathBuf> {
 }
 
 /// Runs the agent until it is told to end.
-///
-/// # Errors
-/// Whatever keeps the agent from starting, or ends it.
 pub(crate) fn run(mut args: AgentArgs) -> anyhow::Result<()> {
     let mut file = args.config.as_deref().map(Options::read).transpose()?.unwrap_or_default();
     log_to_stderr(args.options.log_format.or(file.log_format).unwrap_or_default())?;

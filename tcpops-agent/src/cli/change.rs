@@ -15,9 +15,6 @@ const HEADER: [&str; 4] = ["CONID", "LOCAL", "REMOTE", "RESULT"];
 
 /// Makes a change, and prints what came of it: `one` makes it to one connection, and `shown` is its result as text;
 /// `request` makes it to all that match. Done in part where some failed.
-///
-/// # Errors
-/// Those of asking the agent, and of writing.
 pub(crate) async fn change<T: Serialize>(
     chosen: Chosen,
     one: impl AsyncFnOnce(&mut Client, &str) -> Result<T, ClientError>,

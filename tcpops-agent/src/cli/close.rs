@@ -1,4 +1,4 @@
-//! `tcpops close`: end one connection now, or all that match.
+//! `tcpops close`: ends connections now.
 
 use clap::Args;
 
@@ -29,7 +29,6 @@ Examples:
   tcpops close --match remote=192.0.2.0/24                        shows what it would close
   tcpops close --match remote=192.0.2.0/24 --yes";
 
-/// The arguments of `close`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CloseArgs {
     #[command(flatten)]
@@ -46,10 +45,7 @@ pub(crate) struct CloseArgs {
 }
 
 impl CloseArgs {
-    /// Closes the connection, or all.
-    ///
-    /// # Errors
-    /// Those of asking the agent, and of writing; [`Failure::Unconfirmed`] where there is more than one, and no `--yes`.
+    /// Closes the connection, or all that match; without `--yes` these are only listed.
     pub(crate) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
         let close = self.query();
         match self.target.chosen()? {
@@ -71,7 +67,7 @@ impl CloseArgs {
     }
 }
 
-/// Lists what would be closed.
+/// Lists the connections that would be closed.
 async fn would_close(query: &ListQuery, context: &mut Context) -> Result<Exit, Failure> {
     let client = context.client().await?;
     let count =

@@ -131,7 +131,7 @@ pub(crate) fn lifetime(lifetime: &Lifetime) -> String {
     if limits.is_empty() { NOTHING.to_owned() } else { limits }
 }
 
-/// A time to the nearest second: between the kernel's clock and the wall clock some nanoseconds get lost.
+/// A time, rounded to a second: the conversion from the boot clock to the wall clock loses some nanoseconds.
 pub(crate) fn time(time: Timestamp) -> String {
     let rounded = time.round(Unit::Second).unwrap_or(time);
     format!("{rounded:.0}")

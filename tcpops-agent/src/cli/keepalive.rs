@@ -1,4 +1,4 @@
-//! `tcpops keepalive`: TCP keepalive of one connection, or of all that match, on and off.
+//! `tcpops keepalive`: turns TCP keepalive of connections on and off.
 
 use clap::{Args, Subcommand};
 
@@ -30,7 +30,6 @@ Examples:
   tcpops keepalive disable 17
   tcpops keepalive disable --match cgroup=/system.slice/kamailio.service";
 
-/// What to do with keepalive.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum KeepaliveCommand {
     /// Turn keepalive on, with these parameters
@@ -41,7 +40,6 @@ pub(crate) enum KeepaliveCommand {
     Disable(Target),
 }
 
-/// The arguments of `keepalive enable`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct EnableArgs {
     #[command(flatten)]
@@ -65,9 +63,6 @@ pub(crate) struct EnableArgs {
 
 impl KeepaliveCommand {
     /// Turns keepalive on or off, and prints what is in force then.
-    ///
-    /// # Errors
-    /// Those of asking the agent, and of writing.
     pub(crate) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
         let (action, target, keepalive) = match self {
             Self::Enable(args) => (BatchAction::KeepaliveEnable, args.target.clone(), Some(args.request()?)),

@@ -1,4 +1,4 @@
-//! `tcpops lifetime`: when one connection, or all that match, is to be closed.
+//! `tcpops lifetime`: sets when connections are closed.
 
 use clap::{ArgGroup, Args, Subcommand};
 use jiff::Timestamp;
@@ -34,7 +34,6 @@ Examples:
   tcpops lifetime clear 17
   tcpops lifetime clear --match remote=192.0.2.0/24";
 
-/// What to do with lifetimes.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum LifetimeCommand {
     /// Close the connection later: when idle, at an age or at a time
@@ -45,7 +44,6 @@ pub(crate) enum LifetimeCommand {
     Clear(Target),
 }
 
-/// The arguments of `lifetime set`.
 #[derive(Clone, Debug, Args)]
 #[command(group = ArgGroup::new("spread").args(["idle", "max_age"]).multiple(true))]
 pub(crate) struct SetArgs {
@@ -75,9 +73,6 @@ struct LimitArgs {
 
 impl LifetimeCommand {
     /// Sets or clears lifetimes, and prints what is in force then.
-    ///
-    /// # Errors
-    /// Those of asking the agent, and of writing.
     pub(crate) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
         let (action, target, lifetime) = match self {
             Self::Set(args) => (BatchAction::LifetimeSet, args.target.clone(), Some(args.request())),

@@ -1,4 +1,4 @@
-//! The command line: one binary, of which `tcpops agent` is the daemon and every other verb a client of it.
+//! The command line. `tcpops agent` is the daemon; every other verb is a client of it.
 
 mod agent;
 mod alive;
@@ -59,7 +59,6 @@ struct Cli {
     verb: Verb,
 }
 
-/// What to do.
 #[derive(Clone, Debug, Subcommand)]
 enum Verb {
     /// Run the agent, which all other verbs talk to
@@ -70,7 +69,7 @@ enum Verb {
     Ask(Question),
 }
 
-/// What to ask the agent, or to have it do.
+/// A request to the agent.
 #[derive(Clone, Debug, Subcommand)]
 enum Question {
     /// List connections, or show one
@@ -97,7 +96,7 @@ enum Question {
     /// Print what happens to connections, and why they end
     #[command(after_help = events::EXAMPLES)]
     Events(EventsArgs),
-    /// Show how the agent fares
+    /// Show the state of the agent
     #[command(after_help = status::EXAMPLES)]
     Status,
     /// Undo everything and end the agent
@@ -105,12 +104,12 @@ enum Question {
     Detach(DetachArgs),
 }
 
-/// The whole program: reads the command line, does what it says, reports a failure, and answers with the exit code.
+/// Runs the command line, reports a failure on standard error, and returns the exit code.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help that nobody reads to its end is no failure.
+            // A reader that closes its end early is no failure.
             let _closed = error.print();
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
         }
@@ -151,7 +150,7 @@ async fn ask(question: Question, context: &mut Context) -> Result<Exit, Failure>
         Question::Status => status::status(context).await,
         Question::Detach(args) => args.run(context).await,
     };
-    // What was written before a failure is handed on too.
+    // The part of the answer that came before a failure is written too.
     let flushed = context.out.flush();
     let exit = answered?;
     flushed?;

@@ -23,9 +23,6 @@ Examples:
   tcpops state fd:7 7<>/dev/tcp/db/5432      of the shell's own descriptor (bash)";
 
 /// Prints the state.
-///
-/// # Errors
-/// Those of asking the agent, and of writing.
 pub(crate) async fn state(id: Id, context: &mut Context) -> Result<Exit, Failure> {
     let state = context.client().await?.state(&id.id).await?;
     context.out.show(&state, state_line)?;

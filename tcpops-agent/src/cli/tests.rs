@@ -1,4 +1,4 @@
-//! Command lines, and what becomes of them with an agent of answers written down.
+//! Command lines, run against an agent whose answers are written down beforehand.
 
 use clap::CommandFactory as _;
 use clap::error::ErrorKind;
@@ -16,7 +16,7 @@ fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(["tcpops"].into_iter().chain(line.split_whitespace()))
 }
 
-/// Does what a command line says; answers with standard output, the exit code, and the requests.
+/// Runs a command line, and returns standard output, the exit code, and the requests.
 async fn run(line: &str, replies: impl IntoIterator<Item = Reply>) -> (String, Exit, Vec<String>) {
     let agent = Agent::start(replies);
     let cli = parse(line).unwrap();
@@ -366,7 +366,7 @@ async fn events_are_lines_for_people_and_handed_on_to_programs() {
     fields.sort_unstable();
     assert_eq!(fields, ["follow=false", "remote=%3A%3A%2F0", "since=4", "type=closed%2Copened"]);
 
-    // What was followed has no end but the agent's.
+    // Only the end of the agent ends it.
     let (ndjson, exit, _) = run("events --follow -o ndjson", [reply()]).await;
     assert_eq!((ndjson, exit), (EVENTS[1..].concat(), Exit::Unreachable));
 

@@ -1,4 +1,4 @@
-//! The requests by name. Each fails as [`Client::request`] does.
+//! The requests of the protocol. Each fails as [`Client::request`] does.
 
 use hyper::Method;
 use hyper::header::IF_MATCH;
@@ -24,12 +24,12 @@ const CONNECTIONS: &str = "/v1/connections";
 const RULES: &str = "/v1/rules";
 
 impl Client {
-    /// A page of the connections that fit `query`, by rising conid.
+    /// A page of the connections that match `query`, by rising conid.
     pub(crate) async fn connections(&mut self, query: &ListQuery) -> Result<ConnectionList, ClientError> {
         self.request(Method::GET, &with_query(CONNECTIONS, query)?).await
     }
 
-    /// All connections that fit `query`, one in each line, in any order.
+    /// All connections that match `query`, one in each line, in any order.
     pub(crate) async fn all_connections(self, query: &ListQuery) -> Result<Lines, ClientError> {
         self.lines(&with_query(CONNECTIONS, query)?).await
     }
@@ -39,7 +39,7 @@ impl Client {
         self.request(Method::GET, &connection(id, None)).await
     }
 
-    /// Whether the peer of a connection answers.
+    /// Probes the peer of a connection, and returns what came of it.
     pub(crate) async fn probe(&mut self, id: &str, request: &ProbeRequest) -> Result<ProbeResult, ClientError> {
         self.submit(Method::POST, &connection(id, Some("probe")), request, None).await
     }
@@ -106,12 +106,12 @@ impl Client {
         self.submit(Method::PUT, target, rules, if_match).await
     }
 
-    /// What happened, and with `follow` what happens, one event in each line.
+    /// The events that happened, and with `follow` those to come, one in each line.
     pub(crate) async fn events(self, query: &EventsQuery) -> Result<Lines, ClientError> {
         self.lines(&with_query("/v1/events", query)?).await
     }
 
-    /// How the agent fares.
+    /// The state of the agent.
     pub(crate) async fn status(&mut self) -> Result<Status, ClientError> {
         self.request(Method::GET, "/v1/status").await
     }

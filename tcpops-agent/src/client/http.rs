@@ -19,7 +19,7 @@ use super::error::ClientError;
 use super::lines::Lines;
 use crate::api::problem::{self, Problem};
 
-/// How long the agent may take to answer, or to send the next piece of an answer.
+/// The time that the agent has to answer, or to send the next piece of an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest answer that is taken as one document, bytes.
 const MAX_ANSWER: usize = 64 << 20;
@@ -57,7 +57,7 @@ impl Client {
         }
     }
 
-    /// Sets how long the agent may take to answer, or to send the next piece of an answer, in place of [`TIMEOUT`].
+    /// Replaces [`TIMEOUT`].
     #[cfg(test)]
     pub(crate) fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = timeout;
@@ -77,9 +77,6 @@ impl Client {
     }
 
     /// Sends a request with a JSON body, and with a header more if there is one, and decodes the answer.
-    ///
-    /// # Errors
-    /// As [`Client::request`].
     pub(crate) async fn submit<T: DeserializeOwned>(
         &mut self,
         method: Method,
@@ -94,9 +91,6 @@ impl Client {
     }
 
     /// Asks for NDJSON, which comes line by line for as long as there is more.
-    ///
-    /// # Errors
-    /// As [`Client::request`].
     pub(crate) async fn lines(mut self, target: &str) -> Result<Lines, ClientError> {
         let response = self.send(head(Method::GET, target, NDJSON, None), Bytes::new()).await?;
         expect_type(&response, NDJSON)?;
@@ -129,7 +123,7 @@ impl Client {
         if response.status().is_success() { Ok(response) } else { Err(self.refusal(response).await) }
     }
 
-    /// What a refusal says: a problem, or how it fails to be one.
+    /// The error of a refusal: its problem, or the fault in its form.
     async fn refusal(&self, response: Response<Incoming>) -> ClientError {
         let status = response.status();
         if let Err(error) = expect_type(&response, problem::CONTENT_TYPE) {
@@ -183,7 +177,7 @@ fn head(
     }
 }
 
-/// Whether the answer is of the media type, whatever parameters follow it.
+/// Checks the media type of the answer; parameters after it do not matter.
 fn expect_type(response: &Response<Incoming>, expected: &'static str) -> Result<(), ClientError> {
     let found = response.headers().get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let essence = found.as_deref().and_then(|value| value.split(';').next()).unwrap_or_default().trim();

@@ -1,4 +1,4 @@
-//! NDJSON as it arrives.
+//! The lines of an NDJSON answer, as they arrive.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(crate) struct Lines {
     body: Incoming,
     timeout: Duration,
     buffer: Vec<u8>,
-    /// Where the line after the last one begins in `buffer`.
+    /// The start of the next line in `buffer`.
     start: usize,
 }
 
@@ -63,14 +63,11 @@ impl Lines {
     }
 
     /// The next line, decoded.
-    ///
-    /// # Errors
-    /// As [`Lines::next`], and [`ClientError::Protocol`] for a line of another form.
     pub(crate) async fn next_as<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ClientError> {
         self.next().await?.map(decode).transpose()
     }
 
-    /// Takes in the next piece of the body; false at its end.
+    /// Reads the next piece of the body; false at its end.
     async fn read(&mut self) -> Result<bool, ClientError> {
         match timeout(self.timeout, self.body.frame()).await {
             Ok(Some(Ok(frame))) => {
@@ -87,9 +84,6 @@ impl Lines {
 }
 
 /// Decodes a line.
-///
-/// # Errors
-/// [`ClientError::Protocol`] for a line of another form.
 pub(crate) fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, ClientError> {
     serde_json::from_slice(line).map_err(|error| ClientError::protocol("a line of this version's form", error))
 }

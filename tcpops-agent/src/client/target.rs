@@ -5,13 +5,13 @@ use serde::Serialize;
 
 use super::error::ClientError;
 
-/// What is encoded in a segment of a path: everything but what RFC 3986 calls unreserved, and `:` and `+`.
+/// The characters that are encoded in a segment of a path: all but those that RFC 3986 calls unreserved, and `:` and `+`.
 const SEGMENT: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':').remove(b'+');
 
 /// The path of a connection, or of a part of it such as `state`. The id may hold anything.
 pub(crate) fn connection(id: &str, part: Option<&str>) -> String {
-    // A segment of dots alone would be a step in the path.
+    // As a segment, one or two dots would be a step in the path.
     let id = match id {
         "." | ".." => id.replace('.', "%2E"),
         _ => utf8_percent_encode(id, SEGMENT).to_string(),

@@ -1,4 +1,4 @@
-//! The client against an agent of answers written down.
+//! The client, run against an agent whose answers are written down beforehand.
 
 use std::io;
 use std::time::Duration;

@@ -23,10 +23,10 @@ pub(crate) struct HookConfig {
     /// The kinds of events it is run with.
     #[serde(rename = "types", default = "default_kinds", deserialize_with = "kinds_of_names")]
     pub(crate) kinds: Kinds,
-    /// How many run at a time.
+    /// The number that run at a time.
     #[serde(default = "default_max_running", deserialize_with = "max_running")]
     pub(crate) max_running: usize,
-    /// How long one may take before it is killed.
+    /// The time after which one is killed.
     #[serde(default = "default_timeout", deserialize_with = "timeout")]
     pub(crate) timeout: Duration,
 }

@@ -69,7 +69,7 @@ pub(crate) struct Options {
     pub(crate) hook: Option<HookConfig>,
 }
 
-/// Whether the connections that are open already are adopted.
+/// The choice of `--adopt`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Adopt {
     /// They are adopted

@@ -1,4 +1,4 @@
-//! How values of the configuration file are read.
+//! Parsers for values of the configuration file.
 
 use std::ops::RangeInclusive;
 

@@ -13,12 +13,11 @@ use crate::cli::output::{Format, JsonList, Output};
 use crate::cli::table::Blocks;
 use crate::client::{Client, ClientError};
 
-/// How many connections are held back at a time, to be sorted.
+/// The number of connections that are held back to be sorted.
 const BLOCK: usize = 65_536;
 /// The most connections in a page.
 const PAGE: u32 = 10_000;
 
-/// The arguments of `conn list`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ListArgs {
     #[command(flatten)]
@@ -43,9 +42,6 @@ impl ListArgs {
 }
 
 /// Prints the connections that match `query` and are `wanted`, and returns their number.
-///
-/// # Errors
-/// Those of asking the agent, and of writing.
 pub(crate) async fn list_connections(
     client: Client,
     query: &ListQuery,

@@ -1,4 +1,4 @@
-//! `tcpops conn`: the connections, and everything known of one.
+//! `tcpops conn`: lists connections, and shows everything known of one.
 
 mod list;
 mod row;
@@ -34,7 +34,6 @@ Examples:
   tcpops conn show 17
   tcpops conn show remote:192.0.2.7:5060 -o json";
 
-/// What to read of connections.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum ConnCommand {
     /// List connections and listeners
@@ -46,10 +45,6 @@ pub(crate) enum ConnCommand {
 }
 
 impl ConnCommand {
-    /// Prints what was asked for.
-    ///
-    /// # Errors
-    /// Those of asking the agent, and of writing.
     pub(crate) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
         match self {
             Self::List(args) => args.run(context).await,

@@ -7,7 +7,7 @@ use crate::cli::human::{self, NOTHING};
 pub(crate) const HEADER: [&str; 12] =
     ["CONID", "STATE", "DIR", "LOCAL", "REMOTE", "AGE", "KEEPALIVE", "LIFETIME", "POLICY", "ENDS", "UID", "COOKIE"];
 
-/// How many columns a list has that is not wide.
+/// The number of columns of a list that is not wide.
 pub(crate) const NARROW: usize = 9;
 
 /// The row of a connection.

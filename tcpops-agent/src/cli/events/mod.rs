@@ -1,4 +1,4 @@
-//! `tcpops events`.
+//! `tcpops events`: prints what happened to connections, and what happens to them.
 
 mod line;
 
@@ -25,10 +25,9 @@ Examples:
   tcpops events --follow --rule sip-strangers --type expiring,closed
   tcpops events --follow --remote 192.0.2.0/24 -o ndjson";
 
-/// The types that can be asked for; the others come unasked.
+/// The types that can be selected; all others come in any case.
 const TYPES: [&str; 7] = ["opened", "adopted", "transition", "applied", "refused", "expiring", "closed"];
 
-/// The arguments of `events`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct EventsArgs {
     /// Go on with those to come, until the agent ends
@@ -69,10 +68,7 @@ impl EventsArgs {
         }
     }
 
-    /// Prints the events.
-    ///
-    /// # Errors
-    /// Those of asking the agent, and of writing; [`Failure::Stopped`] where the agent ends while it is followed.
+    /// Prints the events. It fails where the agent ends while it is followed.
     pub(crate) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
         let (follow, format) = (self.follow, context.out.format());
         if follow && format == Format::Json {

@@ -1,4 +1,4 @@
-//! `tcpops rule apply`.
+//! `tcpops rule apply`: replaces the rules in force.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,6 @@ use crate::cli::human;
 use crate::cli::table::table;
 use crate::client::ClientError;
 
-/// The arguments of `rule apply`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ApplyArgs {
     /// The rules (TOML); `-` is standard input

@@ -1,4 +1,4 @@
-//! `tcpops rule list`.
+//! `tcpops rule list`: prints the rules in force.
 
 use super::row;
 use crate::api::rules::RuleDocument;

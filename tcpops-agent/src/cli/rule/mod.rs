@@ -1,4 +1,4 @@
-//! `tcpops rule`: the rules in force, a change of them, and which of them would match.
+//! `tcpops rule`: lists, exports, replaces and tests rules.
 
 mod apply;
 mod list;
@@ -59,7 +59,6 @@ Examples:
   tcpops rule test --direction outbound --local 10.0.0.1:40112 --remote '[2001:db8::7]:5432' --uid 107
   tcpops rule test --direction listen --local 0.0.0.0:5060 --cgroup /system.slice/kamailio.service";
 
-/// What to do with rules.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum RuleCommand {
     /// List the rules in force
@@ -77,10 +76,6 @@ pub(crate) enum RuleCommand {
 }
 
 impl RuleCommand {
-    /// Does it.
-    ///
-    /// # Errors
-    /// Those of asking the agent, of reading the file, and of writing.
     pub(crate) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
         match self {
             Self::List => list::list(context).await,

@@ -1,4 +1,4 @@
-//! `tcpops rule test`: which rule would match, found out here with the agent's own model.
+//! `tcpops rule test`: finds the rule that would match a connection, with the agent's own model.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -23,7 +23,6 @@ use crate::clocks::Clocks;
 use crate::convert::rules::{from_direction, from_origin, to_model};
 use crate::model::rules::rule_set::{Cgroup, Facts};
 
-/// The arguments of `rule test`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct TestArgs {
     /// This host's address and port
@@ -101,15 +100,15 @@ impl TestArgs {
     }
 }
 
-/// What the rules say of a connection.
+/// The effect of the rules on a connection.
 struct Trial<'a> {
     /// The first rule that matches, and its number as people count, from 1.
     first: Option<(usize, &'a Rule)>,
-    /// What keeps rules from closing it.
+    /// The reason why no rule closes it.
     protected_by: Option<Protector>,
 }
 
-/// What keeps rules from closing a connection.
+/// The reason why no rule closes a connection.
 enum Protector {
     Rule(String),
     Port(u16),
