@@ -8,7 +8,6 @@ use super::human;
 use super::table::table;
 use super::target::Chosen;
 use crate::api::batch::{BatchAction, BatchRequest, BatchResponse, BatchResult};
-use crate::api::values::Manner;
 use crate::client::{Client, ClientError};
 
 const HEADER: [&str; 4] = ["CONID", "LOCAL", "REMOTE", "RESULT"];
@@ -49,11 +48,7 @@ fn row(result: &BatchResult, is_close: bool) -> [String; HEADER.len()] {
         (Some(problem), ..) => format!("failed: {}", problem.detail),
         (None, Some(options), _) => human::options(options),
         (None, None, Some(lifetime)) => format!("lifetime {}", human::lifetime(lifetime)),
-        (None, None, None) if is_close => match (result.close, result.reset_at) {
-            (Some(Manner::Fin), Some(reset_at)) => format!("sent a FIN; reset at {}", human::time(reset_at)),
-            (Some(Manner::Reset), _) => "reset: no FIN could be sent".to_owned(),
-            _ => "closed".to_owned(),
-        },
+        (None, None, None) if is_close => human::closed(result.close, result.reset_at, None),
         (None, None, None) => "done".to_owned(),
     };
     let (local, remote) = (result.local.as_ref(), result.remote.as_ref());
@@ -79,6 +74,7 @@ mod tests {
     use crate::api::keepalive::SocketOptions;
     use crate::api::lifetime::Lifetime;
     use crate::api::problem::{Code, Problem};
+    use crate::api::values::Manner;
 
     fn result(conid: u64) -> BatchResult {
         BatchResult {

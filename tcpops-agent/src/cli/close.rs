@@ -39,7 +39,7 @@ pub(crate) struct CloseArgs {
     /// Send a FIN first
     #[arg(long)]
     fin: bool,
-    /// Reset what is still there so long after the FIN [default: 10s]
+    /// Reset what is still there this long after the FIN [default: 10s]
     #[arg(long, value_name = "DUR", requires = "fin")]
     grace: Option<LifetimeDuration>,
 }
@@ -77,12 +77,7 @@ async fn would_close(query: &ListQuery, context: &mut Context) -> Result<Exit, F
 
 fn said(closed: &Closed) -> String {
     let Closed { conid, close, reset_at, detail } = closed;
-    match (close, reset_at) {
-        (Some(Manner::Fin), Some(reset_at)) => format!("{conid} sent a FIN; reset at {}\n", human::time(*reset_at)),
-        (Some(Manner::Fin), None) => format!("{conid} sent a FIN\n"),
-        (Some(Manner::Reset), _) => format!("{conid} reset: {}\n", detail.as_deref().unwrap_or("no FIN was possible")),
-        (None, _) => format!("{conid} closed\n"),
-    }
+    format!("{conid} {}\n", human::closed(*close, *reset_at, detail.as_deref()))
 }
 
 #[cfg(test)]

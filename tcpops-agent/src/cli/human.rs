@@ -6,7 +6,7 @@ use jiff::{RoundMode, Span, SpanRound, Timestamp, Unit};
 use crate::api::connections::Wanted;
 use crate::api::keepalive::SocketOptions;
 use crate::api::lifetime::Lifetime;
-use crate::api::values::Mode;
+use crate::api::values::{Manner, Mode};
 
 /// Stands in for a value that is not there.
 pub(crate) const NOTHING: &str = "-";
@@ -129,6 +129,16 @@ pub(crate) fn lifetime(lifetime: &Lifetime) -> String {
         ", ",
     );
     if limits.is_empty() { NOTHING.to_owned() } else { limits }
+}
+
+/// The way in which a connection was closed; `detail` says why it got no FIN.
+pub(crate) fn closed(close: Option<Manner>, reset_at: Option<Timestamp>, detail: Option<&str>) -> String {
+    match (close, reset_at) {
+        (Some(Manner::Fin), Some(reset_at)) => format!("sent a FIN; reset at {}", time(reset_at)),
+        (Some(Manner::Fin), None) => "sent a FIN".to_owned(),
+        (Some(Manner::Reset), _) => format!("reset: {}", detail.unwrap_or("no FIN could be sent")),
+        (None, _) => "closed".to_owned(),
+    }
 }
 
 /// A time, rounded to a second: the conversion from the boot clock to the wall clock loses some nanoseconds.

@@ -90,7 +90,7 @@ enum Question {
     /// Close a connection now
     #[command(after_help = close::EXAMPLES)]
     Close(CloseArgs),
-    /// List, apply or test rules
+    /// List, export, apply or test rules
     #[command(subcommand)]
     Rule(RuleCommand),
     /// Print what happens to connections, and why they end

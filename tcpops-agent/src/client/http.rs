@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::error::ClientError;
 use super::lines::Lines;
-use crate::api::problem::{self, Problem};
+use crate::api::problem;
 
 /// The time that the agent has to answer, or to send the next piece of an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -120,30 +120,20 @@ impl Client {
             .map_err(|error| ClientError::protocol("a request that HTTP can carry", error))?;
         let answer = timeout(self.timeout, self.sender.send_request(request));
         let response = answer.await.map_err(|_elapsed| ClientError::Timeout { limit: self.timeout })??;
-        if response.status().is_success() { Ok(response) } else { Err(self.refusal(response).await) }
-    }
-
-    /// The error of a refusal: its problem, or the fault in its form.
-    async fn refusal(&self, response: Response<Incoming>) -> ClientError {
         let status = response.status();
-        if let Err(error) = expect_type(&response, problem::CONTENT_TYPE) {
-            return error;
+        if status.is_success() {
+            return Ok(response);
         }
-        let body = match self.read(response).await {
-            Ok(body) => body,
-            Err(error) => return error,
-        };
-        match serde_json::from_slice::<Problem>(&body) {
-            Ok(problem) => ClientError::Problem(Box::new(problem)),
-            Err(error) => {
-                let found = format!("{status} with {}", String::from_utf8_lossy(&body).escape_debug());
-                ClientError::Protocol {
-                    expected: "a problem that this version knows",
-                    found,
-                    source: Some(error.into()),
-                }
-            }
-        }
+        expect_type(&response, problem::CONTENT_TYPE)?;
+        let body = self.read(response).await?;
+        Err(match serde_json::from_slice(&body) {
+            Ok(problem) => ClientError::Problem(problem),
+            Err(error) => ClientError::Protocol {
+                expected: "a problem that this version knows",
+                found: format!("{status} with {}", String::from_utf8_lossy(&body).escape_debug()),
+                source: Some(error.into()),
+            },
+        })
     }
 
     async fn read(&self, response: Response<Incoming>) -> Result<Bytes, ClientError> {

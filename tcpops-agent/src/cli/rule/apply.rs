@@ -38,10 +38,7 @@ impl ApplyArgs {
         }
         let applied = context.client().await?.apply_rules(&rules.document, self.dry_run, self.if_match).await;
         let result = applied.map_err(|error| match &error {
-            ClientError::Problem(problem) => match &problem.fault {
-                Some(fault) => Failure::Rules(rules.placed(fault)),
-                None => error.into(),
-            },
+            ClientError::Problem(problem) if let Some(fault) = &problem.fault => Failure::Rules(rules.placed(fault)),
             _ => error.into(),
         })?;
         context.out.show(&result, result_text)?;

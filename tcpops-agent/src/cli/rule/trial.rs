@@ -102,16 +102,10 @@ impl TestArgs {
 
 /// The effect of the rules on a connection.
 struct Trial<'a> {
-    /// The first rule that matches, and its number as people count, from 1.
+    /// The first rule that matches, and its number, counted from 1.
     first: Option<(usize, &'a Rule)>,
-    /// The reason why no rule closes it.
-    protected_by: Option<Protector>,
-}
-
-/// The reason why no rule closes a connection.
-enum Protector {
-    Rule(String),
-    Port(u16),
+    /// The reason why no rule closes it: a `rule` with this name, or one of its ports is a `port` that is protected.
+    protected_by: Option<(&'static str, Value)>,
 }
 
 fn verdict<'a>(document: &'a RuleDocument, facts: &Facts, cgroups: &mut CgroupNumbers) -> Result<Trial<'a>, Failure> {
@@ -120,8 +114,9 @@ fn verdict<'a>(document: &'a RuleDocument, facts: &Facts, cgroups: &mut CgroupNu
     let index = first.and_then(|first| document.rules.iter().position(|rule| rule.name.as_str() == first.name));
     let protecting = rules.rules.iter().find(|rule| rule.closing.protect && rule.matcher.accepts(facts));
     let ports = [facts.local.port(), facts.remote.port()];
-    let port = || ports.into_iter().find(|port| rules.guard.protected_ports.contains(port)).map(Protector::Port);
-    let protected_by = protecting.map(|rule| Protector::Rule(rule.name.clone())).or_else(port);
+    let port = || ports.into_iter().find(|port| rules.guard.protected_ports.contains(port));
+    let protected_by =
+        protecting.map(|rule| ("rule", json!(rule.name))).or_else(|| port().map(|port| ("port", json!(port))));
     Ok(Trial {
         first: index.map(|index| (index + 1, &document.rules[index])),
         protected_by: protected_by.filter(|_| facts.direction != conn::Direction::Listen),
@@ -141,20 +136,15 @@ impl Trial<'_> {
                 ("close", row::close(rule)),
             ],
         };
-        match &self.protected_by {
-            None => {}
-            Some(Protector::Rule(name)) => lines.push(("protected", format!("no rule closes it: rule {name:?}"))),
-            Some(Protector::Port(port)) => lines.push(("protected", format!("no rule closes it: port {port}"))),
-        }
+        lines.extend(
+            self.protected_by.iter().map(|(what, which)| ("protected", format!("no rule closes it: {what} {which}"))),
+        );
         fields(lines)
     }
 
     fn json(&self) -> Value {
         let (number, rule) = self.first.unzip();
-        let protected_by = self.protected_by.as_ref().map(|protector| match protector {
-            Protector::Rule(name) => json!({ "rule": name }),
-            Protector::Port(port) => json!({ "port": port }),
-        });
+        let protected_by = self.protected_by.as_ref().map(|(what, which)| json!({ *what: which }));
         json!({ "matched": rule.is_some(), "number": number, "rule": rule, "protected_by": protected_by })
     }
 }
