@@ -1,21 +1,14 @@
 //! Options that take one of a few words.
 
-use std::str::FromStr;
-
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use tcpops_common::state::TcpState;
 
-use crate::api::values::ValueError;
-
-/// Takes one of the words that name `values`.
+/// Takes the name of one of `values`.
 pub(crate) fn words<T, const N: usize>(values: [T; N], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
 where
-    T: FromStr<Err = ValueError> + Copy + Send + Sync + 'static,
+    T: Copy + Send + Sync + 'static,
 {
-    PossibleValuesParser::new(values.map(name)).try_map(|word| word.parse::<T>())
-}
-
-/// Takes the name of a TCP state.
-pub(crate) fn state() -> impl TypedValueParser<Value = String> {
-    PossibleValuesParser::new(TcpState::ALL.map(TcpState::name)).map(|name| name.to_ascii_lowercase())
+    PossibleValuesParser::new(values.map(name)).map(move |word| {
+        let named = values.into_iter().find(|value| name(*value).eq_ignore_ascii_case(&word));
+        named.expect("the parser takes no other words")
+    })
 }

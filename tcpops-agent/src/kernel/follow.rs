@@ -7,13 +7,14 @@ use std::path::Path;
 use aya::programs::BtfTracePoint;
 use aya::programs::links::FdLink;
 use aya::{Btf, Ebpf};
+use clap::ValueEnum;
 
 use super::btf::KernelTypes;
 use super::load::{failed, program};
 use super::{KernelError, Result};
 
 /// A way to follow them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Follow {
     /// Their state callbacks are turned on, and the sockops program hears of their transitions.
     Callbacks,

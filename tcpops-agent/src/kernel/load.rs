@@ -13,6 +13,7 @@ use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use aya_obj::Object;
 use aya_obj::generated::bpf_attach_type;
+use clap::ValueEnum;
 use tcpops_common::maps::{CONN_TAGS, EVENTS, PER_CONNECTION, PINNED};
 
 use super::bpf::{link_cgroup_id, link_create, link_update, object_get, object_pin};
@@ -53,20 +54,21 @@ pub(crate) struct LoadOptions<'a> {
 }
 
 /// How much the kernel programs log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogLevel {
-    /// Nothing; the verifier then removes the logging code.
+    // The verifier then removes the logging code.
+    /// Nothing
     #[default]
     Off = 0,
-    /// Errors.
+    /// Errors
     Error = 1,
-    /// Warnings too.
+    /// Warnings too
     Warn = 2,
-    /// Notices too.
+    /// Notices too
     Info = 3,
-    /// Each connection too.
+    /// Each connection that is opened or adopted too
     Debug = 4,
-    /// Each transition too.
+    /// Each state transition too
     Trace = 5,
 }
 

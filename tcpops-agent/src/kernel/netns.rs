@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
+use clap::ValueEnum;
 use parking_lot::Mutex;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -36,12 +37,13 @@ pub(crate) struct Namespace {
 }
 
 /// Which namespaces the agent may enter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Reach {
-    /// Every one that it finds.
+    /// Every namespace that it finds
+    #[default]
     All,
-    /// Only its own.
-    Own,
+    /// Only its own
+    Host,
 }
 
 /// The network namespaces of this host.
@@ -104,7 +106,7 @@ impl Namespaces {
         if cookie == self.own.cookie {
             return Ok(self.own.clone());
         }
-        if self.reach == Reach::Own {
+        if self.reach == Reach::Host {
             return Err("the agent was started with --netns host".to_owned());
         }
         let mut places = self.places.lock();
