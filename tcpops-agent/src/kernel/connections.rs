@@ -9,9 +9,10 @@ use tcpops_common::conn::{ConnKey, Connection};
 use tcpops_common::maps::{CONIDS, CONN_TAGS, CONNECTIONS};
 use tcpops_common::state::TcpState;
 
-use super::bpf::{Batch, lookup_batch};
-use super::pins::Pins;
-use super::{KernelError, Result, removed};
+use crate::kernel::bpf::{Batch, lookup_batch};
+use crate::kernel::error::removed;
+use crate::kernel::error::{KernelError, Result};
+use crate::kernel::pins::Pins;
 
 const KEY: usize = size_of::<ConnKey>();
 const VALUE: usize = size_of::<Connection>();

@@ -18,10 +18,10 @@ use aya_obj::btf::BtfKind;
 use aya_obj::generated::bpf_map_type;
 use parking_lot::Mutex;
 
-use super::bpf::{iter_create, link_create_iter, prog_load_iter, run_to_end};
-use super::clock::thread_cpu_time;
-use super::netns::Namespace;
-use super::{KernelError, Result};
+use crate::kernel::bpf::{iter_create, link_create_iter, prog_load_iter, run_to_end};
+use crate::kernel::clock::thread_cpu_time;
+use crate::kernel::error::{KernelError, Result};
+use crate::kernel::netns::Namespace;
 
 /// The most sockets that one walk destroys.
 pub(crate) const MAX_TARGETS: u32 = 1024;

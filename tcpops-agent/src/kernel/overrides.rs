@@ -7,8 +7,9 @@ use tcpops_common::conn::ConnKey;
 use tcpops_common::maps::OVERRIDES;
 use tcpops_common::policy::Policy;
 
-use super::pins::Pins;
-use super::{KernelError, Result, removed};
+use crate::kernel::error::removed;
+use crate::kernel::error::{KernelError, Result};
+use crate::kernel::pins::Pins;
 
 const KEY: usize = size_of::<ConnKey>();
 const VALUE: usize = size_of::<Policy>();
@@ -38,7 +39,7 @@ impl Overrides {
     /// Puts down what is wanted of a connection; the next walk over its namespace applies it.
     ///
     /// # Errors
-    /// `Missing` if the map is full.
+    /// `Map` if the map is full.
     pub(crate) fn put(&self, key: ConnKey, policy: &Policy) -> Result<()> {
         let mut map = self.0.lock();
         let value: [u8; VALUE] = bytemuck::must_cast(*policy);

@@ -9,8 +9,9 @@ use tcpops_common::maps::PROBES;
 use tcpops_common::policy::SocketOptions;
 use tcpops_common::probe::{Probe, ProbePhase};
 
-use super::pins::Pins;
-use super::{KernelError, Result, removed};
+use crate::kernel::error::removed;
+use crate::kernel::error::{KernelError, Result};
+use crate::kernel::pins::Pins;
 
 const KEY: usize = size_of::<ConnKey>();
 const VALUE: usize = size_of::<Probe>();

@@ -8,8 +8,8 @@ use tcpops_common::rule::{
     SOURCE_CHUNK, SOURCE_CHUNKS, WORDS,
 };
 
-use super::pins::Pins;
-use super::{KernelError, Result};
+use crate::kernel::error::{KernelError, Result};
+use crate::kernel::pins::Pins;
 
 /// The most bytes that the text of a rule set takes.
 pub(crate) const MAX_SOURCE: usize = SOURCE_CHUNK * SOURCE_CHUNKS as usize;

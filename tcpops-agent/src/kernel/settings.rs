@@ -6,8 +6,8 @@ use tcpops_common::counters::Counter;
 use tcpops_common::maps::{COUNTERS, SETTINGS};
 use tcpops_common::settings::Settings as KernelSettings;
 
-use super::pins::Pins;
-use super::{KernelError, Result};
+use crate::kernel::error::{KernelError, Result};
+use crate::kernel::pins::Pins;
 
 const SIZE: usize = size_of::<KernelSettings>();
 
