@@ -207,19 +207,19 @@ impl KernelError {
         Self::syscall(call, "the socket", io::Error::from_raw_os_error(errno))
     }
 
+    /// The errno of a system call that failed.
+    pub(crate) fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Syscall { source, .. } => source.raw_os_error(),
+            _ => None,
+        }
+    }
+
     pub(crate) fn load(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Load(error.into())
     }
 
     pub(crate) fn map(name: &'static str) -> impl FnOnce(aya::maps::MapError) -> Self {
         move |source| Self::Map { name, source }
-    }
-}
-/// The result of a removal, for which it is enough that the element is not there.
-pub(crate) fn removed(name: &'static str, result: std::result::Result<(), aya::maps::MapError>) -> Result<()> {
-    use aya::maps::MapError;
-    match result {
-        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-        result => result.map_err(KernelError::map(name)),
     }
 }

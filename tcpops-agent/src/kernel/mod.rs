@@ -26,6 +26,7 @@ pub(crate) mod overrides;
 pub(crate) mod probes;
 pub(crate) mod rules;
 pub(crate) mod settings;
+mod table;
 
 // Sockets: in which network namespace they are, what the kernel says of them, and destroying them.
 pub(crate) mod descriptor;
