@@ -1,4 +1,4 @@
-//! What the agent says of itself.
+//! The agent about itself: its health, its status, its numbers, its API, its end.
 
 use serde_json::json;
 

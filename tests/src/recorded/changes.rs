@@ -1,4 +1,4 @@
-//! What is done to one connection: keepalive, lifetimes, closes, and questions to its peer.
+//! Changes of one connection: keepalive, lifetimes and closes; and questions to its peer.
 
 use std::thread;
 

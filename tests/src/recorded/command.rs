@@ -1,4 +1,4 @@
-//! What the command line prints.
+//! The command line, as it prints what the socket answers.
 
 use std::sync::LazyLock;
 
@@ -11,8 +11,8 @@ use crate::harness::agent::Agent;
 use crate::harness::lab::Lab;
 use crate::harness::wait::{SOON, wait_until};
 
-/// In tables, columns are as wide as what is in them, so the room between is left out; then what grows, and what the
-/// machine is.
+/// For tables: a column is as wide as the values in it, so the room between columns is left out. Then the values that
+/// differ from run to run.
 static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     let masks = [
         ("(?m) +$", ""),

@@ -33,7 +33,7 @@ pub(super) fn rules() -> Value {
     ] })
 }
 
-/// What is said of one connection.
+/// Records the detail and the state of one connection.
 fn show(recording: &mut Recording, agent: &Agent, conid: u64, what: &str) {
     recording.note(what);
     recording.get(agent, &format!("/v1/connections/{conid}"));
@@ -77,7 +77,7 @@ fn answers_about_connections() {
     recording.check();
 }
 
-/// What rules and overrides make of connections: 9 to 19.
+/// Connections under rules and overrides: 9 to 19.
 fn policies(recording: &mut Recording, agent: &Agent, stage: &mut Stage) {
     let option = |[level, option]: [i32; 2], value: i32| json!([level, option, value]);
     stage.outbound_with("127.0.0.1:7002", &json!([option(KEEPALIVE, 1)]));
@@ -137,7 +137,7 @@ fn states(recording: &mut Recording, agent: &Agent, lab: &Lab, stage: &mut Stage
     recording.get(agent, "/v1/connections/25/state");
 }
 
-/// Connections of others, and of places that are gone or cannot be entered: 26 to 28.
+/// Connections of another user, of a cgroup that is gone and of a namespace that is not entered: 26 to 28.
 fn places(recording: &mut Recording, agent: &Agent, lab: &Lab, stage: &mut Stage) {
     lab.ns.filter(&[]);
     let mut nobody = lab.program_of(NOBODY);

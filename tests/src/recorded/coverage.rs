@@ -1,10 +1,10 @@
-//! That nothing which the description of the API names is without a recorded answer.
+//! Completeness: every operation that the description of the API names has a recorded answer.
 
 use std::fs;
 
 use crate::harness::lab::Lab;
 
-/// What was asked and answered with 200: method and path, without the query.
+/// The requests that were answered with 200: method and path, without the query.
 fn recorded() -> Vec<(String, String)> {
     let files =
         fs::read_dir(super::directory()).expect("there are recordings").map(|file| file.expect("it is there").path());
@@ -26,7 +26,7 @@ fn asked(text: &str) -> Vec<(String, String)> {
     asked
 }
 
-/// Whether a path is one of a pattern such as `/v1/connections/{id}`.
+/// True if the path fits a pattern such as `/v1/connections/{id}`.
 fn fits(path: &str, pattern: &str) -> bool {
     let (path, pattern) = (path.split('/'), pattern.split('/'));
     path.clone().count() == pattern.clone().count()

@@ -1,4 +1,4 @@
-//! Connections that their program names by its own descriptor.
+//! Connections named by a descriptor of the program that asks.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! What happens, as lines and as server-sent events.
+//! Events, as lines and as server-sent events.
 
 use rustix::process::Signal;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! What differs from run to run is replaced by a word for its type.
+//! Masks: a value that differs from run to run becomes a word for its type.
 
 use std::sync::LazyLock;
 
@@ -6,7 +6,7 @@ use regex::{Captures, Regex};
 
 /// Numbers as JSON writes them.
 const WHOLE: &str = "[0-9]+";
-const FRACTION: &str = r"[0-9]+(?:\.[0-9]+)?(?:e-[0-9]+)?";
+const FRACTION: &str = r"(?:[0-9]+\.[0-9]+(?:e-?[0-9]+)?|[0-9]+e-?[0-9]+)";
 /// Fields with a whole number, wherever they are.
 const WHOLE_FIELDS: &str = "cookie|netns_cookie|cgroup_id|pid|seq";
 /// Fields with a fraction.
@@ -44,7 +44,7 @@ static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     compiled.into()
 });
 static OBJECT: LazyLock<Regex> = LazyLock::new(|| pattern(&format!(r#""(?:{MEASURED})": ?\{{[^}}]*\}}"#)));
-static NUMBER: LazyLock<Regex> = LazyLock::new(|| pattern(&format!(":( ?)({FRACTION})")));
+static NUMBER: LazyLock<Regex> = LazyLock::new(|| pattern(&format!(":( ?)({FRACTION}|{WHOLE})")));
 
 pub(super) fn pattern(text: &str) -> Regex {
     Regex::new(text).unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -67,9 +67,11 @@ fn numbers(text: &str) -> String {
 
 /// Breaks long lines of answers after the commas of JSON, where it has no break itself: so that a difference is seen.
 pub(super) fn lines(text: &str) -> String {
-    let broken = |line: &str| match line.len() > WIDTH && line.contains("\":") && !line.starts_with('>') {
-        true => line.replace(",\"", ",\n\"").replace("},{", "},\n{"),
-        false => line.to_owned(),
+    let broken = |line: &str| {
+        if line.len() <= WIDTH || !line.contains("\":") || line.starts_with('>') {
+            return line.to_owned();
+        }
+        line.replace(",\"", ",\n\"").replace("},{", "},\n{")
     };
     text.split('\n').map(broken).collect::<Vec<_>>().join("\n")
 }
@@ -79,7 +81,7 @@ fn values_are_masked_and_their_form_is_kept() {
     for (text, masked) in [
         (r#"{"conid":3,"cookie":77,"age_seconds":0.5}"#, r#"{"conid":3,"cookie":<int>,"age_seconds":<float>}"#),
         // Another form is no match.
-        (r#"{"cookie":"77","seconds":null}"#, r#"{"cookie":"77","seconds":null}"#),
+        (r#"{"cookie":"77","seconds":5}"#, r#"{"cookie":"77","seconds":5}"#),
         (r#""lifetime":{"idle_seconds":600.0}"#, r#""lifetime":{"idle_seconds":600.0}"#),
         (
             r#""summary":{"bytes_in":1,"states":{"syn-sent":5e-6}},"count":5"#,

@@ -1,8 +1,8 @@
-//! Every answer of the socket, byte for byte, against a recorded one in `tests/recorded`: what the agent is made of may
-//! change, what it says may not. What differs from run to run is masked in the text, not parsed, so that the order of
-//! fields, the form of numbers and every space count.
+//! Every answer of the socket, byte for byte, against a recorded one in `tests/recorded`: the code of the agent may
+//! change, its answers may not. Values that differ from run to run are masked in the text. Nothing is parsed, so the
+//! order of fields, the form of numbers and every space count.
 //!
-//! `TCPOPS_RECORD=1` records anew. What then differs is a change of the protocol, for `git diff` to show.
+//! `TCPOPS_RECORD=1` records anew. `git diff` then shows what has changed in the protocol.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -42,7 +42,7 @@ struct Recording {
 }
 
 impl Recording {
-    /// For the file of this name.
+    /// Begins the recording of this name.
     fn new(name: &'static str) -> Self {
         Self { name, text: String::new() }
     }
@@ -132,8 +132,8 @@ fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("recorded")
 }
 
-/// A program under test and its peer. Ports that they listen on are given, and so shown; those that the system gives are
-/// masked.
+/// A program under test and its peer. They listen on ports that the test chooses, which are shown; ports that the system
+/// chooses are masked.
 struct Stage {
     program: Peer,
     outsider: Peer,
@@ -145,7 +145,7 @@ impl Stage {
         Self { program: lab.program(), outsider: lab.outsider(), doors: BTreeMap::new() }
     }
 
-    /// Where the outsider listens: there, from now on.
+    /// The outsider's listener at an endpoint, made when it is first needed.
     fn door(&mut self, to: &str) -> Sock {
         let to: SocketAddr = to.parse().expect("it is an endpoint");
         let Self { outsider, doors, .. } = self;
@@ -157,14 +157,14 @@ impl Stage {
         self.outbound_with(to, &json!([]))
     }
 
-    /// Likewise, with options that it sets before.
+    /// As [`outbound`](Self::outbound), with options that the program sets before.
     fn outbound_with(&mut self, to: &str, options: &Value) -> (Sock, Sock) {
         let door = self.door(to);
         let sock = self.program.connect_with(door.local, &json!({ "options": options })).expect("it connects");
         (sock, self.outsider.accept(door))
     }
 
-    /// Likewise, of another program.
+    /// As [`outbound`](Self::outbound), by another program.
     fn outbound_of(&mut self, program: &mut Peer, to: &str) -> (Sock, Sock) {
         let door = self.door(to);
         (program.connect(door.local), self.outsider.accept(door))

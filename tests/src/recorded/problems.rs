@@ -1,4 +1,4 @@
-//! What is refused, by the agent and by what it is made of.
+//! Requests that are refused, by the agent or by the libraries that it is made of.
 
 use serde_json::{Value, json};
 
