@@ -9,7 +9,10 @@ use crate::harness::bpftool;
 use crate::harness::lab::Lab;
 use crate::harness::peer::KEEPALIVE;
 use crate::harness::stream::Stream;
-use crate::harness::wait::{SOON, wait_for, wait_until};
+use crate::harness::wait::{SOON, wait_until};
+
+const LOST: &str = r#""type":"lost""#;
+const RESYNCHRONISED: &str = r#""type":"resynchronised""#;
 
 /// Waits for the end of a connection, and for all that is told before it.
 fn wait_for_end(agent: &Agent, conid: u64) {
@@ -99,14 +102,15 @@ fn answers_about_what_is_missing() {
     let mut agent = lab.agent().arguments(&["--events-bytes", "4096"]).start();
     let mut program = lab.program();
     recording.note("The first loss, and the first that is complete again.");
-    let told = wait_for("all is read anew", SOON, || {
+    let told = || agent.get("/v1/events?follow=false&type=refused").text();
+    wait_until("events are lost", SOON, || {
         program.churn("127.0.0.1", 100);
-        let held = agent.get("/v1/events?follow=false&type=refused").text();
-        held.contains(r#""resynchronised""#).then_some(held)
+        told().contains(LOST)
     });
-    for kind in ["lost", "resynchronised"] {
-        let line = told.lines().find(|line| line.contains(&format!(r#""type":"{kind}""#))).expect("it is told");
-        recording.printed(line);
+    wait_until("all is read anew", SOON, || told().contains(RESYNCHRONISED));
+    let told = told();
+    for kind in [LOST, RESYNCHRONISED] {
+        recording.printed(told.lines().find(|line| line.contains(kind)).expect("it is told"));
     }
     recording.note("Another agent.");
     agent.stop(Signal::TERM);
@@ -120,7 +124,8 @@ fn answers_about_what_is_missing() {
     bpftool::detach_link(&agent.pins().join("v1/sockops"));
     stage.program.reset(sock);
     recording.get(&agent, "/v1/connections/1/state");
-    wait_for_end(&agent, 1);
+    let read_anew = || agent.get("/v1/events?follow=false").text().contains(RESYNCHRONISED);
+    wait_until("all is read anew", SOON, read_anew);
     recording.get(&agent, "/v1/events?follow=false");
     recording.check();
 }
