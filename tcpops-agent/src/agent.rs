@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::daemon::{Daemon, Handle, Hook, RuleStore, Signals};
 use crate::kernel::load::{LoadOptions, load};
 use crate::kernel::pins::Pins;
-use crate::kernel::{mounts, probe, release_memory};
+use crate::kernel::{mounts, release_memory, requirements};
 use crate::server::{Listener, Server};
 
 /// Runs the agent until a signal or a detach ends it. Within a tokio runtime.
@@ -14,7 +14,7 @@ use crate::server::{Listener, Server};
 /// # Errors
 /// Says what is missing or in the way; what was in force before stays so.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
-    probe::check()?;
+    requirements::check()?;
     let cgroup_mount = mounts::cgroup2()?;
     let cgroup = config.cgroup.clone().unwrap_or_else(|| cgroup_mount.clone());
     anyhow::ensure!(

@@ -1,30 +1,26 @@
-//! What the agent was told, on its command line and in its configuration file.
+//! The configuration of the agent: its options, as the command line and the configuration file give them, and what
+//! follows from both.
 
-mod file;
 mod hook;
+mod options;
+mod values;
 
-use std::ops::RangeInclusive;
+pub(crate) use hook::HookConfig;
+pub(crate) use options::{Adopt, LogFormat, Options};
+
 use std::path::PathBuf;
 
-use clap::ValueEnum;
-use serde::Deserialize;
+use crate::kernel::follow::Follow;
+use crate::kernel::load::LogLevel;
+use crate::kernel::netns::Reach;
 
-pub(crate) use file::{File, FileHook};
-pub(crate) use hook::{HOOK_MAX_RUNNING, HOOK_TIMEOUT, HookConfig};
-
-pub(crate) use crate::kernel::follow::Follow;
-pub(crate) use crate::kernel::load::LogLevel;
-pub(crate) use crate::kernel::netns::Reach;
-
-/// Where the socket is unless it is said otherwise.
+/// The agent's unix socket, where no other is named.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/tcpops/tcpops.sock";
 
-/// How many connections can be tracked unless it is said otherwise.
-pub(crate) const DEFAULT_MAX_CONNECTIONS: u32 = 1_048_576;
-/// How many it can be told to track.
-pub(crate) const MAX_CONNECTIONS: RangeInclusive<i64> = 1..=16_777_216;
+/// The default of `--max-connections`.
+const DEFAULT_MAX_CONNECTIONS: u32 = 1_048_576;
 
-/// The configuration of the agent.
+/// The configuration of the agent, with every default filled in.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     /// The rules file, read at the start and on SIGHUP.
@@ -35,72 +31,40 @@ pub(crate) struct Config {
     pub(crate) socket: PathBuf,
     /// The directory of the pins; `<bpffs>/tcpops` if none is given.
     pub(crate) pins: Option<PathBuf>,
-    /// How many connections can be tracked.
+    /// The number of connections that can be tracked.
     pub(crate) max_connections: u32,
-    /// Which network namespaces to enter.
+    /// The network namespaces that are entered.
     pub(crate) reach: Reach,
-    /// Whether to take in the connections that are open at the start.
+    /// True: the connections that are open at the start are adopted.
     pub(crate) adopt: bool,
-    /// How the connections are followed that were open at the start; the best way that the kernel offers if it is not said.
+    /// The way in which adopted connections are followed; the best that the kernel offers if none is given.
     pub(crate) follow: Option<Follow>,
-    /// How much the kernel programs log.
+    /// The log level of the kernel programs.
     pub(crate) ebpf_log: LogLevel,
-    /// Kernel programs instead of the built-in ones.
+    /// An object file with the kernel programs, instead of the built-in ones.
     pub(crate) object: Option<PathBuf>,
-    /// The bytes of the ring buffer, for tests: a power of two, and whole pages.
+    /// The size of the ring buffer in bytes: a power of two, and whole pages.
     pub(crate) events_bytes: Option<u32>,
-    /// What is run with events, if anything is.
+    /// The program that is run with events, if there is one.
     pub(crate) hook: Option<HookConfig>,
 }
 
-/// Into which network namespaces the agent reaches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum NetnsScope {
-    /// All that can be found.
-    #[default]
-    All,
-    /// The agent's own.
-    Host,
-}
-
-/// Whether connections that are open already are taken in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Adopt {
-    /// They are.
-    #[default]
-    On,
-    /// They are not.
-    Off,
-}
-
-/// From which level on the kernel programs log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum EbpfLog {
-    /// Nothing.
-    #[default]
-    Off,
-    /// Errors.
-    Error,
-    /// Warnings too.
-    Warn,
-    /// What happens to connections too.
-    Info,
-    /// Decisions too.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-/// The form of the agent's log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum LogFormat {
-    /// A line of text for each event.
-    #[default]
-    Text,
-    /// A JSON object in a line for each event.
-    Json,
+impl Config {
+    /// The configuration that follows from the options of the command line and those of the file, which yield to them.
+    pub(crate) fn new(line: Options, file: Options, hook: Option<HookConfig>) -> Self {
+        Self {
+            rules: line.rules.or(file.rules),
+            cgroup: line.cgroup.or(file.cgroup),
+            socket: line.socket.or(file.socket).unwrap_or_else(|| DEFAULT_SOCKET.into()),
+            pins: line.pins.or(file.pins),
+            max_connections: line.max_connections.or(file.max_connections).unwrap_or(DEFAULT_MAX_CONNECTIONS),
+            reach: line.netns.or(file.netns).unwrap_or_default(),
+            adopt: line.adopt.or(file.adopt).unwrap_or_default() == Adopt::On,
+            follow: line.follow,
+            ebpf_log: line.ebpf_log.or(file.ebpf_log).unwrap_or_default(),
+            object: line.object,
+            events_bytes: line.events_bytes,
+            hook,
+        }
+    }
 }

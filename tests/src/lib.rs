@@ -36,6 +36,7 @@ mod maps;
 mod metrics;
 mod permissions;
 mod protocol;
+mod recorded;
 mod rules;
 mod select;
 

@@ -310,3 +310,19 @@ fn the_command_lists_the_rules_in_force() {
     let listed = agent.cli_json(&["rule", "list"]);
     assert_eq!(listed, agent.get("/v1/rules").ok());
 }
+
+#[test]
+fn what_the_command_exports_can_be_applied() {
+    let lab = Lab::new();
+    let text = "[guard]\nprotect_ports = [22, \"80-82\"]\n\n".to_owned()
+        + &toml(100)
+        + "match = { direction = \"outbound\", uid = [0, 1000] }\nmode = \"floor\"\n\
+           lifetime = { deadline = 2032-12-24T18:00:00Z, idle = \"90m\", jitter = \"10%\" }\nclose = \"fin\"\n";
+    let agent = lab.agent().rules(&text).start();
+    let before = agent.get("/v1/rules").ok();
+    assert_eq!(agent.cli_json(&["rule", "export"]), before);
+    let exported = lab.directory.write("exported.toml", &agent.cli_stdout(&["rule", "export"]));
+    agent.put("/v1/rules", &document(200)).ok();
+    agent.cli_stdout(&["rule", "apply", exported.to_str().unwrap()]);
+    assert_eq!(agent.get("/v1/rules").ok(), before);
+}

@@ -1,4 +1,4 @@
-//! `tcpops alive`: whether a connection is alive, as its state tells, or as its peer does.
+//! `tcpops alive`: tells by its state, or by a probe of the peer, whether a connection is alive.
 
 use clap::Args;
 
@@ -7,9 +7,9 @@ use super::exit::{Exit, Failure};
 use super::id::Id;
 use crate::api::connections::ConnectionState;
 use crate::api::probe::{ProbeRequest, ProbeResult, Verdict};
-use crate::api::values::{KeepaliveTime, ProbeSeconds, ValueError};
+use crate::api::values::ProbeSeconds;
+use crate::api::values::{KeepaliveTime, ValueError};
 
-/// The examples of `alive`.
 pub(crate) const EXAMPLES: &str = "\
 Prints `alive` or `not-alive`, then the code and its name; see `tcpops state --help`.
 With --probe it makes the kernel send the peer a keepalive probe now, and prints `alive`, `dead` or `unknown` with the \
@@ -25,7 +25,6 @@ Examples:
   tcpops alive 17 --probe --timeout 10s      dead: 3 probes without an answer, after 3.2 s
   tcpops alive cookie:42 >/dev/null || restart-trunk";
 
-/// The arguments of `alive`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AliveArgs {
     #[command(flatten)]
@@ -46,10 +45,7 @@ fn timeout(text: &str) -> Result<ProbeSeconds, ValueError> {
     }
 }
 
-/// Prints whether the connection is alive; so does the exit code.
-///
-/// # Errors
-/// Those of asking the agent, and of writing.
+/// Prints whether the connection is alive, and returns it as the exit code.
 pub(crate) async fn run(args: AliveArgs, context: &mut Context) -> Result<Exit, Failure> {
     let mut client = context.client().await?;
     let alive = if args.probe {

@@ -1,8 +1,8 @@
-//! `tcpops close`: end one connection now, or all that match.
+//! `tcpops close`: ends connections now.
 
 use clap::Args;
 
-use super::batch::change_all;
+use super::change::change;
 use super::conn::list_connections;
 use super::context::Context;
 use super::exit::{Exit, Failure};
@@ -11,7 +11,9 @@ use super::target::{Chosen, Target};
 use crate::api::batch::{BatchAction, BatchRequest};
 use crate::api::close::{CloseQuery, Closed};
 use crate::api::connections::ListQuery;
-use crate::api::values::{Direction, LifetimeDuration, LifetimeSeconds, Manner};
+use crate::api::values::LifetimeSeconds;
+use crate::api::values::{Direction, LifetimeDuration, Manner};
+use crate::client::Client;
 
 pub(crate) const EXAMPLES: &str = "\
 The kernel aborts the connection (SOCK_DESTROY): the program that has it gets ECONNABORTED, the peer a reset. With \
@@ -28,7 +30,6 @@ Examples:
   tcpops close --match remote=192.0.2.0/24                        shows what it would close
   tcpops close --match remote=192.0.2.0/24 --yes";
 
-/// The arguments of `close`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CloseArgs {
     #[command(flatten)]
@@ -39,31 +40,23 @@ pub(crate) struct CloseArgs {
     /// Send a FIN first
     #[arg(long)]
     fin: bool,
-    /// Reset what is still there so long after the FIN [default: 10s]
+    /// Reset what is still there this long after the FIN [default: 10s]
     #[arg(long, value_name = "DUR", requires = "fin")]
     grace: Option<LifetimeDuration>,
 }
 
 impl CloseArgs {
-    /// Closes the connection, or all.
-    ///
-    /// # Errors
-    /// Those of asking the agent, and of writing; [`Failure::Unconfirmed`] where there is more than one, and no `--yes`.
+    /// Closes the connection, or all that match; without `--yes` these are only listed.
     pub(crate) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
         let close = self.query();
         match self.target.chosen()? {
-            Chosen::One(id) => {
-                let closed = context.client().await?.close(&id, &close).await?;
-                context.out.show(&closed, said)?;
-                Ok(Exit::Done)
+            Chosen::All(query) if !self.yes => would_close(&query, context).await,
+            chosen => {
+                let one = async |client: &mut Client, id: &str| client.close(id, &close).await;
+                let (action, fin) = (Some(BatchAction::Close), self.fin.then_some(close));
+                let request = BatchRequest { action, close: fin, ..BatchRequest::default() };
+                change(chosen, one, said, request, context).await
             }
-            Chosen::All(query) if self.yes => {
-                let (matching, action) = (Some(*query), Some(BatchAction::Close));
-                let close = self.fin.then_some(close);
-                let request = BatchRequest { matching, action, close, ..BatchRequest::default() };
-                change_all(&request, context).await
-            }
-            Chosen::All(query) => would_close(&query, context).await,
         }
     }
 
@@ -75,7 +68,7 @@ impl CloseArgs {
     }
 }
 
-/// Lists what would be closed.
+/// Lists the connections that would be closed.
 async fn would_close(query: &ListQuery, context: &mut Context) -> Result<Exit, Failure> {
     let client = context.client().await?;
     let count =
@@ -86,12 +79,7 @@ async fn would_close(query: &ListQuery, context: &mut Context) -> Result<Exit, F
 
 fn said(closed: &Closed) -> String {
     let Closed { conid, close, reset_at, detail } = closed;
-    match (close, reset_at) {
-        (Some(Manner::Fin), Some(reset_at)) => format!("{conid} sent a FIN; reset at {}\n", human::time(*reset_at)),
-        (Some(Manner::Fin), None) => format!("{conid} sent a FIN\n"),
-        (Some(Manner::Reset), _) => format!("{conid} reset: {}\n", detail.as_deref().unwrap_or("no FIN was possible")),
-        (None, _) => format!("{conid} closed\n"),
-    }
+    format!("{conid} {}\n", human::closed(*close, *reset_at, detail.as_deref()))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What every verb is given: where the agent is, and where the answer goes.
+//! The options of every verb, and the context in which it runs.
 
 use std::env;
 use std::ffi::OsString;
@@ -8,11 +8,8 @@ use clap::Args;
 
 use super::output::{Format, Output};
 use crate::client::{Client, ClientError};
+use crate::config::DEFAULT_SOCKET;
 
-/// Where the agent listens unless told otherwise.
-pub(crate) use crate::config::DEFAULT_SOCKET;
-
-/// The options of every verb.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
@@ -25,12 +22,12 @@ pub(crate) struct GlobalArgs {
 }
 
 impl GlobalArgs {
-    /// The socket: as the option says, or the environment, or the default.
+    /// The socket of the option, or of the environment, or the default.
     pub(crate) fn socket(&self) -> PathBuf {
         self.given_socket().unwrap_or_else(|| DEFAULT_SOCKET.into())
     }
 
-    /// The socket that the option says, or the environment.
+    /// The socket of the option, or of the environment.
     pub(crate) fn given_socket(&self) -> Option<PathBuf> {
         socket(self.socket.clone(), env::var_os("TCPOPS_SOCKET"))
     }
@@ -40,25 +37,19 @@ fn socket(option: Option<PathBuf>, variable: Option<OsString>) -> Option<PathBuf
     option.or(non_empty(variable))
 }
 
-/// The path in an environment variable; an empty one counts as unset.
+/// The path in an environment variable; an empty variable counts as unset.
 pub(crate) fn non_empty(variable: Option<OsString>) -> Option<PathBuf> {
     variable.filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// What every verb is given.
-#[derive(Debug)]
+/// The agent that a verb asks, and the output that it writes to.
 pub(crate) struct Context {
-    /// The agent's socket.
     pub(crate) socket: PathBuf,
-    /// Where the answer goes.
     pub(crate) out: Output,
 }
 
 impl Context {
-    /// A connection to the agent.
-    ///
-    /// # Errors
-    /// [`ClientError::Unreachable`].
+    /// Connects to the agent.
     pub(crate) async fn client(&self) -> Result<Client, ClientError> {
         Client::connect(&self.socket).await
     }

@@ -1,4 +1,4 @@
-//! `tcpops detach`: undo everything.
+//! `tcpops detach`: gives the sockets their options back, removes everything, and ends the agent.
 
 use std::path::PathBuf;
 
@@ -28,9 +28,6 @@ pub(crate) struct DetachArgs {
 
 impl DetachArgs {
     /// Has the agent undo everything and end; with no agent, does it here.
-    ///
-    /// # Errors
-    /// Those of asking the agent, of undoing, and of writing.
     pub(crate) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
         let detached = match context.client().await {
             Ok(mut client) => Some(client.detach().await?),
@@ -38,25 +35,20 @@ impl DetachArgs {
                 .map_err(|error| Failure::Detach(error.into()))?,
             Err(error) => return Err(error.into()),
         };
-        let Some(detached) = detached else {
-            context.out.show(&Detached { restored: true }, |_| "nothing is attached\n".to_owned())?;
-            return Ok(Exit::Done);
+        let (restored, text) = match detached {
+            None => (true, "nothing is attached\n"),
+            Some(Detached { restored: true }) => (true, "detached, socket options restored\n"),
+            Some(Detached { restored: false }) => {
+                (false, "detached, but not all socket options are restored; the agent's log says more\n")
+            }
         };
-        context.out.show(&detached, |detached| line(detached.restored).to_owned())?;
-        Ok(if detached.restored { Exit::Done } else { Exit::Partial })
+        context.out.show(&Detached { restored }, |_| text.to_owned())?;
+        Ok(if restored { Exit::Done } else { Exit::Partial })
     }
 }
 
-/// Whether there is no agent, rather than one that this caller may not talk to.
+/// True where there is no agent, rather than one that this caller may not talk to.
 fn nobody_listens(error: &ClientError) -> bool {
     use std::io::ErrorKind::{ConnectionRefused, NotFound};
     matches!(error, ClientError::Unreachable { source, .. } if matches!(source.kind(), NotFound | ConnectionRefused))
-}
-
-fn line(restored: bool) -> &'static str {
-    if restored {
-        "detached, socket options restored\n"
-    } else {
-        "detached, but not all socket options are restored; the agent's log says more\n"
-    }
 }

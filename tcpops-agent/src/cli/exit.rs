@@ -1,4 +1,4 @@
-//! How a verb ends: the exit code, and the message of a failure.
+//! The exit code of a verb, and the message of a failure.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -15,9 +15,9 @@ use crate::client::ClientError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Exit {
-    /// Done. Of `alive`: the connection is.
+    /// Done; for `alive`: the connection is alive.
     Done = 0,
-    /// Failed. Of `alive`: the connection is not.
+    /// Failed; for `alive`: the connection is not alive.
     Failed = 1,
     /// The command line cannot be understood.
     Usage = 2,
@@ -35,7 +35,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a verb was not done.
+/// Why a verb failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The agent could not be asked, or refused.
@@ -44,50 +44,34 @@ pub(crate) enum Failure {
     /// The options do not go together.
     #[error(transparent)]
     Usage(#[from] ValueError),
-    /// What came out of it cannot be written.
+    /// The answer cannot be written.
     #[error("cannot write to standard output")]
     Output(#[from] io::Error),
     /// A file cannot be read.
     #[error("cannot read {}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
+    File { path: PathBuf, source: io::Error },
     /// There are no rules where some were expected.
     #[error("expected rules in {}, found none; say --allow-empty to take all rules away", path.display())]
-    NoRules {
-        /// The file.
-        path: PathBuf,
-    },
+    NoRules { path: PathBuf },
     /// The rules are wrong.
     #[error(transparent)]
     Rules(#[from] RuleFileError),
     /// The rules contradict themselves.
     #[error(transparent)]
     Fault(#[from] RuleFault),
-    /// What would be closed was only shown.
+    /// The connections that would be closed were only shown.
     #[error("nothing was closed: this would close {}; say --yes to do it", human::count(*count, "connection"))]
-    Unconfirmed {
-        /// How many.
-        count: usize,
-    },
+    Unconfirmed { count: usize },
     /// The answer broke off.
     #[error("the list broke off after {listed} connections")]
-    Partial {
-        /// How many connections were listed.
-        listed: usize,
-        /// Why.
-        source: ClientError,
-    },
+    Partial { listed: usize, source: ClientError },
     /// The agent ended, and with it what was followed.
     #[error("the agent has ended: nothing more comes")]
     Stopped,
     /// The client's runtime does not start.
     #[error("cannot wait for answers")]
     Runtime(#[source] io::Error),
-    /// What an agent left behind could not be taken back.
+    /// Programs and maps without an agent could not be removed.
     #[error("cannot detach")]
     Detach(#[source] Box<dyn Error + Send + Sync>),
     /// The agent itself ended with an error.
@@ -96,7 +80,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// The exit code that goes with it.
+    /// The exit code of this failure.
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Client(ClientError::Unreachable { .. } | ClientError::Timeout { .. }) | Self::Stopped => {
@@ -110,15 +94,7 @@ impl Failure {
             },
             Self::Usage(_) | Self::Unconfirmed { .. } => Exit::Usage,
             Self::Partial { .. } => Exit::Partial,
-            Self::Client(_)
-            | Self::Output(_)
-            | Self::File { .. }
-            | Self::NoRules { .. }
-            | Self::Rules(_)
-            | Self::Fault(_)
-            | Self::Runtime(_)
-            | Self::Detach(_)
-            | Self::Agent(_) => Exit::Failed,
+            _ => Exit::Failed,
         }
     }
 
@@ -134,7 +110,7 @@ impl Failure {
     }
 }
 
-/// Writes a message to standard error; where that is closed, nobody wants it.
+/// Writes a message to standard error. Where that is closed, nobody is there to read it.
 pub(crate) fn report(message: &str) {
     let _closed = io::stderr().lock().write_all(message.as_bytes());
 }

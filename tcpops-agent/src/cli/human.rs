@@ -1,14 +1,14 @@
-//! Durations, keepalive and lifetimes in few characters.
+//! Durations, keepalive and lifetimes as short text for people.
 
 use jiff::fmt::friendly::{FractionalUnit, Spacing, SpanPrinter};
 use jiff::{RoundMode, Span, SpanRound, Timestamp, Unit};
 
 use crate::api::keepalive::SocketOptions;
 use crate::api::lifetime::Lifetime;
-use crate::api::policy::{Intent, Wanted};
-use crate::api::values::Mode;
+use crate::api::policy::Wanted;
+use crate::api::values::{Manner, Mode};
 
-/// What stands for nothing.
+/// Stands in for a value that is not there.
 pub(crate) const NOTHING: &str = "-";
 
 const PRINTER: SpanPrinter = SpanPrinter::new().spacing(Spacing::None).fractional(Some(FractionalUnit::Second));
@@ -18,7 +18,7 @@ pub(crate) fn duration(seconds: f64) -> String {
     print(seconds, Unit::Millisecond, 1)
 }
 
-/// How long ago something was, in its two greatest units.
+/// A duration in its two greatest units, such as `5m12s`.
 pub(crate) fn age(seconds: f64) -> String {
     match seconds {
         ..10.0 => print(seconds, Unit::Millisecond, 100),
@@ -53,6 +53,15 @@ pub(crate) fn keepalive(idle_s: u16, count: u8, interval_s: u16) -> String {
     format!("{idle_s}s/{count}x{interval_s}s")
 }
 
+/// The keepalive of a socket: its parameters where it is on.
+pub(crate) fn keepalive_of(options: &SocketOptions) -> String {
+    if options.keepalive {
+        keepalive(options.idle_seconds, options.count, options.interval_seconds)
+    } else {
+        "off".to_owned()
+    }
+}
+
 /// All options, also the parameters of a keepalive that is off.
 pub(crate) fn options(options: &SocketOptions) -> String {
     format!(
@@ -63,12 +72,22 @@ pub(crate) fn options(options: &SocketOptions) -> String {
     )
 }
 
-/// So many of a thing.
+/// A number of things: `1 rule`, `2 rules`.
 pub(crate) fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
-/// What is wanted of keepalive.
+/// The parts that are there, with `separator` between them.
+pub(crate) fn join<const N: usize>(parts: [Option<String>; N], separator: &str) -> String {
+    parts.into_iter().flatten().collect::<Vec<_>>().join(separator)
+}
+
+/// The value, or [`NOTHING`].
+pub(crate) fn or_nothing(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| NOTHING.to_owned(), |value| value.to_string())
+}
+
+/// The keepalive that is wanted.
 pub(crate) fn wanted_keepalive(wanted: &Wanted) -> String {
     let text = match (wanted.keepalive, wanted.idle_seconds, wanted.count, wanted.interval_seconds) {
         (Some(true), Some(idle), Some(count), Some(interval)) => keepalive(idle, count, interval),
@@ -79,13 +98,12 @@ pub(crate) fn wanted_keepalive(wanted: &Wanted) -> String {
     with_mode(text, wanted.keepalive_mode)
 }
 
-/// What is wanted of the user timeout.
+/// The user timeout that is wanted.
 pub(crate) fn wanted_user_timeout(wanted: &Wanted) -> String {
-    let text = wanted.user_timeout_ms.map_or_else(|| NOTHING.to_owned(), user_timeout);
-    with_mode(text, wanted.user_timeout_mode)
+    with_mode(or_nothing(wanted.user_timeout_ms.map(user_timeout)), wanted.user_timeout_mode)
 }
 
-/// With how it stands against the program's own, where it does not replace it.
+/// `text` with the mode of the rule, where it is not the one that replaces what the program set.
 pub(crate) fn with_mode(text: String, mode: Option<Mode>) -> String {
     match mode {
         Some(mode) => format!("{text} ({mode})"),
@@ -93,36 +111,40 @@ pub(crate) fn with_mode(text: String, mode: Option<Mode>) -> String {
     }
 }
 
-/// What is wanted of lifetimes: `none` where they are taken off.
-pub(crate) fn wanted_lifetime(intent: &Intent) -> String {
-    match &intent.lifetime {
-        None => NOTHING.to_owned(),
-        Some(limits) if *limits == Lifetime::default() => "none".to_owned(),
-        Some(limits) => lifetime(limits),
-    }
+/// A lifetime that a rule or an override asks for: `none` where it takes all limits off.
+pub(crate) fn wanted_lifetime(wanted: &Lifetime) -> String {
+    if *wanted == Lifetime::default() { "none".to_owned() } else { lifetime(wanted) }
 }
 
 /// The limits of a lifetime.
 pub(crate) fn lifetime(lifetime: &Lifetime) -> String {
     let Lifetime { idle_seconds, max_age_seconds, deadline, jitter_percent } = *lifetime;
-    let limits = [
-        idle_seconds.map(|seconds| format!("idle {}", duration(seconds))),
-        max_age_seconds.map(|seconds| format!("max {}", duration(seconds))),
-        jitter_percent.map(|percent| format!("jitter {percent}%")),
-        deadline.map(|deadline| format!("until {}", time(deadline))),
-    ];
-    or_nothing(limits.into_iter().flatten().collect::<Vec<_>>().join(", "))
+    let limits = join(
+        [
+            idle_seconds.map(|seconds| format!("idle {}", duration(seconds))),
+            max_age_seconds.map(|seconds| format!("max {}", duration(seconds))),
+            jitter_percent.map(|percent| format!("jitter {percent}%")),
+            deadline.map(|deadline| format!("until {}", time(deadline))),
+        ],
+        ", ",
+    );
+    if limits.is_empty() { NOTHING.to_owned() } else { limits }
 }
 
-/// A time to the nearest second: between the kernel's clock and the wall clock some nanoseconds get lost.
+/// The way in which a connection was closed; `detail` says why it got no FIN.
+pub(crate) fn closed(close: Option<Manner>, reset_at: Option<Timestamp>, detail: Option<&str>) -> String {
+    match (close, reset_at) {
+        (Some(Manner::Fin), Some(reset_at)) => format!("sent a FIN; reset at {}", time(reset_at)),
+        (Some(Manner::Fin), None) => "sent a FIN".to_owned(),
+        (Some(Manner::Reset), _) => format!("reset: {}", detail.unwrap_or("no FIN could be sent")),
+        (None, _) => "closed".to_owned(),
+    }
+}
+
+/// A time, rounded to a second: the conversion from the boot clock to the wall clock loses some nanoseconds.
 pub(crate) fn time(time: Timestamp) -> String {
     let rounded = time.round(Unit::Second).unwrap_or(time);
     format!("{rounded:.0}")
-}
-
-/// `text`, or what stands for nothing.
-pub(crate) fn or_nothing(text: String) -> String {
-    if text.is_empty() { NOTHING.to_owned() } else { text }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The name of a connection on the command line.
+//! The id of a connection on the command line.
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;

@@ -1,16 +1,17 @@
-//! `tcpops keepalive`: TCP keepalive of one connection, or of all that match, on and off.
+//! `tcpops keepalive`: turns TCP keepalive of connections on and off.
 
 use clap::{Args, Subcommand};
 
-use super::batch::change_all;
+use super::change::change;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::human;
 use super::table::table;
-use super::target::{Chosen, Target};
+use super::target::Target;
 use crate::api::batch::{BatchAction, BatchRequest};
 use crate::api::keepalive::{KeepaliveRequest, KeepaliveResult};
 use crate::api::values::{KeepaliveCount, KeepaliveSeconds, KeepaliveTime, UserTimeout, UserTimeoutMs, ValueError};
+use crate::client::Client;
 
 const ENABLE_EXAMPLES: &str = "\
 A dead peer is found after idle + interval * count. Durations have units: 60s, 5m, 1h 30m.
@@ -28,7 +29,6 @@ Examples:
   tcpops keepalive disable 17
   tcpops keepalive disable --match cgroup=/system.slice/kamailio.service";
 
-/// What to do with keepalive.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum KeepaliveCommand {
     /// Turn keepalive on, with these parameters
@@ -36,10 +36,9 @@ pub(crate) enum KeepaliveCommand {
     Enable(EnableArgs),
     /// Turn keepalive off, whatever the program set
     #[command(after_help = DISABLE_EXAMPLES)]
-    Disable(DisableArgs),
+    Disable(Target),
 }
 
-/// The arguments of `keepalive enable`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct EnableArgs {
     #[command(flatten)]
@@ -61,38 +60,16 @@ pub(crate) struct EnableArgs {
     user_timeout: Option<UserTimeout>,
 }
 
-/// The arguments of `keepalive disable`.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct DisableArgs {
-    #[command(flatten)]
-    target: Target,
-}
-
 impl KeepaliveCommand {
     /// Turns keepalive on or off, and prints what is in force then.
-    ///
-    /// # Errors
-    /// Those of asking the agent, and of writing.
     pub(crate) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
-        let (target, request) = match self {
-            Self::Enable(args) => {
-                let request = args.request()?;
-                (args.target, Some(request))
-            }
-            Self::Disable(args) => (args.target, None),
+        let (action, target, keepalive) = match self {
+            Self::Enable(args) => (BatchAction::KeepaliveEnable, args.target.clone(), Some(args.request()?)),
+            Self::Disable(target) => (BatchAction::KeepaliveDisable, target, None),
         };
-        let result = match (target.chosen()?, request) {
-            (Chosen::One(id), Some(request)) => context.client().await?.enable_keepalive(&id, &request).await?,
-            (Chosen::One(id), None) => context.client().await?.disable_keepalive(&id).await?,
-            (Chosen::All(query), keepalive) => {
-                let action = keepalive.map_or(BatchAction::KeepaliveDisable, |_| BatchAction::KeepaliveEnable);
-                let (matching, action) = (Some(*query), Some(action));
-                let request = BatchRequest { matching, action, keepalive, ..BatchRequest::default() };
-                return change_all(&request, context).await;
-            }
-        };
-        context.out.show(&result, result_table)?;
-        Ok(Exit::Done)
+        let one = async |client: &mut Client, id: &str| client.set_keepalive(id, keepalive.as_ref()).await;
+        let request = BatchRequest { action: Some(action), keepalive, ..BatchRequest::default() };
+        change(target.chosen()?, one, result_table, request, context).await
     }
 }
 
@@ -116,13 +93,8 @@ impl EnableArgs {
 
 fn result_table(result: &KeepaliveResult) -> String {
     let options = &result.options;
-    let keepalive = if options.keepalive {
-        human::keepalive(options.idle_seconds, options.count, options.interval_seconds)
-    } else {
-        "off".to_owned()
-    };
-    let row = [result.conid.to_string(), keepalive, human::user_timeout(options.user_timeout_ms)];
-    table(["CONID", "KEEPALIVE", "USER-TIMEOUT"], [row])
+    let (keepalive, user_timeout) = (human::keepalive_of(options), human::user_timeout(options.user_timeout_ms));
+    table(["CONID", "KEEPALIVE", "USER-TIMEOUT"], [[result.conid.to_string(), keepalive, user_timeout]])
 }
 
 #[cfg(test)]

@@ -1,17 +1,19 @@
-//! `tcpops lifetime`: when one connection, or all that match, is to be closed.
+//! `tcpops lifetime`: sets when connections are closed.
 
 use clap::{ArgGroup, Args, Subcommand};
 use jiff::Timestamp;
 
-use super::batch::change_all;
+use super::change::change;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::human;
 use super::table::table;
-use super::target::{Chosen, Target};
+use super::target::Target;
 use crate::api::batch::{BatchAction, BatchRequest};
 use crate::api::lifetime::{LifetimeRequest, LifetimeResult};
-use crate::api::values::{Jitter, JitterPercent, LifetimeDuration, LifetimeSeconds};
+use crate::api::values::{Jitter, LifetimeDuration};
+use crate::api::values::{JitterPercent, LifetimeSeconds};
+use crate::client::Client;
 
 const SET_EXAMPLES: &str = "\
 The first limit to come closes the connection. The limits replace whatever lifetime was in force, at once, up or down. \
@@ -32,7 +34,6 @@ Examples:
   tcpops lifetime clear 17
   tcpops lifetime clear --match remote=192.0.2.0/24";
 
-/// What to do with lifetimes.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum LifetimeCommand {
     /// Close the connection later: when idle, at an age or at a time
@@ -40,10 +41,9 @@ pub(crate) enum LifetimeCommand {
     Set(SetArgs),
     /// Let the connection live
     #[command(after_help = CLEAR_EXAMPLES)]
-    Clear(ClearArgs),
+    Clear(Target),
 }
 
-/// The arguments of `lifetime set`.
 #[derive(Clone, Debug, Args)]
 #[command(group = ArgGroup::new("spread").args(["idle", "max_age"]).multiple(true))]
 pub(crate) struct SetArgs {
@@ -71,38 +71,16 @@ struct LimitArgs {
     deadline: Option<Timestamp>,
 }
 
-/// The arguments of `lifetime clear`.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct ClearArgs {
-    #[command(flatten)]
-    target: Target,
-}
-
 impl LifetimeCommand {
     /// Sets or clears lifetimes, and prints what is in force then.
-    ///
-    /// # Errors
-    /// Those of asking the agent, and of writing.
     pub(crate) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
-        let (target, request) = match self {
-            Self::Set(args) => {
-                let request = args.request();
-                (args.target, Some(request))
-            }
-            Self::Clear(args) => (args.target, None),
+        let (action, target, lifetime) = match self {
+            Self::Set(args) => (BatchAction::LifetimeSet, args.target.clone(), Some(args.request())),
+            Self::Clear(target) => (BatchAction::LifetimeClear, target, None),
         };
-        let result = match (target.chosen()?, request) {
-            (Chosen::One(id), Some(request)) => context.client().await?.set_lifetime(&id, &request).await?,
-            (Chosen::One(id), None) => context.client().await?.clear_lifetime(&id).await?,
-            (Chosen::All(query), lifetime) => {
-                let action = lifetime.map_or(BatchAction::LifetimeClear, |_| BatchAction::LifetimeSet);
-                let (matching, action) = (Some(*query), Some(action));
-                let request = BatchRequest { matching, action, lifetime, ..BatchRequest::default() };
-                return change_all(&request, context).await;
-            }
-        };
-        context.out.show(&result, result_table)?;
-        Ok(Exit::Done)
+        let one = async |client: &mut Client, id: &str| client.set_lifetime(id, lifetime.as_ref()).await;
+        let request = BatchRequest { action: Some(action), lifetime, ..BatchRequest::default() };
+        change(target.chosen()?, one, result_table, request, context).await
     }
 }
 

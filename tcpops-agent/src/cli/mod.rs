@@ -1,14 +1,15 @@
-//! The command line: one binary, of which `tcpops agent` is the daemon and every other verb a client of it.
+//! The command line. `tcpops agent` is the daemon; every other verb is a client of it.
 
 mod agent;
 mod alive;
-mod batch;
+mod change;
 mod close;
 mod conn;
 mod context;
 mod detach;
 mod events;
 mod exit;
+mod filter;
 mod human;
 mod id;
 mod keepalive;
@@ -21,25 +22,23 @@ mod table;
 mod target;
 mod words;
 
-use agent::AgentArgs;
-use exit::Exit;
-
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use agent::AgentArgs;
 use alive::AliveArgs;
 use close::CloseArgs;
 use conn::ConnCommand;
 use context::{Context, GlobalArgs};
 use detach::DetachArgs;
 use events::EventsArgs;
-use exit::Failure;
+use exit::{Exit, Failure};
+use id::Id;
 use keepalive::KeepaliveCommand;
 use lifetime::LifetimeCommand;
 use output::Output;
 use rule::RuleCommand;
-use state::StateArgs;
 
 const EXAMPLES: &str = "\
 Exit codes: 0 done, 1 failed, 2 usage, 3 agent unreachable, 4 no such connection, 5 done in part.
@@ -60,7 +59,6 @@ struct Cli {
     verb: Verb,
 }
 
-/// What to do.
 #[derive(Clone, Debug, Subcommand)]
 enum Verb {
     /// Run the agent, which all other verbs talk to
@@ -71,7 +69,7 @@ enum Verb {
     Ask(Question),
 }
 
-/// What to ask the agent, or to have it do.
+/// A request to the agent.
 #[derive(Clone, Debug, Subcommand)]
 enum Question {
     /// List connections, or show one
@@ -79,7 +77,7 @@ enum Question {
     Conn(ConnCommand),
     /// Print the state of a connection as a code
     #[command(after_help = state::EXAMPLES)]
-    State(StateArgs),
+    State(Id),
     /// Tell whether a connection is alive, by the exit code too
     #[command(after_help = alive::EXAMPLES)]
     Alive(AliveArgs),
@@ -92,13 +90,13 @@ enum Question {
     /// Close a connection now
     #[command(after_help = close::EXAMPLES)]
     Close(CloseArgs),
-    /// List, apply or test rules
+    /// List, export, apply or test rules
     #[command(subcommand)]
     Rule(RuleCommand),
     /// Print what happens to connections, and why they end
     #[command(after_help = events::EXAMPLES)]
     Events(EventsArgs),
-    /// Show how the agent fares
+    /// Show the state of the agent
     #[command(after_help = status::EXAMPLES)]
     Status,
     /// Undo everything and end the agent
@@ -106,12 +104,12 @@ enum Question {
     Detach(DetachArgs),
 }
 
-/// The whole program: reads the command line, does what it says, reports a failure, and answers with the exit code.
+/// Runs the command line, reports a failure on standard error, and returns the exit code.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help that nobody reads to its end is no failure.
+            // A reader that closes its end early is no failure.
             let _closed = error.print();
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
         }
@@ -127,10 +125,10 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<Exit, Failure> {
     match cli.verb {
-        Verb::Agent(args) => match agent::run(AgentArgs { socket: cli.global.given_socket(), ..args }) {
-            Ok(()) => Ok(Exit::Done),
-            Err(error) => Err(Failure::Agent(error.into())),
-        },
+        Verb::Agent(mut args) => {
+            args.options.socket = cli.global.given_socket();
+            agent::run(args).map(|()| Exit::Done).map_err(|error| Failure::Agent(error.into()))
+        }
         Verb::Ask(question) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let mut context = Context { socket: cli.global.socket(), out: Output::stdout(cli.global.output) };
@@ -142,7 +140,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 async fn ask(question: Question, context: &mut Context) -> Result<Exit, Failure> {
     let answered = match question {
         Question::Conn(command) => command.run(context).await,
-        Question::State(args) => state::state(args, context).await,
+        Question::State(id) => state::state(id, context).await,
         Question::Alive(args) => alive::run(args, context).await,
         Question::Keepalive(command) => command.run(context).await,
         Question::Lifetime(command) => command.run(context).await,
@@ -152,7 +150,7 @@ async fn ask(question: Question, context: &mut Context) -> Result<Exit, Failure>
         Question::Status => status::status(context).await,
         Question::Detach(args) => args.run(context).await,
     };
-    // What was written before a failure is handed on too.
+    // The part of the answer that came before a failure is written too.
     let flushed = context.out.flush();
     let exit = answered?;
     flushed?;

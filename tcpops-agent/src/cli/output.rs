@@ -1,6 +1,5 @@
-//! Standard output: the format that was asked for, and what becomes of a reader that goes away.
+//! Standard output in the format that was asked for.
 
-use std::fmt;
 use std::io::{self, BufWriter, Write};
 
 use clap::ValueEnum;
@@ -22,7 +21,7 @@ pub(crate) enum Format {
 
 /// Standard output.
 ///
-/// A reader that goes away early (`| head`) is no failure: what is written after that is dropped.
+/// A reader that goes away early (`| head`) is no failure: everything that is written after that is dropped.
 pub(crate) struct Output {
     format: Format,
     writer: BufWriter<Box<dyn Write>>,
@@ -35,8 +34,7 @@ impl Output {
         Self::new(format, Box::new(io::stdout()))
     }
 
-    /// Output in `format` to `writer`.
-    pub(crate) fn new(format: Format, writer: Box<dyn Write>) -> Self {
+    fn new(format: Format, writer: Box<dyn Write>) -> Self {
         Self { format, writer: BufWriter::with_capacity(1 << 16, writer), open: true }
     }
 
@@ -45,15 +43,12 @@ impl Output {
         self.format
     }
 
-    /// Whether somebody still reads.
+    /// True until the reader goes away.
     pub(crate) const fn is_open(&self) -> bool {
         self.open
     }
 
     /// Writes one answer: as `table` renders it, or as JSON.
-    ///
-    /// # Errors
-    /// Those of writing, but not that the reader has gone away.
     pub(crate) fn show<T: Serialize>(&mut self, answer: &T, table: impl FnOnce(&T) -> String) -> io::Result<()> {
         match self.format {
             Format::Table | Format::Wide => self.write(table(answer).as_bytes()),
@@ -61,45 +56,49 @@ impl Output {
         }
     }
 
+    /// Writes an answer that is a list of `items`: as [`Output::show`], but as NDJSON each item has a line.
+    pub(crate) fn show_list<T: Serialize, I: Serialize>(
+        &mut self,
+        answer: &T,
+        items: &[I],
+        table: impl FnOnce(&T) -> String,
+    ) -> io::Result<()> {
+        match self.format {
+            Format::Ndjson => items.iter().try_for_each(|item| self.document(item)),
+            _ => self.show(answer, table),
+        }
+    }
+
     /// Writes one JSON document, in one line for NDJSON and indented otherwise.
-    ///
-    /// # Errors
-    /// As [`Output::show`].
     pub(crate) fn document<T: Serialize>(&mut self, answer: &T) -> io::Result<()> {
-        let written = match self.format {
-            Format::Ndjson => serde_json::to_writer(&mut self.writer, answer),
-            Format::Table | Format::Wide | Format::Json => serde_json::to_writer_pretty(&mut self.writer, answer),
+        let json = match self.format {
+            Format::Ndjson => serde_json::to_vec(answer),
+            Format::Table | Format::Wide | Format::Json => serde_json::to_vec_pretty(answer),
         };
-        self.check(written.map_err(io::Error::from))?;
+        self.line(&json.map_err(io::Error::from)?)
+    }
+
+    /// Writes a line, and its end.
+    pub(crate) fn line(&mut self, line: &[u8]) -> io::Result<()> {
+        self.write(line)?;
         self.write(b"\n")
     }
 
     /// Writes bytes as they are.
-    ///
-    /// # Errors
-    /// As [`Output::show`].
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if !self.open {
-            return Ok(());
-        }
-        let written = self.writer.write_all(bytes);
-        self.check(written)
+        self.while_open(|writer| writer.write_all(bytes))
     }
 
-    /// Hands on what is still held back.
-    ///
-    /// # Errors
-    /// As [`Output::show`].
+    /// Hands on what is still buffered.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.while_open(Write::flush)
+    }
+
+    fn while_open(&mut self, write: impl FnOnce(&mut BufWriter<Box<dyn Write>>) -> io::Result<()>) -> io::Result<()> {
         if !self.open {
             return Ok(());
         }
-        let flushed = self.writer.flush();
-        self.check(flushed)
-    }
-
-    fn check(&mut self, written: io::Result<()>) -> io::Result<()> {
-        match written {
+        match write(&mut self.writer) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 self.open = false;
                 Ok(())
@@ -109,9 +108,32 @@ impl Output {
     }
 }
 
-impl fmt::Debug for Output {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Output").field("format", &self.format).field("open", &self.open).finish_non_exhaustive()
+/// A JSON document with one list, `{"name": [...]}`, that is written item by item.
+#[derive(Debug)]
+pub(crate) struct JsonList {
+    name: &'static str,
+    begun: bool,
+}
+
+impl JsonList {
+    /// A list of this name.
+    pub(crate) const fn new(name: &'static str) -> Self {
+        Self { name, begun: false }
+    }
+
+    /// Writes the next item.
+    pub(crate) fn add<T: Serialize>(&mut self, item: &T, out: &mut Output) -> io::Result<()> {
+        let json = serde_json::to_string_pretty(item).map_err(io::Error::from)?;
+        let before = if self.begun { ",".to_owned() } else { format!("{{\n  \"{}\": [", self.name) };
+        self.begun = true;
+        out.write((before + &format!("\n{json}").replace('\n', "\n    ")).as_bytes())
+    }
+
+    /// Writes the end of the document.
+    pub(crate) fn end(&self, out: &mut Output) -> io::Result<()> {
+        let name = self.name;
+        let end = if self.begun { "\n  ]\n}\n".to_owned() } else { format!("{{\n  \"{name}\": []\n}}\n") };
+        out.write(end.as_bytes())
     }
 }
 
@@ -122,7 +144,7 @@ pub(crate) mod capture {
 
     use super::*;
 
-    /// What was written to an [`Output`].
+    /// Keeps everything that is written to an [`Output`].
     #[derive(Clone, Default)]
     pub(crate) struct Capture(Rc<RefCell<Vec<u8>>>);
 
@@ -199,6 +221,6 @@ mod tests {
         let mut out = Output::new(Format::Json, Box::new(Failing(io::ErrorKind::StorageFull)));
         out.document(&1).unwrap();
         assert_eq!(out.flush().unwrap_err().kind(), io::ErrorKind::StorageFull);
-        // What could not be written is tried again when the writer is dropped; it must not panic there.
+        // The writer tries again when it is dropped, and must not panic there.
     }
 }

@@ -1,14 +1,11 @@
-//! `tcpops state`: the module's codes.
-
-use clap::Args;
+//! `tcpops state`: the state of a connection as the codes of the Kamailio module.
 
 use super::context::Context;
 use super::exit::{Exit, Failure};
-use super::human::NOTHING;
+use super::human;
 use super::id::Id;
 use crate::api::connections::ConnectionState;
 
-/// The examples of `state`.
 pub(crate) const EXAMPLES: &str = "\
 Prints code, name and TCP state:
    1 ok           established
@@ -25,26 +22,16 @@ Examples:
   tcpops state remote:192.0.2.7:5060
   tcpops state fd:7 7<>/dev/tcp/db/5432      of the shell's own descriptor (bash)";
 
-/// The arguments of `state`.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct StateArgs {
-    #[command(flatten)]
-    id: Id,
-}
-
 /// Prints the state.
-///
-/// # Errors
-/// Those of asking the agent, and of writing.
-pub(crate) async fn state(args: StateArgs, context: &mut Context) -> Result<Exit, Failure> {
-    let state = context.client().await?.state(&args.id.id).await?;
+pub(crate) async fn state(id: Id, context: &mut Context) -> Result<Exit, Failure> {
+    let state = context.client().await?.state(&id.id).await?;
     context.out.show(&state, state_line)?;
     Ok(Exit::Done)
 }
 
 fn state_line(state: &ConnectionState) -> String {
     let ConnectionState { code, name, tcp_state, .. } = state;
-    format!("{code} {name} {}\n", tcp_state.map_or(NOTHING, |state| state.0.name()))
+    format!("{code} {name} {}\n", human::or_nothing(tcp_state.as_ref()))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `tcpops status`: how the agent fares.
+//! `tcpops status`: prints the state of the agent.
 
 use super::context::Context;
 use super::exit::{Exit, Failure};
@@ -13,17 +13,13 @@ Examples:
   tcpops status
   tcpops status -o json | jq .counters";
 
-/// Prints how the agent fares.
-///
-/// # Errors
-/// Those of asking the agent, and of writing.
 pub(crate) async fn status(context: &mut Context) -> Result<Exit, Failure> {
     let status = context.client().await?.status().await?;
     context.out.show(&status, status_fields)?;
     Ok(Exit::Done)
 }
 
-/// How what was open before the agent is followed.
+/// The way in which adopted connections are followed.
 fn follow(follow: Follow) -> &'static str {
     match follow {
         Follow::Callbacks => "callbacks",
@@ -60,14 +56,16 @@ fn status_fields(status: &Status) -> String {
     text
 }
 
-/// The bounds of the guard, and what it does at this moment; nothing where it has none.
+/// The bounds of the guard and the closes that wait for them; none where it has no bounds.
 fn guard(guard: &GuardStatus) -> Option<String> {
-    let bounds = [
-        guard.closes_per_second.map(|budget| format!("{budget} closes in a second")),
-        guard.percent_per_minute.map(|percent| format!("{percent}% of the connections by each rule in a minute")),
-    ];
-    let bounds: Vec<String> = bounds.into_iter().flatten().collect();
-    (!bounds.is_empty()).then(|| format!("{}; {} wait", bounds.join(", "), guard.waiting))
+    let bounds = human::join(
+        [
+            guard.closes_per_second.map(|budget| format!("{budget} closes in a second")),
+            guard.percent_per_minute.map(|percent| format!("{percent}% of the connections by each rule in a minute")),
+        ],
+        ", ",
+    );
+    (!bounds.is_empty()).then(|| format!("{bounds}; {} wait", guard.waiting))
 }
 
 fn unreachable_line(namespace: &UnreachableNamespace) -> String {

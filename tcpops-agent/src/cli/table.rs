@@ -9,28 +9,29 @@ const GAP: u16 = 2;
 /// A table that is rendered in blocks, so that it need not be held as a whole: the columns of a block are as wide as
 /// those of the blocks before, or wider.
 #[derive(Debug)]
-pub(crate) struct Blocks<const N: usize> {
-    header: Option<[&'static str; N]>,
-    widths: [u16; N],
+pub(crate) struct Blocks<'a> {
+    /// The header, until it is rendered.
+    header: Option<&'a [&'static str]>,
+    widths: Vec<u16>,
 }
 
-impl<const N: usize> Blocks<N> {
+impl<'a> Blocks<'a> {
     /// A table with these columns.
-    pub(crate) const fn new(header: [&'static str; N]) -> Self {
-        Self { header: Some(header), widths: [0; N] }
+    pub(crate) fn new(header: &'a [&'static str]) -> Self {
+        Self { header: Some(header), widths: vec![0; header.len()] }
     }
 
     /// The next rows, under the header if they are the first.
-    pub(crate) fn render(&mut self, rows: impl IntoIterator<Item = [String; N]>) -> String {
+    pub(crate) fn render<R: IntoIterator<Item = String>>(&mut self, rows: impl IntoIterator<Item = R>) -> String {
         let mut table = borderless();
         if let Some(header) = self.header.take() {
             table.set_header(header);
         }
-        table.add_rows(rows.into_iter().map(|row| row.map(printable)));
+        table.add_rows(rows.into_iter().map(|row| row.into_iter().map(printable)));
         for (before, now) in self.widths.iter_mut().zip(table.column_max_content_widths()) {
             *before = now.max(*before);
         }
-        for (column, width) in table.column_iter_mut().zip(self.widths) {
+        for (column, &width) in table.column_iter_mut().zip(&self.widths) {
             let fixed = Width::Fixed(width.saturating_add(GAP));
             pad(column).set_constraint(ColumnConstraint::LowerBoundary(fixed));
         }
@@ -38,9 +39,9 @@ impl<const N: usize> Blocks<N> {
     }
 }
 
-/// A table of its own.
+/// A whole table.
 pub(crate) fn table<const N: usize>(header: [&'static str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
-    Blocks::new(header).render(rows)
+    Blocks::new(&header).render(rows)
 }
 
 /// Names and values, a line each.
@@ -102,7 +103,7 @@ mod tests {
 
     #[test]
     fn blocks_keep_their_columns() {
-        let mut blocks = Blocks::new(["A", "B", "C"]);
+        let mut blocks = Blocks::new(&["A", "B", "C"]);
         assert_eq!(blocks.render([row(["1", "long", "x"])]), "A  B     C\n1  long  x\n");
         assert_eq!(blocks.render([row(["2", "b", "y"])]), "2  b     y\n");
         assert_eq!(blocks.render([row(["333", "b", "y"])]), "333  b     y\n");

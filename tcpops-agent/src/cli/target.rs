@@ -1,4 +1,4 @@
-//! Which connections a verb is about: one by its name, or all that match.
+//! The connections that a verb is for: one by its id, or all that match.
 
 use std::fmt;
 
@@ -28,47 +28,38 @@ pub(crate) struct Target {
     id: Option<String>,
     /// All connections that match: state=established, remote=10.0.0.0/8, ...
     #[arg(long = "match", value_name = "KEY=VALUE", value_parser = condition, long_help = MATCH_HELP)]
-    matching: Vec<Condition>,
+    matching: Vec<(String, String)>,
 }
 
-/// What a [`Target`] says.
+/// The connections that a [`Target`] names.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Chosen {
-    /// The connection of this name.
+    /// The connection with this id.
     One(String),
-    /// Every connection that fits.
+    /// All connections that match.
     All(Box<ListQuery>),
 }
 
 impl Target {
-    /// What was said.
-    ///
-    /// # Errors
-    /// Where one filter is given twice.
+    /// The connections; an error where one filter is given twice.
     pub(crate) fn chosen(self) -> Result<Chosen, ValueError> {
         if let Some(id) = self.id {
             return Ok(Chosen::One(id));
         }
         let mut query = ListQuery::default();
-        for Condition { key, value } in &self.matching {
+        for (key, value) in &self.matching {
             set(&mut query, key, value).map_err(|error| ValueError::other(error.to_string()))?;
         }
         Ok(Chosen::All(Box::new(query)))
     }
 }
 
-/// A filter that has been checked.
-#[derive(Clone, Debug)]
-struct Condition {
-    key: String,
-    value: String,
-}
-
-fn condition(text: &str) -> Result<Condition, String> {
+/// Checks one filter, and returns its key and value.
+fn condition(text: &str) -> Result<(String, String), String> {
     let expected = || format!("expected KEY=VALUE such as state=established, found {text:?}");
     let (key, value) = text.split_once('=').ok_or_else(expected)?;
     set(&mut ListQuery::default(), key, value)?;
-    Ok(Condition { key: key.to_owned(), value: value.to_owned() })
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 fn set(query: &mut ListQuery, key: &str, value: &str) -> Result<(), String> {

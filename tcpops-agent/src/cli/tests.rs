@@ -1,4 +1,4 @@
-//! Command lines, and what becomes of them with an agent of answers written down.
+//! Command lines, run against an agent whose answers are written down beforehand.
 
 use clap::CommandFactory as _;
 use clap::error::ErrorKind;
@@ -9,13 +9,14 @@ use super::output::capture::Capture;
 use super::*;
 use crate::api::connections::ConnectionList;
 use crate::api::problem::{Code, Problem};
+use crate::api::rules::RuleDocument;
 use crate::client::testing::{Agent, Reply};
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(["tcpops"].into_iter().chain(line.split_whitespace()))
 }
 
-/// Does what a command line says; answers with standard output, the exit code, and the requests.
+/// Runs a command line, and returns standard output, the exit code, and the requests.
 async fn run(line: &str, replies: impl IntoIterator<Item = Reply>) -> (String, Exit, Vec<String>) {
     let agent = Agent::start(replies);
     let cli = parse(line).unwrap();
@@ -59,6 +60,7 @@ fn every_verb_of_the_design() {
         "close --match rule=a --yes",
         "close local:10.0.0.1:5060+remote:[2001:db8::7]:40112",
         "rule list --output ndjson",
+        "rule export",
         "rule apply rules.toml --dry-run --if-match 7",
         "rule test --remote 192.0.2.7:1 --local 10.0.0.1:2 --direction outbound --uid 1 --cgroup /a rules.toml",
         "events",
@@ -116,8 +118,7 @@ fn the_agent_has_defaults_and_the_global_socket() {
     let cli = parse("agent --socket /s").unwrap();
     assert_eq!(cli.global.socket(), std::path::Path::new("/s"));
     let Verb::Agent(args) = cli.verb else { panic!("not the agent") };
-    assert_eq!((args.max_connections, args.netns, args.ebpf_log, args.log_format), (None, None, None, None));
-    assert!(args.rules.is_none() && args.cgroup.is_none() && args.pins.is_none());
+    assert_eq!(args.options, crate::config::Options::default());
 }
 
 #[test]
@@ -321,12 +322,16 @@ async fn a_limit_is_asked_for_page_by_page() {
 }
 
 #[tokio::test]
-async fn rules_are_listed_and_tested() {
+async fn rules_are_listed_exported_and_tested() {
     let rules = serde_json::to_string(&super::rule::tests::rules()).unwrap();
     let (out, _, _) = run("rule list -o ndjson", [Reply::json(&rules)]).await;
     let names: Vec<_> = out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["name"].clone()).collect();
     assert_eq!(names, ["sip-clients", "by hand", "rest"]);
     let (out, _, _) = run("rule list -o json", [Reply::json(&rules)]).await;
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap(), serde_json::from_str::<Value>(&rules).unwrap());
+    let (out, exit, _) = run("rule export", [Reply::json(&rules)]).await;
+    assert_eq!((RuleDocument::from_toml(&out, "rules.toml"), exit), (Ok(super::rule::tests::rules()), Exit::Done));
+    let (out, _, _) = run("rule export -o json", [Reply::json(&rules)]).await;
     assert_eq!(serde_json::from_str::<Value>(&out).unwrap(), serde_json::from_str::<Value>(&rules).unwrap());
     let line = "rule test --local 10.0.0.1:5060 --remote 192.0.2.7:1 -o ndjson";
     let (out, exit, _) = run(line, [Reply::json(&rules)]).await;
@@ -361,7 +366,7 @@ async fn events_are_lines_for_people_and_handed_on_to_programs() {
     fields.sort_unstable();
     assert_eq!(fields, ["follow=false", "remote=%3A%3A%2F0", "since=4", "type=closed%2Copened"]);
 
-    // What was followed has no end but the agent's.
+    // Only the end of the agent ends it.
     let (ndjson, exit, _) = run("events --follow -o ndjson", [reply()]).await;
     assert_eq!((ndjson, exit), (EVENTS[1..].concat(), Exit::Unreachable));
 

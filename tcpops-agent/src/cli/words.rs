@@ -1,23 +1,14 @@
 //! Options that take one of a few words.
 
-use std::str::FromStr;
-
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use strum::VariantArray;
-use tcpops_common::state::TcpState;
 
-use crate::api::values::{State, ValueError};
-
-/// Takes one of the words of a closed set.
-pub(crate) fn words<T>() -> impl TypedValueParser<Value = T>
+/// Takes the name of one of `values`.
+pub(crate) fn words<T>(values: &'static [T], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
 where
-    T: FromStr<Err = ValueError> + VariantArray + Clone + Send + Sync,
-    &'static str: From<&'static T>,
+    T: Copy + Send + Sync + 'static,
 {
-    PossibleValuesParser::new(T::VARIANTS.iter().map(<&'static str>::from)).try_map(|word| word.parse::<T>())
-}
-
-/// Takes the name of a TCP state.
-pub(crate) fn state() -> impl TypedValueParser<Value = State> {
-    PossibleValuesParser::new(TcpState::ALL.map(TcpState::name)).try_map(|name| name.to_ascii_lowercase().parse())
+    PossibleValuesParser::new(values.iter().copied().map(name)).map(move |word| {
+        let named = values.iter().find(|value| name(**value).eq_ignore_ascii_case(&word));
+        *named.expect("the parser takes no other words")
+    })
 }

@@ -1,10 +1,14 @@
-//! The requests by name. Each fails as [`Client::request`] does.
+//! The requests of the protocol. Each fails as [`Client::request`] does.
 
 use hyper::Method;
 use hyper::header::IF_MATCH;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use super::error::ClientError;
+use super::http::Client;
+use super::lines::Lines;
 use super::target::{connection, with_query};
-use super::{Client, ClientError, Lines};
 use crate::api::batch::{BatchRequest, BatchResponse};
 use crate::api::close::{CloseQuery, Closed};
 use crate::api::connections::{ConnectionDetail, ConnectionList, ConnectionState, ListQuery};
@@ -21,12 +25,12 @@ const CONNECTIONS: &str = "/v1/connections";
 const RULES: &str = "/v1/rules";
 
 impl Client {
-    /// A page of the connections that fit `query`, by rising conid.
+    /// A page of the connections that match `query`, by rising conid.
     pub(crate) async fn connections(&mut self, query: &ListQuery) -> Result<ConnectionList, ClientError> {
         self.request(Method::GET, &with_query(CONNECTIONS, query)?).await
     }
 
-    /// All connections that fit `query`, one in each line, in any order.
+    /// All connections that match `query`, one in each line, in any order.
     pub(crate) async fn all_connections(self, query: &ListQuery) -> Result<Lines, ClientError> {
         self.lines(&with_query(CONNECTIONS, query)?).await
     }
@@ -36,7 +40,7 @@ impl Client {
         self.request(Method::GET, &connection(id, None)).await
     }
 
-    /// Whether the peer of a connection answers.
+    /// Probes the peer of a connection, and returns what came of it.
     pub(crate) async fn probe(&mut self, id: &str, request: &ProbeRequest) -> Result<ProbeResult, ClientError> {
         self.submit(Method::POST, &connection(id, Some("probe")), request, None).await
     }
@@ -46,32 +50,33 @@ impl Client {
         self.request(Method::GET, &connection(id, Some("state"))).await
     }
 
-    /// Turns keepalive on.
-    pub(crate) async fn enable_keepalive(
+    /// Turns keepalive on with these parameters, or off where there are none.
+    pub(crate) async fn set_keepalive(
         &mut self,
         id: &str,
-        request: &KeepaliveRequest,
+        keepalive: Option<&KeepaliveRequest>,
     ) -> Result<KeepaliveResult, ClientError> {
-        self.submit(Method::PUT, &connection(id, Some("keepalive")), request, None).await
+        self.put_or_delete(&connection(id, Some("keepalive")), keepalive).await
     }
 
-    /// Turns keepalive off.
-    pub(crate) async fn disable_keepalive(&mut self, id: &str) -> Result<KeepaliveResult, ClientError> {
-        self.request(Method::DELETE, &connection(id, Some("keepalive"))).await
-    }
-
-    /// Sets lifetimes, in place of any that were in force.
+    /// Sets lifetimes in place of any that were in force, or takes them away where there are none.
     pub(crate) async fn set_lifetime(
         &mut self,
         id: &str,
-        request: &LifetimeRequest,
+        lifetime: Option<&LifetimeRequest>,
     ) -> Result<LifetimeResult, ClientError> {
-        self.submit(Method::PUT, &connection(id, Some("lifetime")), request, None).await
+        self.put_or_delete(&connection(id, Some("lifetime")), lifetime).await
     }
 
-    /// Takes lifetimes away.
-    pub(crate) async fn clear_lifetime(&mut self, id: &str) -> Result<LifetimeResult, ClientError> {
-        self.request(Method::DELETE, &connection(id, Some("lifetime"))).await
+    async fn put_or_delete<T: DeserializeOwned>(
+        &mut self,
+        target: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, ClientError> {
+        match body {
+            Some(body) => self.submit(Method::PUT, target, body, None).await,
+            None => self.request(Method::DELETE, target).await,
+        }
     }
 
     /// Closes a connection.
@@ -102,12 +107,12 @@ impl Client {
         self.submit(Method::PUT, target, rules, if_match).await
     }
 
-    /// What happened, and with `follow` what happens, one event in each line.
+    /// The events that happened, and with `follow` those to come, one in each line.
     pub(crate) async fn events(self, query: &EventsQuery) -> Result<Lines, ClientError> {
         self.lines(&with_query("/v1/events", query)?).await
     }
 
-    /// How the agent fares.
+    /// The state of the agent.
     pub(crate) async fn status(&mut self) -> Result<Status, ClientError> {
         self.request(Method::GET, "/v1/status").await
     }

@@ -1,4 +1,4 @@
-//! What can go wrong between the client and the agent.
+//! Errors between the client and the agent.
 
 use std::error::Error;
 use std::fmt;
@@ -11,40 +11,25 @@ use crate::api::problem::Problem;
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
-    /// There is no agent at the socket, or the caller may not talk to it. Nothing was asked.
+    /// There is no agent at the socket, or the caller may not talk to it. No request was sent.
     #[error("cannot reach the agent at {}{}", path.display(), advice(source.kind()))]
-    Unreachable {
-        /// The socket.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
+    Unreachable { path: PathBuf, source: io::Error },
     /// The agent was reached and does not answer. What was asked may still be done.
     #[error("expected an answer from the agent within {} s, found none; what was asked may still be done", limit.as_secs())]
-    Timeout {
-        /// How long it was waited for.
-        limit: Duration,
-    },
+    Timeout { limit: Duration },
     /// The agent ended, or closed the connection, with the answer missing or not whole. What was asked may still be done.
     #[error("expected a whole answer, found that the agent closed the connection; what was asked may still be done")]
     Interrupted(#[source] hyper::Error),
     /// The agent refused.
     #[error("{}", Refusal(.0))]
     Problem(Box<Problem>),
-    /// What came back is not what this protocol knows: the two ends are of different versions.
+    /// The answer does not follow the protocol: client and agent are of different versions.
     #[error("expected {expected}, found {found}; are tcpops and the agent of one version?")]
-    Protocol {
-        /// What was expected.
-        expected: &'static str,
-        /// What was found.
-        found: String,
-        /// Why it does not fit.
-        source: Option<Box<dyn Error + Send + Sync>>,
-    },
+    Protocol { expected: &'static str, found: String, source: Option<Box<dyn Error + Send + Sync>> },
 }
 
 impl ClientError {
-    /// An answer that is not what was `expected`.
+    /// An answer that is not as `expected`.
     pub(crate) fn protocol(expected: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Protocol { expected, found: "an error".to_owned(), source: Some(source.into()) }
     }
@@ -66,7 +51,7 @@ fn advice(kind: io::ErrorKind) -> &'static str {
     }
 }
 
-/// A problem in words, with the connections to choose from where it lists some.
+/// A problem as text, with the connections that an ambiguous id could name.
 struct Refusal<'a>(&'a Problem);
 
 impl fmt::Display for Refusal<'_> {

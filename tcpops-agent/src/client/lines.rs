@@ -1,4 +1,4 @@
-//! NDJSON as it arrives.
+//! The lines of an NDJSON answer, as they arrive.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::ClientError;
+use super::error::ClientError;
 
 /// The longest line, bytes: a line without an end must not fill the memory.
 const MAX_LINE: usize = 1 << 20;
@@ -18,7 +18,7 @@ pub(crate) struct Lines {
     body: Incoming,
     timeout: Duration,
     buffer: Vec<u8>,
-    /// Where the line after the last one begins in `buffer`.
+    /// The start of the next line in `buffer`.
     start: usize,
 }
 
@@ -63,17 +63,11 @@ impl Lines {
     }
 
     /// The next line, decoded.
-    ///
-    /// # Errors
-    /// As [`Lines::next`], and [`ClientError::Protocol`] for a line of another form.
     pub(crate) async fn next_as<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ClientError> {
-        let line = self.next().await?;
-        line.map(serde_json::from_slice)
-            .transpose()
-            .map_err(|error| ClientError::protocol("a line of this version's form", error))
+        self.next().await?.map(decode).transpose()
     }
 
-    /// Takes in the next piece of the body; false at its end.
+    /// Reads the next piece of the body; false at its end.
     async fn read(&mut self) -> Result<bool, ClientError> {
         match timeout(self.timeout, self.body.frame()).await {
             Ok(Some(Ok(frame))) => {
@@ -87,4 +81,9 @@ impl Lines {
             Err(_elapsed) => Err(ClientError::Timeout { limit: self.timeout }),
         }
     }
+}
+
+/// Decodes a line.
+pub(crate) fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(line).map_err(|error| ClientError::protocol("a line of this version's form", error))
 }

@@ -1,69 +1,33 @@
 //! Request targets: paths and queries, percent-encoded.
 
-use std::fmt::Write;
-
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
-use super::ClientError;
+use super::error::ClientError;
+
+/// The characters that are encoded in a segment of a path: all but those that RFC 3986 calls unreserved, and `:` and `+`.
+const SEGMENT: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':').remove(b'+');
 
 /// The path of a connection, or of a part of it such as `state`. The id may hold anything.
 pub(crate) fn connection(id: &str, part: Option<&str>) -> String {
-    let mut target = "/v1/connections/".to_owned();
-    encode(id, &mut target);
-    if let Some(part) = part {
-        target.push('/');
-        target.push_str(part);
+    // As a segment, one or two dots would be a step in the path.
+    let id = match id {
+        "." | ".." => id.replace('.', "%2E"),
+        _ => utf8_percent_encode(id, SEGMENT).to_string(),
+    };
+    match part {
+        Some(part) => format!("/v1/connections/{id}/{part}"),
+        None => format!("/v1/connections/{id}"),
     }
-    target
 }
 
 /// `path` with the fields of `query` that are there.
 pub(crate) fn with_query(path: &str, query: &impl Serialize) -> Result<String, ClientError> {
-    let fields =
-        serde_json::to_value(query).map_err(|error| ClientError::protocol("a query of plain fields", error))?;
-    let mut target = path.to_owned();
-    let mut separator = '?';
-    for (name, value) in fields.as_object().into_iter().flatten() {
-        target.push(separator);
-        separator = '&';
-        encode(name, &mut target);
-        target.push('=');
-        match value.as_str() {
-            Some(text) => encode_strictly(text, &mut target),
-            None => encode_strictly(&value.to_string(), &mut target),
-        }
-    }
-    Ok(target)
-}
-
-/// Appends `text` as a segment of a path: everything is encoded but what RFC 3986 calls unreserved, and `:` and `+`.
-fn encode(text: &str, into: &mut String) {
-    // A segment of dots alone would be a step in the path.
-    let dots = text.bytes().all(|byte| byte == b'.');
-    encode_but(text, into, |byte| match byte {
-        b'.' => !dots,
-        b':' | b'+' => true,
-        _ => is_unreserved(byte),
-    });
-}
-
-/// Appends `text` as a value of a query, where `+` would be a space.
-fn encode_strictly(text: &str, into: &mut String) {
-    encode_but(text, into, is_unreserved);
-}
-
-fn encode_but(text: &str, into: &mut String, plain: impl Fn(u8) -> bool) {
-    for byte in text.bytes() {
-        if plain(byte) {
-            into.push(char::from(byte));
-        } else {
-            write!(into, "%{byte:02X}").expect("writing to a string cannot fail");
-        }
-    }
-}
-
-fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+    let query = serde_urlencoded::to_string(query)
+        .map_err(|error| ClientError::protocol("a query of plain fields", error))?
+        .replace('+', "%20");
+    Ok(if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") })
 }
 
 #[cfg(test)]

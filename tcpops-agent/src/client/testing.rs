@@ -1,4 +1,5 @@
-//! An agent made of answers written down beforehand, for tests: it shows what is sent, and can break off or stall.
+//! An agent for tests: it gives answers that are written down beforehand, records the requests, and can break off or
+//! stall.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
-/// What the agent does with one request.
+/// The reaction of the agent to one request.
 pub(crate) enum Reply {
     /// Answers with this, and waits for the next request.
     Whole(String),

@@ -1,4 +1,4 @@
-//! The client against an agent of answers written down.
+//! The client, run against an agent whose answers are written down beforehand.
 
 use std::io;
 use std::time::Duration;
@@ -55,7 +55,7 @@ async fn a_refusal_is_a_problem_whatever_the_status() {
         interval_seconds: idle,
         user_timeout_ms: None,
     };
-    match client(&agent).await.enable_keepalive("99", &request).await.unwrap_err() {
+    match client(&agent).await.set_keepalive("99", Some(&request)).await.unwrap_err() {
         ClientError::Problem(problem) => {
             assert_eq!((problem.code, problem.status), (Code::NoSuchConnection, 404));
             assert_eq!(ClientError::Problem(problem).to_string(), "expected a conid in use, found 99");

@@ -17,7 +17,7 @@ use crate::kernel::netns::{Namespaces, Reach};
 use crate::kernel::pins::Pins;
 use crate::kernel::settings::Settings;
 use crate::kernel::walk::Walker;
-use crate::kernel::{Result, probe};
+use crate::kernel::{Result, requirements};
 
 /// Detaches while the agent runs.
 pub(crate) async fn detach(shared: &Arc<Shared>, pins: &Arc<Pins>, by_uid: u32) -> Result<Detached> {
@@ -34,7 +34,7 @@ pub(crate) async fn detach(shared: &Arc<Shared>, pins: &Arc<Pins>, by_uid: u32) 
 /// # Errors
 /// Fails as the start of an agent does: the programs are loaded once more, to give the sockets their options back.
 pub(crate) fn detach_offline(base: Option<&Path>, object: Option<&Path>) -> Result<Option<Detached>> {
-    probe::check()?;
+    requirements::check()?;
     let pins = Pins::lock(base)?;
     if !pins.exist() {
         pins.remove()?;

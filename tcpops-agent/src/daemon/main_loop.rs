@@ -26,7 +26,8 @@ use crate::kernel::cgroup_watch::CgroupWatch;
 use crate::kernel::clock::Timer;
 use crate::kernel::events::{BATCH, CAPACITY};
 use crate::kernel::pins::Pins;
-use crate::model::expiry::connections::{CloseReason, Effect, Input, Known};
+use crate::model::expiry::connections::{Input, Known};
+use crate::model::expiry::effects::{CloseReason, Effect};
 use crate::model::expiry::enforcer::Inspection;
 use crate::model::history::record::Loss;
 
@@ -131,7 +132,7 @@ impl Daemon {
                 }
                 Woken::Judged(connections) => {
                     if self.reevaluate.is_idle() && self.judge.is_idle() {
-                        self.tracker.input(Input::Settled);
+                        self.tracker.input(Input::RulesApplied);
                     }
                     self.tracker.input(Input::Judged(connections?));
                 }
@@ -215,7 +216,8 @@ impl Daemon {
             }
             Command::Numbers { answer } => {
                 let connections = self.tracker.connections();
-                let (tracked, watched, waiting) = (connections.tracked(), connections.watched(), connections.waiting());
+                let (tracked, watched, waiting) =
+                    (connections.tracked(), connections.watched(), connections.throttled());
                 reply(answer, Numbers { tracked, watched, waiting });
             }
             Command::Sweep => self.sweeper.want(),
@@ -269,7 +271,7 @@ impl Daemon {
                 }
                 Effect::Exempt(exemption) => outcome::exempt(&self.shared, &exemption),
                 Effect::Throttled(throttled) => {
-                    outcome::throttled(&self.shared, &throttled, self.tracker.connections().waiting());
+                    outcome::throttled(&self.shared, &throttled, self.tracker.connections().throttled());
                 }
                 Effect::Happened(_) | Effect::Ended(..) => {}
             }

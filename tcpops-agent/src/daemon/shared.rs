@@ -179,9 +179,7 @@ impl Shared {
 
 /// Runs something that blocks, off the loop.
 pub(crate) async fn blocking<T: Send + 'static>(action: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(action)
-        .await
-        .unwrap_or_else(|error| Err(KernelError::Missing(format!("a task of the agent failed: {error}"))))
+    tokio::task::spawn_blocking(action).await.unwrap_or_else(|error| Err(KernelError::Task(error)))
 }
 
 /// Sends an answer; a caller that has gone does not wait for it.

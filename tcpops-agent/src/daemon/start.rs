@@ -30,8 +30,8 @@ use crate::kernel::load::Loaded;
 use crate::kernel::netns::Namespaces;
 use crate::kernel::overrides::Overrides;
 use crate::kernel::pins::Pins;
-use crate::kernel::probe;
 use crate::kernel::probes::Probes;
+use crate::kernel::requirements;
 use crate::kernel::rules::Rules;
 use crate::kernel::settings::Settings;
 use crate::model::expiry::connections::Input;
@@ -105,7 +105,7 @@ fn open(
     let limitations = std::mem::take(&mut loaded.limitations);
     let facts = Facts {
         started: Timestamp::now(),
-        kernel: probe::kernel_release(),
+        kernel: requirements::kernel_release(),
         cgroup_mount,
         cgroup,
         pins: pins.directory().to_path_buf(),
@@ -113,7 +113,7 @@ fn open(
         follow: loaded.follow,
         max_connections: pins.max_connections()?,
         rules_file: config.rules.clone(),
-        can_destroy_orphans: probe::can_destroy_orphans(),
+        can_destroy_orphans: requirements::can_destroy_orphans(),
     };
     let shared = Shared::new(
         Connections::open(pins)?,
@@ -151,7 +151,7 @@ fn track(shared: &Shared) -> anyhow::Result<Tracker> {
     shared.set_last_override_serial(serial.max(shared.overrides.last_serial()?));
     let mut tracker = Tracker::default();
     let guard = shared.in_force().guard().clone();
-    for input in [Input::RulesChanged(guard), Input::Settled, Input::Resync(all)] {
+    for input in [Input::RulesChanged(guard), Input::RulesApplied, Input::Resync(all)] {
         tracker.input(input);
     }
     Ok(tracker)

@@ -1,7 +1,8 @@
 //! The loop's knowledge of connections: the model, fed with the time, and the effects that it asks for.
 
 use crate::kernel::clock::now_boot_ns;
-use crate::model::expiry::connections::{Connections, Effect, Input};
+use crate::model::expiry::connections::{Connections, Input};
+use crate::model::expiry::effects::Effect;
 
 /// The model of the connections, and the effects that wait to be carried out.
 #[derive(Default)]

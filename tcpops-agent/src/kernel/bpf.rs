@@ -107,8 +107,37 @@ pub(crate) fn iter_create(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Where a batch look-up goes on: opaque, for the kernel. Large enough for the key of any map here.
-pub(crate) type Cursor = [u8; 16];
+/// Reads the value of a key. The slices here and below have the sizes of the map's keys and values.
+///
+/// # Errors
+/// `ENOENT` where the map has no such key.
+pub(super) fn lookup_element(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<()> {
+    element(bpf_cmd::BPF_MAP_LOOKUP_ELEM, map, key, value.as_mut_ptr() as u64, 0)
+}
+
+/// Writes the value of a key.
+pub(super) fn update_element(map: BorrowedFd<'_>, key: &[u8], value: &[u8], flags: u64) -> io::Result<()> {
+    element(bpf_cmd::BPF_MAP_UPDATE_ELEM, map, key, value.as_ptr() as u64, flags)
+}
+
+/// Removes a key.
+///
+/// # Errors
+/// `ENOENT` where the map has no such key.
+pub(super) fn delete_element(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
+    element(bpf_cmd::BPF_MAP_DELETE_ELEM, map, key, 0, 0)
+}
+
+fn element(command: bpf_cmd, map: BorrowedFd<'_>, key: &[u8], value: u64, flags: u64) -> io::Result<()> {
+    let mut attr = attr();
+    // SAFETY: this is the part of the union that the commands use; writing integers to it is always sound.
+    let element = unsafe { &mut attr.__bindgen_anon_2 };
+    element.map_fd = map.as_raw_fd().cast_unsigned();
+    element.key = key.as_ptr() as u64;
+    element.__bindgen_anon_1.value = value;
+    element.flags = flags;
+    bpf(command, &mut attr).map(drop)
+}
 
 /// How a batch look-up ended.
 pub(crate) enum Batch {
@@ -118,15 +147,15 @@ pub(crate) enum Batch {
     Last(usize),
 }
 
-/// Reads up to `max` entries of a hash map into `keys` and `values`, which have room for them; from the start, or from
-/// `cursor`, which is moved on.
+/// Reads up to `max` entries of a hash or a trie into `keys` and `values`, which have room for them; from the start, or
+/// from `cursor`, which is moved on and has the size of a key, and at least four bytes.
 ///
 /// # Errors
 /// `ENOSPC` where one bucket of the map holds more than `max` entries; the caller comes again with more room.
 pub(crate) fn lookup_batch(
     map: BorrowedFd<'_>,
     first: bool,
-    cursor: &mut Cursor,
+    cursor: &mut [u8],
     keys: &mut [u8],
     values: &mut [u8],
     max: u32,
@@ -137,8 +166,7 @@ pub(crate) fn lookup_batch(
     if !first {
         batch.in_batch = cursor.as_ptr() as u64;
     }
-    let mut next: Cursor = [0; 16];
-    batch.out_batch = next.as_mut_ptr() as u64;
+    batch.out_batch = cursor.as_mut_ptr() as u64;
     batch.keys = keys.as_mut_ptr() as u64;
     batch.values = values.as_mut_ptr() as u64;
     batch.count = max;
@@ -146,7 +174,6 @@ pub(crate) fn lookup_batch(
     let result = bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr);
     // SAFETY: as above; the kernel wrote the number of entries there.
     let read = unsafe { attr.batch.count } as usize;
-    *cursor = next;
     match result {
         Ok(_) => Ok(Batch::More(read)),
         // The end of the map; what was read counts (kernel/bpf/hashtab.c, __htab_map_lookup_and_delete_batch).

@@ -5,7 +5,7 @@ use std::fs;
 
 use btfparse::{Offset, Readable, TypeInformation, TypeVariant};
 
-use super::{KernelError, Result};
+use crate::kernel::error::{KernelError, Result};
 
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
@@ -72,14 +72,10 @@ pub(crate) struct KernelTypes(TypeInformation);
 impl KernelTypes {
     /// Reads them.
     pub(crate) fn read() -> Result<Self> {
-        let bytes = fs::read(VMLINUX).map_err(|error| {
-            KernelError::Missing(format!(
-                "cannot read {VMLINUX} ({error}); a kernel built with CONFIG_DEBUG_INFO_BTF is needed, and /sys mounted"
-            ))
-        })?;
+        let bytes = fs::read(VMLINUX).map_err(|source| KernelError::NoBtf { path: VMLINUX, source })?;
         TypeInformation::new(&Bytes(bytes))
             .map(Self)
-            .map_err(|error| KernelError::Load(format!("{VMLINUX}: {error:?}").into()))
+            .map_err(|error| KernelError::load(format!("{VMLINUX}: {error:?}")))
     }
 
     /// The offsets of every field that the kernel programs use.

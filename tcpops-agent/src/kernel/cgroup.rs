@@ -7,6 +7,8 @@ use std::path::{Component, Path, PathBuf};
 
 use parking_lot::Mutex;
 
+use crate::kernel::error::{KernelError, Result};
+
 /// How many lineages are kept before they are looked for anew.
 const KNOWN: usize = 10_000;
 
@@ -14,22 +16,21 @@ const KNOWN: usize = 10_000;
 /// directory above it, the root's last.
 ///
 /// # Errors
-/// Says which directory does not exist.
-pub(crate) fn lineage(mount: &Path, path: &str) -> Result<Vec<u64>, String> {
+/// `CgroupPath`, or `NoCgroup` with the directory that does not exist.
+pub(crate) fn lineage(mount: &Path, path: &str) -> Result<Vec<u64>> {
     let inside = Path::new(path);
     if !inside.is_absolute() || inside.components().any(|part| part == Component::ParentDir) {
-        return Err(format!("expected an absolute path without \"..\" such as \"/system.slice\", found \"{path}\""));
+        return Err(KernelError::CgroupPath { found: path.to_owned() });
     }
     let mut ids = Vec::new();
     for directory in inside.ancestors() {
         let relative = directory.strip_prefix("/").unwrap_or(directory);
-        let full = mount.join(relative);
-        let metadata =
-            fs::metadata(&full).map_err(|error| format!("no cgroup \"{path}\": {}: {error}", full.display()))?;
-        if !metadata.is_dir() {
-            return Err(format!("no cgroup \"{path}\": {} is not a directory", full.display()));
+        let directory = mount.join(relative);
+        // With a final slash, what is not a directory is not found.
+        match fs::metadata(directory.join("")) {
+            Ok(metadata) => ids.push(metadata.ino()),
+            Err(source) => return Err(KernelError::NoCgroup { path: path.to_owned(), directory, source }),
         }
-        ids.push(metadata.ino());
     }
     Ok(ids)
 }
@@ -54,7 +55,7 @@ fn find(mount: &Path, directory: &Path, id: u64) -> Option<PathBuf> {
 ///
 /// # Errors
 /// As [`lineage`].
-pub(crate) fn subtree(mount: &Path, path: &str) -> Result<Vec<u64>, String> {
+pub(crate) fn subtree(mount: &Path, path: &str) -> Result<Vec<u64>> {
     let own = lineage(mount, path)?;
     let mut ids: Vec<u64> = own.first().copied().into_iter().collect();
     let mut pending = vec![mount.join(path.trim_start_matches('/'))];

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::inotify::{CreateFlags, Reader, WatchFlags, add_watch, init};
 use tokio::io::unix::AsyncFd;
 
-use super::{KernelError, Result};
+use crate::kernel::error::{KernelError, Result};
 
 /// Watches the directories above some cgroups.
 pub(crate) struct CgroupWatch {

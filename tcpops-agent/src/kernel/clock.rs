@@ -10,7 +10,7 @@ use rustix::time::{
 };
 use tokio::io::unix::AsyncFd;
 
-use super::{KernelError, Result};
+use crate::kernel::error::{KernelError, Result};
 
 /// Nanoseconds since boot, suspended time included.
 pub(crate) fn now_boot_ns() -> u64 {

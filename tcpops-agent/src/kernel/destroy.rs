@@ -6,22 +6,23 @@
 //! `bpf_sock_destroy` has ended it. That is a kfunc (Linux 6.5), and neither aya nor rustc can call one; so this one
 //! program, of twenty instructions, is written down as such.
 
-use std::collections::HashMap as Results;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use aya::Btf;
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::MapData;
 use aya_obj::btf::BtfKind;
 use aya_obj::generated::bpf_map_type;
 use parking_lot::Mutex;
 
-use super::bpf::{iter_create, link_create_iter, prog_load_iter, run_to_end};
-use super::clock::thread_cpu_time;
-use super::netns::Namespace;
-use super::{KernelError, Result};
+use crate::kernel::bpf::{iter_create, link_create_iter, prog_load_iter, run_to_end};
+use crate::kernel::clock::thread_cpu_time;
+use crate::kernel::error::{KernelError, Result};
+use crate::kernel::netns::Namespace;
+use crate::kernel::table::Table;
 
 /// The most sockets that one walk destroys.
 pub(crate) const MAX_TARGETS: u32 = 1024;
@@ -48,7 +49,7 @@ pub(crate) enum DestroyResult {
 #[derive(Debug)]
 pub(crate) struct Destroyer {
     program: OwnedFd,
-    targets: Mutex<HashMap<MapData, u64, i64>>,
+    targets: Mutex<Table<u64, i64>>,
 }
 
 impl Destroyer {
@@ -60,17 +61,15 @@ impl Destroyer {
     pub(crate) fn load(btf: &Btf, tags: BorrowedFd<'_>) -> Result<Option<Self>> {
         let id = |name| btf.id_by_type_name_kind(name, BtfKind::Func).ok();
         let (Some(attach), Some(destroy)) = (id("bpf_iter_tcp"), id("bpf_sock_destroy")) else { return Ok(None) };
-        let failed = |source| KernelError::Map { name: NAME, source };
         let (key, value) = (size_of::<u64>() as u32, size_of::<i64>() as u32);
         let kind = bpf_map_type::BPF_MAP_TYPE_HASH as u32;
         let shape = aya_obj::Map::new_from_params(kind, key, value, MAX_TARGETS, 0);
-        let map = MapData::create(shape, "tcpops_targets", None).map_err(failed)?;
+        let map = MapData::create(shape, "tcpops_targets", None).map_err(KernelError::map(NAME))?;
         let code = program(tags.as_raw_fd(), map.fd().as_fd().as_raw_fd(), destroy.cast_signed());
         let program = prog_load_iter(c"tcpops_destroy", &code, attach).map_err(|error| {
             KernelError::syscall("BPF_PROG_LOAD", "the program that destroys sockets under their locks", error)
         })?;
-        let targets = HashMap::try_from(Map::HashMap(map)).map_err(failed)?;
-        Ok(Some(Self { program, targets: Mutex::new(targets) }))
+        Ok(Some(Self { program, targets: Mutex::new(Table::new(NAME, map)?) }))
     }
 
     /// Walks over `namespace` and destroys the sockets with these conids, at most [`MAX_TARGETS`]. Blocks, as a walk does.
@@ -79,27 +78,26 @@ impl Destroyer {
         &self,
         namespace: &Namespace,
         conids: &[u64],
-    ) -> Result<(Results<u64, DestroyResult>, Duration)> {
-        let failed = |source| KernelError::Map { name: NAME, source };
-        let mut targets = self.targets.lock();
+    ) -> Result<(HashMap<u64, DestroyResult>, Duration)> {
+        let targets = self.targets.lock();
         for conid in conids {
-            targets.insert(conid, NOT_MET, 0).map_err(failed)?;
+            targets.put(*conid, &NOT_MET)?;
         }
         let walk = || {
             let before = thread_cpu_time();
             self.walk().map(|()| thread_cpu_time().saturating_sub(before))
         };
         let walked = namespace.run(walk).and_then(|walked| walked);
-        let mut results = Results::with_capacity(conids.len());
+        let mut results = HashMap::with_capacity(conids.len());
         for conid in conids {
-            let met = match targets.get(conid, 0).map_err(failed)? {
+            let met = match targets.at(*conid)? {
                 0 => DestroyResult::Destroyed,
                 NOT_MET => DestroyResult::Not,
                 answer if answer == -i64::from(libc::ENOENT) => DestroyResult::Over,
                 answer => DestroyResult::Refused(i32::try_from(-answer).unwrap_or(libc::EINVAL)),
             };
             results.insert(*conid, met);
-            targets.remove(conid).map_err(failed)?;
+            targets.remove(*conid)?;
         }
         walked.map(|took| (results, took))
     }

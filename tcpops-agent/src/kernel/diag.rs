@@ -20,8 +20,8 @@ use netlink_sys::constants::NETLINK_SOCK_DIAG;
 use netlink_sys::{Socket, SocketAddr as NetlinkAddr};
 use tcpops_common::state::TcpState;
 
-use super::netns::Namespace;
-use super::{KernelError, Result};
+use crate::kernel::error::{KernelError, Result};
+use crate::kernel::netns::Namespace;
 
 /// The attribute with the name of the upper-layer protocol (`INET_DIAG_ULP_INFO` of the kernel's
 /// include/uapi/linux/inet_diag.h).
@@ -118,7 +118,7 @@ impl Diag {
                 libc::ENOENT | libc::ESTALE => Ok(None),
                 errno => Err(KernelError::refused("SOCK_DIAG_BY_FAMILY", errno)),
             },
-            other => Err(KernelError::Diag(format!("expected a socket or an error, found {other:?}"))),
+            other => Err(unexpected("a socket or an error", format!("{other:?}"))),
         }
     }
 
@@ -141,7 +141,7 @@ impl Diag {
                 libc::ENOENT | libc::ESTALE => Ok(Destroyed::Absent),
                 errno => Err(KernelError::refused("SOCK_DESTROY", errno)),
             },
-            other => Err(KernelError::Diag(format!("expected an acknowledgement, found {other:?}"))),
+            other => Err(unexpected("an acknowledgement", format!("{other:?}"))),
         }
     }
 
@@ -166,7 +166,7 @@ impl Diag {
         loop {
             let (answer, _sender) = self.socket.recv_from_full().map_err(failed("recv"))?;
             let message = NetlinkMessage::<M>::deserialize(&answer)
-                .map_err(|error| KernelError::Diag(format!("the answer cannot be understood: {error}")))?;
+                .map_err(|error| unexpected("a netlink message", error.to_string()))?;
             if self.is_answer(&message.header) {
                 return Ok(message.payload);
             }
@@ -176,6 +176,10 @@ impl Diag {
     fn is_answer(&self, header: &NetlinkHeader) -> bool {
         header.sequence_number == self.sequence.get()
     }
+}
+
+fn unexpected(expected: &'static str, found: String) -> KernelError {
+    KernelError::Diag { expected, found }
 }
 
 fn failed(call: &'static str) -> impl Fn(std::io::Error) -> KernelError {

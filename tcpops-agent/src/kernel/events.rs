@@ -12,9 +12,9 @@ use tcpops_common::settings::POLL_INTERVAL_MS;
 use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
 
-use super::pins::Pins;
-use super::settings::Settings;
-use super::{KernelError, Result};
+use crate::kernel::error::{KernelError, Result};
+use crate::kernel::pins::Pins;
+use crate::kernel::settings::Settings;
 
 /// Events handed out at a time, so that nothing else waits long.
 pub(crate) const BATCH: usize = 1024;

@@ -7,13 +7,14 @@ use std::path::Path;
 use aya::programs::BtfTracePoint;
 use aya::programs::links::FdLink;
 use aya::{Btf, Ebpf};
+use clap::ValueEnum;
 
-use super::btf::KernelTypes;
-use super::load::{failed, program};
-use super::{KernelError, Result};
+use crate::kernel::btf::KernelTypes;
+use crate::kernel::error::{KernelError, Result};
+use crate::kernel::object::program;
 
 /// A way to follow them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Follow {
     /// Their state callbacks are turned on, and the sockops program hears of their transitions.
     Callbacks,
@@ -43,9 +44,9 @@ pub(crate) fn pinned(directory: &Path) -> bool {
 
 /// Loads the programs; nothing is in force yet.
 pub(crate) fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
-    PROGRAMS
-        .iter()
-        .try_for_each(|(name, _)| program::<BtfTracePoint>(ebpf, name)?.load(TRACEPOINT, btf).map_err(failed))
+    PROGRAMS.iter().try_for_each(|(name, _)| {
+        program::<BtfTracePoint>(ebpf, name)?.load(TRACEPOINT, btf).map_err(KernelError::load)
+    })
 }
 
 /// Attaches the programs, and pins their links in `directory`, in the place of those of an agent before. For a moment both
@@ -53,15 +54,15 @@ pub(crate) fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
 pub(crate) fn attach(ebpf: &mut Ebpf, directory: &Path) -> Result<()> {
     for (name, pin) in PROGRAMS {
         let program = program::<BtfTracePoint>(ebpf, name)?;
-        let id = program.attach().map_err(failed)?;
-        let link: FdLink = program.take_link(id).map_err(failed)?.into();
+        let id = program.attach().map_err(KernelError::load)?;
+        let link: FdLink = program.take_link(id).map_err(KernelError::load)?.into();
         let (pin, aside) = (directory.join(pin), directory.join(format!("{pin}-new")));
         if aside.exists() {
             // Of a start that ended half way.
             fs::remove_file(&aside)
                 .map_err(|error| KernelError::syscall("unlink", aside.display().to_string(), error))?;
         }
-        link.pin(&aside).map_err(failed)?;
+        link.pin(&aside).map_err(KernelError::load)?;
         fs::rename(&aside, &pin).map_err(|error| KernelError::syscall("rename", pin.display().to_string(), error))?;
     }
     Ok(())

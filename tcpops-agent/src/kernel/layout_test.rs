@@ -11,8 +11,8 @@ use tcpops_common::probe::Probe;
 use tcpops_common::rule::{AddrKey, PortBlock, Rule, RuleIndex, RuleKey, RuleMask, RuleSet};
 use tcpops_common::settings::Settings;
 
-use super::btf::Bytes;
-use super::load::OBJECT;
+use crate::kernel::btf::Bytes;
+use crate::kernel::object::OBJECT;
 
 /// Compares the size of a type and the offset of each field that is named; a field that is not named is found, since the
 /// number of fields is compared as well.

@@ -13,27 +13,25 @@ use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use aya_obj::Object;
 use aya_obj::generated::bpf_attach_type;
+use clap::ValueEnum;
 use tcpops_common::maps::{CONN_TAGS, EVENTS, PER_CONNECTION, PINNED};
 
-use super::bpf::{link_cgroup_id, link_create, link_update, object_get, object_pin};
-use super::btf::{FieldOffset, KernelTypes};
-use super::clock;
-use super::destroy::Destroyer;
-use super::follow::{self, Follow};
-use super::pins::{Pins, SETSOCKOPT_LINK, SOCKOPS_LINK, Shape};
-use super::program_log::ProgramLog;
-use super::walk::Walker;
-use super::{KernelError, Result};
+use crate::kernel::bpf::{link_cgroup_id, link_create, link_update, object_get, object_pin};
+use crate::kernel::btf::{FieldOffset, KernelTypes};
+use crate::kernel::clock;
+use crate::kernel::destroy::Destroyer;
+use crate::kernel::error::{KernelError, Result};
+use crate::kernel::follow::{self, Follow};
+use crate::kernel::object::{ITER, OBJECT, SETSOCKOPT, SOCKOPS, program, untyped_program};
+use crate::kernel::pins::{Pins, SETSOCKOPT_LINK, SOCKOPS_LINK, Shape};
+use crate::kernel::program_log::ProgramLog;
+use crate::kernel::walk::Walker;
 
-/// The kernel programs as they were built from `tcpops-ebpf` and committed beside it.
-pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../tcpops-ebpf/object/tcpops.bpf.o");
-
-const SOCKOPS: &str = "tcpops_sockops";
-const SETSOCKOPT: &str = "tcpops_setsockopt";
-const ITER: &str = "tcpops_iter";
 const TICK_US: &str = "TICK_US";
 const FOLLOW_TRACEPOINT: &str = "FOLLOW_TRACEPOINT";
 const LOG_LEVEL: &str = aya_log::LEVEL;
+
+const NO_TAGS: KernelError = KernelError::NotInObject { kind: "map", name: CONN_TAGS };
 
 /// What to load.
 #[derive(Clone, Debug)]
@@ -53,20 +51,21 @@ pub(crate) struct LoadOptions<'a> {
 }
 
 /// How much the kernel programs log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogLevel {
-    /// Nothing; the verifier then removes the logging code.
+    // The verifier then removes the logging code.
+    /// Nothing
     #[default]
     Off = 0,
-    /// Errors.
+    /// Errors
     Error = 1,
-    /// Warnings too.
+    /// Warnings too
     Warn = 2,
-    /// Notices too.
+    /// Notices too
     Info = 3,
-    /// Each connection too.
+    /// Each connection that is opened or adopted too
     Debug = 4,
-    /// Each transition too.
+    /// Each state transition too
     Trace = 5,
 }
 
@@ -114,22 +113,22 @@ pub(crate) fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
     let wanted = options.follow.unwrap_or_else(|| Follow::best(&types));
     let follow = if pinned { Follow::Tracepoint } else { wanted };
     let traces = pinned || (options.adopt && follow == Follow::Tracepoint);
-    let btf = Btf::from_sys_fs().map_err(failed)?;
+    let btf = Btf::from_sys_fs().map_err(KernelError::load)?;
     let mut ebpf = load_object(object, &btf, &offsets, &directory, follow, options)?;
     let log = match options.log_level {
         LogLevel::Off => None,
-        _ => Some(ProgramLog(EbpfLogger::init(&mut ebpf).map_err(failed)?)),
+        _ => Some(ProgramLog(EbpfLogger::init(&mut ebpf).map_err(KernelError::load)?)),
     };
-    program::<Iter>(&mut ebpf, ITER)?.load("tcp", &btf).map_err(failed)?;
-    program::<CgroupSockopt>(&mut ebpf, SETSOCKOPT)?.load().map_err(failed)?;
-    program::<SockOps>(&mut ebpf, SOCKOPS)?.load().map_err(failed)?;
+    program::<Iter>(&mut ebpf, ITER)?.load("tcp", &btf).map_err(KernelError::load)?;
+    program::<CgroupSockopt>(&mut ebpf, SETSOCKOPT)?.load().map_err(KernelError::load)?;
+    program::<SockOps>(&mut ebpf, SOCKOPS)?.load().map_err(KernelError::load)?;
     if traces {
         follow::load(&mut ebpf, &btf)?;
     }
-    let tags = ebpf.map(CONN_TAGS).ok_or_else(|| missing_map(CONN_TAGS))?;
+    let tags = ebpf.map(CONN_TAGS).ok_or(NO_TAGS)?;
     let destroyer = match tags {
         Map::SkStorage(tags) => Destroyer::load(&btf, tags.fd().as_fd())?,
-        _ => return Err(missing_map(CONN_TAGS)),
+        _ => return Err(NO_TAGS),
     };
     let limitations = offsets.iter().filter(|offset| offset.bytes.is_none()).map(limitation).collect();
     Ok(Loaded { ebpf, destroyer, directory, log, resumed, limitations, follow, traces })
@@ -189,7 +188,7 @@ fn load_object(
     for name in PINNED {
         loader.map_pin_path(name, directory.join(name));
     }
-    loader.load(object).map_err(failed)
+    loader.load(object).map_err(KernelError::load)
 }
 
 /// A program that is attached to the cgroup.
@@ -212,8 +211,7 @@ const ATTACHMENTS: [Attachment; 2] = [
 
 impl Attachment {
     fn program(self, ebpf: &mut Ebpf) -> Result<BorrowedFd<'_>> {
-        let program = ebpf.program_mut(self.name).ok_or_else(|| missing(self.name))?;
-        Ok(program.fd().map_err(failed)?.as_fd())
+        Ok(untyped_program(ebpf, self.name)?.fd().map_err(KernelError::load)?.as_fd())
     }
 }
 
@@ -239,22 +237,19 @@ fn take_over(program: BorrowedFd<'_>, hook: bpf_attach_type, cgroup: &Path, pin:
     };
     let wanted = std::fs::metadata(cgroup).map_err(failed_on("stat"))?.ino();
     if attached_to != wanted {
-        return Err(KernelError::Missing(format!(
-            "the pinned program is attached to the cgroup with id {attached_to}, and {} has id {wanted}; run `tcpops \
-             detach` first to attach it elsewhere",
-            cgroup.display()
-        )));
+        let cgroup = cgroup.to_path_buf();
+        return Err(KernelError::AttachedElsewhere { found: attached_to, cgroup, expected: wanted });
     }
     link_update(link.as_fd(), program).map_err(failed_on("BPF_LINK_UPDATE"))
 }
 
 fn c_path(path: &Path) -> Result<CString> {
-    CString::new(path.as_os_str().as_bytes()).map_err(failed)
+    CString::new(path.as_os_str().as_bytes()).map_err(KernelError::load)
 }
 
 /// Compares the pinned maps with those that the object would make.
 fn check(pins: &Pins, object: &[u8], max_connections: u32) -> Result<()> {
-    let object = Object::parse(object).map_err(failed)?;
+    let object = Object::parse(object).map_err(KernelError::load)?;
     pins.check(|name| {
         let map = object.maps.get(name)?;
         let max_entries = if PER_CONNECTION.contains(&name) { max_connections } else { map.max_entries() };
@@ -268,25 +263,6 @@ fn check(pins: &Pins, object: &[u8], max_connections: u32) -> Result<()> {
     })
 }
 
-pub(crate) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P>
-where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
-{
-    ebpf.program_mut(name).ok_or_else(|| missing(name))?.try_into().map_err(failed)
-}
-
-fn missing_map(name: &str) -> KernelError {
-    KernelError::Missing(format!("the object has no map {name}; it is not of this version"))
-}
-
-fn missing(name: &str) -> KernelError {
-    KernelError::Missing(format!("the object has no program {name}; it is not of this version"))
-}
-
 fn limitation(offset: &FieldOffset) -> String {
     format!("this kernel has no {}: rules by uid or cgroup, or the cause of a close, may be incomplete", offset.field)
-}
-
-pub(crate) fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> KernelError {
-    KernelError::Load(error.into())
 }

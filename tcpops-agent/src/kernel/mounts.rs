@@ -6,20 +6,14 @@ use std::path::{Path, PathBuf};
 use procfs::process::Process;
 use rustix::mount::{MountFlags, mount};
 
-use super::{KernelError, Result};
+use crate::kernel::error::{KernelError, Result};
 
 /// Where bpffs is mounted unless the mount table says otherwise.
 const BPFFS: &str = "/sys/fs/bpf";
 
 /// The root of the cgroup2 hierarchy.
 pub(crate) fn cgroup2() -> Result<PathBuf> {
-    find("cgroup2")?.ok_or_else(|| {
-        KernelError::Missing(
-            "no cgroup2 file system in /proc/self/mountinfo; expected one such as /sys/fs/cgroup: mount it with \
-             `mount -t cgroup2 none /sys/fs/cgroup`"
-                .to_owned(),
-        )
-    })
+    find("cgroup2")?.ok_or(KernelError::NoCgroup2)
 }
 
 /// The bpf file system, mounted now if it was not.

@@ -9,22 +9,22 @@ pub(crate) use unreachable::{Unreachable, Whereabouts};
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
+use clap::ValueEnum;
 use parking_lot::Mutex;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use self::unreachable::Failures;
-use super::descriptor::get_u64;
-use super::{KernelError, Result};
-
-/// `SO_NETNS_COOKIE` of the kernel's include/uapi/asm-generic/socket.h.
-const SO_NETNS_COOKIE: i32 = 71;
+use crate::kernel::descriptor::netns_cookie;
+use crate::kernel::error::{EnterError, KernelError, Result};
 
 /// A network namespace that can be entered.
 #[derive(Clone, Debug)]
@@ -36,12 +36,13 @@ pub(crate) struct Namespace {
 }
 
 /// Which namespaces the agent may enter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Reach {
-    /// Every one that it finds.
+    /// Every namespace that it finds
+    #[default]
     All,
-    /// Only its own.
-    Own,
+    /// Only its own
+    Host,
 }
 
 /// The network namespaces of this host.
@@ -59,14 +60,14 @@ impl Namespace {
     /// Runs `action` in this namespace, on a thread that has no other use.
     pub(crate) fn run<T: Send>(&self, action: impl FnOnce() -> T + Send) -> Result<T> {
         let Some(handle) = &self.handle else { return Ok(action()) };
-        in_namespace(handle, action).map_err(|why| KernelError::Namespace { cookie: self.cookie, why })
+        in_namespace(handle, action).map_err(|source| KernelError::Namespace { cookie: self.cookie, source })
     }
 }
 
 impl Namespaces {
     /// Learns the agent's own namespace.
     pub(crate) fn new(reach: Reach) -> Result<Self> {
-        let cookie = current_cookie()?;
+        let cookie = current_cookie().map_err(KernelError::OwnNamespace)?;
         let own = Namespace { cookie, handle: None };
         Ok(Self { own, reach, places: Mutex::default(), failures: Failures::default() })
     }
@@ -95,17 +96,17 @@ impl Namespaces {
     pub(crate) fn find(&self, cookie: u64) -> Result<Namespace> {
         let found = self.look_for(cookie);
         if let Err(why) = &found {
-            self.failures.note(Whereabouts::Cookie(cookie), why.clone());
+            self.failures.note(Whereabouts::Cookie(cookie), *why);
         }
-        found.map_err(|why| KernelError::Namespace { cookie, why })
+        found.map_err(|source| KernelError::Namespace { cookie, source })
     }
 
-    fn look_for(&self, cookie: u64) -> std::result::Result<Namespace, String> {
+    fn look_for(&self, cookie: u64) -> Result<Namespace, EnterError> {
         if cookie == self.own.cookie {
             return Ok(self.own.clone());
         }
-        if self.reach == Reach::Own {
-            return Err("the agent was started with --netns host".to_owned());
+        if self.reach == Reach::Host {
+            return Err(EnterError::NotAllowed);
         }
         let mut places = self.places.lock();
         if let Some(place) = places.get(&cookie)
@@ -122,8 +123,7 @@ impl Namespaces {
                 found = Some(namespace);
             }
         }
-        let nowhere = || "no process and no name in /run/netns leads to it, or the agent may not enter it".to_owned();
-        found.ok_or_else(nowhere)
+        found.ok_or(EnterError::NotFound)
     }
 
     /// What could not be entered, and still cannot. Blocks where there is such a thing: it looks at every process.
@@ -169,34 +169,32 @@ fn list(directory: &str) -> impl Iterator<Item = PathBuf> {
     fs::read_dir(directory).into_iter().flatten().filter_map(std::result::Result::ok).map(|entry| entry.path())
 }
 
-fn open(place: &Path) -> std::result::Result<Namespace, String> {
-    let handle = File::open(place).map_err(|error| error.to_string())?;
-    let cookie = in_namespace(&handle, current_cookie)?.map_err(|error| error.to_string())?;
+fn open(place: &Path) -> Result<Namespace, EnterError> {
+    let failed = |errno| EnterError::Syscall { call: "open", errno };
+    let handle = File::from(rustix::fs::open(place, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?);
+    let cookie = in_namespace(&handle, current_cookie)??;
     Ok(Namespace { cookie, handle: Some(Arc::new(handle)) })
 }
 
-fn in_namespace<T: Send>(handle: &File, action: impl FnOnce() -> T + Send) -> std::result::Result<T, String> {
+fn in_namespace<T: Send>(handle: &File, action: impl FnOnce() -> T + Send) -> Result<T, EnterError> {
     thread::scope(|scope| {
         let entered = scope.spawn(|| {
             move_into_link_name_space(handle.as_fd(), Some(LinkNameSpaceType::Network))?;
-            Ok::<_, rustix::io::Errno>(action())
+            Ok(action())
         });
         match entered.join() {
             Ok(Ok(value)) => Ok(value),
-            // A name whose mount is not to be seen from here is a plain file.
-            Ok(Err(rustix::io::Errno::INVAL)) => {
-                Err("it is no network namespace in the agent's mount namespace".to_owned())
-            }
-            Ok(Err(error)) => Err(format!("setns: {error}")),
-            Err(_panic) => Err("the thread that entered it panicked".to_owned()),
+            Ok(Err(Errno::INVAL)) => Err(EnterError::NotNamespace),
+            Ok(Err(errno)) => Err(EnterError::Syscall { call: "setns", errno }),
+            Err(_panic) => Err(EnterError::Panicked),
         }
     })
 }
 
 /// The cookie of the calling thread's namespace.
-fn current_cookie() -> Result<u64> {
-    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-        .map_err(|error| KernelError::syscall("socket", "AF_INET", error))?;
-    get_u64(socket.as_raw_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE)
-        .map_err(|error| KernelError::syscall("getsockopt", "SO_NETNS_COOKIE (Linux 5.14 and later)", error))
+fn current_cookie() -> Result<u64, EnterError> {
+    let failed = |call| move |errno| EnterError::Syscall { call, errno };
+    let socket =
+        socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(failed("socket"))?;
+    netns_cookie(socket.as_fd()).map_err(failed("getsockopt(SO_NETNS_COOKIE)"))
 }

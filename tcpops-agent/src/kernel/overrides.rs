@@ -1,68 +1,46 @@
-//! `OVERRIDES`: policies pushed for one connection.
+//! `OVERRIDES`: policies set for one connection.
 
-use aya::maps::{HashMap, MapData, MapError};
-use bytemuck::checked::try_pod_read_unaligned;
-use parking_lot::Mutex;
 use tcpops_common::conn::ConnKey;
 use tcpops_common::maps::OVERRIDES;
 use tcpops_common::policy::Policy;
 
-use super::pins::Pins;
-use super::{KernelError, Result, removed};
+use crate::kernel::error::Result;
+use crate::kernel::pins::Pins;
+use crate::kernel::table::Table;
 
-const KEY: usize = size_of::<ConnKey>();
-const VALUE: usize = size_of::<Policy>();
-
-/// The pushed policies.
 #[derive(Debug)]
-pub(crate) struct Overrides(Mutex<HashMap<MapData, [u8; KEY], [u8; VALUE]>>);
+pub(crate) struct Overrides(Table<ConnKey, Policy>);
 
 impl Overrides {
-    /// Opens the map.
     pub(crate) fn open(pins: &Pins) -> Result<Self> {
-        Ok(Self(Mutex::new(pins.map(OVERRIDES)?)))
+        Table::open(pins, OVERRIDES).map(Self)
     }
 
-    /// The policy pushed for a connection.
     pub(crate) fn get(&self, key: ConnKey) -> Result<Option<Policy>> {
-        let map = self.0.lock();
-        match map.get(&bytemuck::must_cast(key), 0) {
-            Ok(bytes) => {
-                try_pod_read_unaligned(&bytes).map(Some).map_err(|_invalid| KernelError::Value { name: OVERRIDES })
-            }
-            Err(MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(KernelError::Map { name: OVERRIDES, source: error }),
-        }
+        self.0.get(key)
     }
 
-    /// Puts down what is wanted of a connection; the next walk over its namespace applies it.
+    /// Writes the policy; the next walk over the connection's namespace applies it.
     ///
     /// # Errors
-    /// `Missing` if the map is full.
+    /// `E2BIG` if the map is full.
     pub(crate) fn put(&self, key: ConnKey, policy: &Policy) -> Result<()> {
-        let mut map = self.0.lock();
-        let value: [u8; VALUE] = bytemuck::must_cast(*policy);
-        let key: [u8; KEY] = bytemuck::must_cast(key);
-        map.insert(key, value, 0).map_err(KernelError::map(OVERRIDES))
+        self.0.put(key, policy)
     }
 
-    /// Takes back what was put down for a connection that ended meanwhile: the kernel program removes the policy of a
-    /// connection that ends, but not one that comes after.
+    /// Removes the policy of a connection that ended meanwhile: the kernel program removes the policy at the end of a
+    /// connection, but not one that is written later.
     pub(crate) fn remove(&self, key: ConnKey) -> Result<()> {
-        let mut map = self.0.lock();
-        removed(OVERRIDES, map.remove(&bytemuck::must_cast::<_, [u8; KEY]>(key)))
+        self.0.remove(key)
     }
 
-    /// The highest number that a policy in the map has.
+    /// The highest serial number of a policy in the map.
     pub(crate) fn last_serial(&self) -> Result<u32> {
-        let map = self.0.lock();
         let mut last = 0;
-        for entry in map.iter() {
-            let (_, value) = entry.map_err(KernelError::map(OVERRIDES))?;
-            let policy: Policy =
-                try_pod_read_unaligned(&value).map_err(|_invalid| KernelError::Value { name: OVERRIDES })?;
-            last = last.max(policy.serial);
-        }
+        self.0.for_each_batch(|batch| {
+            last = batch.iter().map(|(_, policy)| policy.serial).fold(last, u32::max);
+            true
+        })?;
         Ok(last)
     }
 }

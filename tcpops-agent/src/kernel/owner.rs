@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, RawFd};
 use procfs::process::{FDTarget, Process, all_processes};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
-use super::descriptor::{Descriptor, tcp_cookie};
+use crate::kernel::descriptor::{Descriptor, own_tcp_cookie};
 
 /// A descriptor of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Place {
 /// The cookies of the TCP sockets that this process has open.
 pub(crate) fn own_cookies() -> HashSet<u64> {
     let own = Process::myself().ok();
-    own.iter().flat_map(sockets).filter_map(|(fd, _)| tcp_cookie(fd)).collect()
+    own.iter().flat_map(sockets).filter_map(|(fd, _)| own_tcp_cookie(fd)).collect()
 }
 
 fn sockets(process: &Process) -> impl Iterator<Item = (RawFd, u64)> + use<> {

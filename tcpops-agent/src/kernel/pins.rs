@@ -11,7 +11,8 @@ use aya::maps::{Map, MapData, MapError, MapInfo};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use tcpops_common::maps::{ABI, CONNECTIONS, EVENTS, PER_CONNECTION, PINNED};
 
-use super::{KernelError, Result, mounts};
+use crate::kernel::error::{KernelError, Result};
+use crate::kernel::mounts;
 
 /// The name of the pinned link of the sockops program. It is the last one to be made: where it is, all are.
 pub(crate) const SOCKOPS_LINK: &str = "sockops";
@@ -41,24 +42,18 @@ impl Pins {
     /// Makes `base` if need be (`<bpffs>/tcpops` if none is given) and locks it.
     ///
     /// # Errors
-    /// `Missing` where `base` is not within a bpf file system, or another agent holds the lock.
+    /// `NotBpffs` where `base` is not within a bpf file system, `PinsInUse` where another agent holds the lock.
     pub(crate) fn lock(base: Option<&Path>) -> Result<Self> {
         let bpffs = mounts::bpffs()?;
         let base = base.map_or_else(|| bpffs.join("tcpops"), Path::to_path_buf);
         if !mounts::is_within(&base, "bpf")? {
-            let (base, bpffs) = (base.display(), bpffs.display());
-            return Err(KernelError::Missing(format!(
-                "cannot pin below {base}: not in a bpf file system; expected a directory such as {bpffs}/tcpops"
-            )));
+            return Err(KernelError::NotBpffs { base, bpffs });
         }
         fs::create_dir_all(&base).map_err(|error| KernelError::syscall("mkdir", base.display().to_string(), error))?;
         let lock = open(&base, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| KernelError::syscall("open", base.display().to_string(), error))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
-            rustix::io::Errno::WOULDBLOCK => KernelError::Missing(format!(
-                "the pins below {} are in use by another agent; stop it, or give this one other --pins and --socket",
-                base.display()
-            )),
+            rustix::io::Errno::WOULDBLOCK => KernelError::PinsInUse { base: base.clone() },
             error => KernelError::syscall("flock", base.display().to_string(), error),
         })?;
         let directory = base.join(format!("v{ABI}"));
@@ -125,11 +120,7 @@ impl Pins {
         for name in PINNED {
             let path = self.directory.join(name);
             if !path.exists() {
-                let path = path.display();
-                return Err(KernelError::Missing(format!(
-                    "the pins are not of this version: there is no {path}; run `tcpops detach` of the version that made \
-                     them"
-                )));
+                return Err(KernelError::NoPin { path });
             }
             let info = MapInfo::from_pin(&path).map_err(KernelError::map(name))?;
             let found = Shape {
@@ -145,19 +136,11 @@ impl Pins {
             if found == wanted || only_capacity && name == EVENTS {
                 continue;
             }
-            let path = path.display();
-            return Err(KernelError::Missing(if only_capacity && PER_CONNECTION.contains(&name) {
-                format!(
-                    "the pinned map {path} holds {} connections, and --max-connections asks for {}; run `tcpops \
-                     detach` first to change it, or start with --max-connections {}",
-                    found.max_entries, wanted.max_entries, found.max_entries
-                )
+            return Err(if only_capacity && PER_CONNECTION.contains(&name) {
+                KernelError::PinnedCapacity { path, found: found.max_entries, expected: wanted.max_entries }
             } else {
-                format!(
-                    "the pinned map {path} is not of this version (found {found:?}, expected {wanted:?}); run `tcpops \
-                     detach` of the version that made it"
-                )
-            }));
+                KernelError::PinnedShape { path, found: format!("{found:?}"), expected: format!("{wanted:?}") }
+            });
         }
         Ok(())
     }

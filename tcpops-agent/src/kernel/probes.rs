@@ -1,98 +1,65 @@
-//! `PROBES`: peers that are being asked whether they are still there.
+//! `PROBES`: peers that the kernel is asked to probe.
 
-use aya::maps::{HashMap, MapData, MapError};
-use aya_obj::generated::BPF_NOEXIST;
-use bytemuck::checked::try_pod_read_unaligned;
-use parking_lot::Mutex;
 use tcpops_common::conn::ConnKey;
 use tcpops_common::maps::PROBES;
 use tcpops_common::policy::SocketOptions;
 use tcpops_common::probe::{Probe, ProbePhase};
 
-use super::pins::Pins;
-use super::{KernelError, Result, removed};
-
-const KEY: usize = size_of::<ConnKey>();
-const VALUE: usize = size_of::<Probe>();
+use crate::kernel::error::Result;
+use crate::kernel::pins::Pins;
+use crate::kernel::table::Table;
 
 /// The probes under way.
 #[derive(Debug)]
-pub(crate) struct Probes(Mutex<HashMap<MapData, [u8; KEY], [u8; VALUE]>>);
+pub(crate) struct Probes(Table<ConnKey, Probe>);
 
-/// What came of writing a question down.
+/// The result of asking for a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Noted {
-    /// The next walk asks.
+    /// The next walk sends it.
     Done,
-    /// Somebody else asks the same peer at this moment.
+    /// Another request is probing the same peer.
     UnderWay,
-    /// There is no room for more questions.
+    /// The map has no room for another.
     Full,
 }
 
 impl Probes {
-    /// Opens the map.
     pub(crate) fn open(pins: &Pins) -> Result<Self> {
-        Ok(Self(Mutex::new(pins.map(PROBES)?)))
+        Table::open(pins, PROBES).map(Self)
     }
 
     /// Has the next walk make the kernel probe the peer of a connection.
     pub(crate) fn ask(&self, key: ConnKey) -> Result<Noted> {
         let probe = Probe { phase: ProbePhase::Ask, pad: [0; 3], saved: SocketOptions::NONE, asked_boot_ns: 0 };
-        match self.insert(key, &probe, BPF_NOEXIST.into()) {
-            Ok(()) => Ok(Noted::Done),
-            Err(MapError::SyscallError(error)) => match error.io_error.raw_os_error() {
-                Some(libc::EEXIST) => Ok(Noted::UnderWay),
-                Some(libc::E2BIG) => Ok(Noted::Full),
-                _ => Err(KernelError::Map { name: PROBES, source: MapError::SyscallError(error) }),
-            },
-            Err(source) => Err(KernelError::Map { name: PROBES, source }),
-        }
+        self.0.put_new(key, &probe).map(|()| Noted::Done).or_else(|error| match error.errno() {
+            Some(libc::EEXIST) => Ok(Noted::UnderWay),
+            Some(libc::E2BIG) => Ok(Noted::Full),
+            _ => Err(error),
+        })
     }
 
     /// How far the probe is; `None` if there is none.
     pub(crate) fn get(&self, key: ConnKey) -> Result<Option<Probe>> {
-        let map = self.0.lock();
-        match map.get(&bytemuck::must_cast(key), 0) {
-            Ok(bytes) => decode(&bytes).map(Some),
-            Err(MapError::KeyNotFound) => Ok(None),
-            Err(source) => Err(KernelError::Map { name: PROBES, source }),
-        }
+        self.0.get(key)
     }
 
-    /// Has the next walk give the socket back its options; what was not asked yet is taken back. False if there is nothing
-    /// to give back.
+    /// Has the next walk give the socket back its options; a probe that no walk has sent yet is taken back. False if there
+    /// is nothing to give back.
     pub(crate) fn restore(&self, key: ConnKey) -> Result<bool> {
         match self.get(key)? {
             None => Ok(false),
             Some(probe) if probe.phase == ProbePhase::Ask => self.remove(key).map(|()| false),
-            Some(probe) => {
-                let probe = Probe { phase: ProbePhase::Restore, ..probe };
-                self.insert(key, &probe, 0).map_err(KernelError::map(PROBES)).map(|()| true)
-            }
+            Some(probe) => self.0.put(key, &Probe { phase: ProbePhase::Restore, ..probe }).map(|()| true),
         }
     }
 
-    /// Forgets the probe of a connection that ended.
     pub(crate) fn remove(&self, key: ConnKey) -> Result<()> {
-        let mut map = self.0.lock();
-        removed(PROBES, map.remove(&bytemuck::must_cast::<_, [u8; KEY]>(key)))
+        self.0.remove(key)
     }
 
-    /// The connections with a probe: after a start, those that an agent before did not see to the end.
+    /// The connections with a probe: after a start, those whose probe an earlier agent did not finish.
     pub(crate) fn keys(&self) -> Result<Vec<ConnKey>> {
-        let map = self.0.lock();
-        let keys: std::result::Result<Vec<_>, _> = map.keys().collect();
-        Ok(keys.map_err(KernelError::map(PROBES))?.into_iter().map(bytemuck::must_cast).collect())
+        self.0.keys()
     }
-
-    fn insert(&self, key: ConnKey, probe: &Probe, flags: u64) -> std::result::Result<(), MapError> {
-        let mut map = self.0.lock();
-        let value: [u8; VALUE] = bytemuck::must_cast(*probe);
-        map.insert(bytemuck::must_cast::<_, [u8; KEY]>(key), value, flags)
-    }
-}
-
-fn decode(bytes: &[u8]) -> Result<Probe> {
-    try_pod_read_unaligned(bytes).map_err(|_invalid| KernelError::Value { name: PROBES })
 }

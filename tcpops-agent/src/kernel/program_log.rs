@@ -5,7 +5,7 @@
 use aya_log::EbpfLogger;
 use tokio::io::unix::AsyncFd;
 
-use super::{KernelError, Result};
+use crate::kernel::error::{KernelError, Result};
 
 /// Hands the log of the kernel programs on to this process's.
 pub(crate) struct ProgramLog(pub(crate) EbpfLogger<&'static dyn log::Log>);

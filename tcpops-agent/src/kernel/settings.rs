@@ -1,19 +1,18 @@
 //! `SETTINGS` and `COUNTERS`.
 
-use aya::maps::{Array, MapData, PerCpuArray};
+use aya::maps::{MapData, PerCpuArray};
 use parking_lot::Mutex;
 use tcpops_common::counters::Counter;
 use tcpops_common::maps::{COUNTERS, SETTINGS};
 use tcpops_common::settings::Settings as KernelSettings;
 
-use super::pins::Pins;
-use super::{KernelError, Result};
-
-const SIZE: usize = size_of::<KernelSettings>();
+use crate::kernel::error::{KernelError, Result};
+use crate::kernel::pins::Pins;
+use crate::kernel::table::Table;
 
 /// The settings of the kernel programs, and what they count.
 pub(crate) struct Settings {
-    settings: Mutex<Array<MapData, [u8; SIZE]>>,
+    settings: Mutex<Table<u32, KernelSettings>>,
     counters: PerCpuArray<MapData, u64>,
     /// How many walks do what `PROBES` says.
     probing: Mutex<u32>,
@@ -38,7 +37,7 @@ impl Settings {
     /// Opens the maps, and turns everything off.
     pub(crate) fn open(pins: &Pins) -> Result<Self> {
         let settings = Self {
-            settings: Mutex::new(pins.map(SETTINGS)?),
+            settings: Mutex::new(Table::open(pins, SETTINGS)?),
             counters: pins.map(COUNTERS)?,
             probing: Mutex::default(),
         };
@@ -79,12 +78,10 @@ impl Settings {
     }
 
     fn change(&self, change: impl FnOnce(&mut KernelSettings)) -> Result<()> {
-        let mut array = self.settings.lock();
-        let bytes = array.get(&0, 0).map_err(KernelError::map(SETTINGS))?;
-        let mut settings: KernelSettings = bytemuck::must_cast(bytes);
+        let table = self.settings.lock();
+        let mut settings = table.at(0)?;
         change(&mut settings);
-        let bytes: [u8; SIZE] = bytemuck::must_cast(settings);
-        array.set(0, bytes, 0).map_err(KernelError::map(SETTINGS))
+        table.put(0, &settings)
     }
 
     /// What a counter stands at, over all CPUs.

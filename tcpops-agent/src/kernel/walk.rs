@@ -6,10 +6,11 @@ use aya::Ebpf;
 use aya::programs::Iter;
 use parking_lot::Mutex;
 
-use super::bpf::run_to_end;
-use super::destroy::Destroyer;
-use super::netns::Namespace;
-use super::{KernelError, Result};
+use crate::kernel::bpf::run_to_end;
+use crate::kernel::destroy::Destroyer;
+use crate::kernel::error::{KernelError, Result};
+use crate::kernel::netns::Namespace;
+use crate::kernel::object::{ITER, program};
 
 /// How often a namespace is walked where no socket must be missed, and nobody can tell afterwards.
 const WALKS: u32 = 2;
@@ -47,14 +48,9 @@ impl Walker {
     /// A descriptor that walks the namespace of the calling thread as it is read.
     fn iteration(&self) -> Result<File> {
         let mut ebpf = self.ebpf.lock();
-        let failed = |error: Box<dyn std::error::Error + Send + Sync>| KernelError::Load(error);
-        let program: &mut Iter = ebpf
-            .program_mut("tcpops_iter")
-            .ok_or_else(|| KernelError::Missing("the object has no program tcpops_iter".to_owned()))?
-            .try_into()
-            .map_err(|error: aya::programs::ProgramError| failed(error.into()))?;
-        let id = program.attach().map_err(|error| failed(error.into()))?;
-        let link = program.take_link(id).map_err(|error| failed(error.into()))?;
-        link.into_file().map_err(|error| failed(error.into()))
+        let program: &mut Iter = program(&mut ebpf, ITER)?;
+        let id = program.attach().map_err(KernelError::load)?;
+        let link = program.take_link(id).map_err(KernelError::load)?;
+        link.into_file().map_err(KernelError::load)
     }
 }

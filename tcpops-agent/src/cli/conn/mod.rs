@@ -1,4 +1,4 @@
-//! `tcpops conn`: the connections, and everything known of one.
+//! `tcpops conn`: lists connections, and shows everything known of one.
 
 mod list;
 mod row;
@@ -7,14 +7,15 @@ mod show;
 #[cfg(test)]
 pub(crate) use row::tests::connection;
 
-pub(crate) use list::ListArgs;
 pub(crate) use list::list_connections;
-pub(crate) use show::ShowArgs;
 
 use clap::Subcommand;
 
+use list::ListArgs;
+
 use super::context::Context;
 use super::exit::{Exit, Failure};
+use super::id::Id;
 
 const LIST_EXAMPLES: &str = "\
 Every filter given must match. KEEPALIVE is idle/count x interval, LIFETIME what closes the connection, POLICY the rule \
@@ -33,7 +34,6 @@ Examples:
   tcpops conn show 17
   tcpops conn show remote:192.0.2.7:5060 -o json";
 
-/// What to read of connections.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum ConnCommand {
     /// List connections and listeners
@@ -41,18 +41,14 @@ pub(crate) enum ConnCommand {
     List(Box<ListArgs>),
     /// Show everything known of one
     #[command(after_help = SHOW_EXAMPLES)]
-    Show(ShowArgs),
+    Show(Id),
 }
 
 impl ConnCommand {
-    /// Prints what was asked for.
-    ///
-    /// # Errors
-    /// Those of asking the agent, and of writing.
     pub(crate) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
         match self {
             Self::List(args) => args.run(context).await,
-            Self::Show(args) => args.run(context).await,
+            Self::Show(id) => show::show(id, context).await,
         }
     }
 }

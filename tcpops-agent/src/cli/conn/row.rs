@@ -5,29 +5,12 @@ use crate::api::policy::{Outcome, Policy, Source};
 use crate::api::values::Direction;
 use crate::cli::human::{self, NOTHING};
 
-/// The names of the columns.
-pub(crate) const HEADER: [&str; 9] =
-    ["CONID", "STATE", "DIR", "LOCAL", "REMOTE", "AGE", "KEEPALIVE", "LIFETIME", "POLICY"];
-
-/// The names of the columns of a wide list.
-pub(crate) const WIDE: [&str; 12] =
+/// The names of the columns; the last three are those of a wide list.
+pub(crate) const HEADER: [&str; 12] =
     ["CONID", "STATE", "DIR", "LOCAL", "REMOTE", "AGE", "KEEPALIVE", "LIFETIME", "POLICY", "ENDS", "UID", "COOKIE"];
 
-/// The row of a connection in a wide list.
-pub(crate) fn wide(connection: &Connection) -> [String; WIDE.len()] {
-    let [conid, state, direction, local, remote, age, keepalive, lifetime, policy] = row(connection);
-    let ends = connection.expires.as_ref().map_or_else(|| NOTHING.to_owned(), ends);
-    let (uid, cookie) = (connection.uid.to_string(), connection.cookie.to_string());
-    [conid, state, direction, local, remote, age, keepalive, lifetime, policy, ends, uid, cookie]
-}
-
-/// Which limit ends a connection, and when, or why not.
-fn ends(expires: &Expires) -> String {
-    match &expires.held {
-        Some(held) => format!("{} ({}): {held}", expires.limit, expires.source),
-        None => format!("{} ({}) in {}", expires.limit, expires.source, human::age(expires.seconds)),
-    }
-}
+/// The number of columns of a list that is not wide.
+pub(crate) const NARROW: usize = 9;
 
 /// The row of a connection.
 pub(crate) fn row(connection: &Connection) -> [String; HEADER.len()] {
@@ -42,31 +25,36 @@ pub(crate) fn row(connection: &Connection) -> [String; HEADER.len()] {
         connection.state.to_string(),
         direction.to_owned(),
         connection.local.clone(),
-        connection.remote.clone().unwrap_or_else(|| NOTHING.to_owned()),
+        human::or_nothing(connection.remote.as_ref()),
         human::age(connection.age_seconds),
         keepalive(policy),
-        policy.lifetime.as_ref().map_or_else(|| NOTHING.to_owned(), human::lifetime),
+        human::or_nothing(policy.lifetime.as_ref().map(human::lifetime)),
         origin(policy).to_owned(),
+        human::or_nothing(connection.expires.as_ref().map(ends)),
+        connection.uid.to_string(),
+        connection.cookie.to_string(),
     ]
 }
 
-/// What the policy does to keepalive: the parameters in force where it was applied, those wanted where it was not yet.
-pub(crate) fn keepalive(policy: &Policy) -> String {
-    let Some(wanted) = policy.wanted.filter(|wanted| wanted.keepalive.is_some()) else {
-        return NOTHING.to_owned();
-    };
-    if let Some(result) = &policy.result {
-        let now = &result.in_force;
-        return match result.outcome {
-            Outcome::Applied if now.keepalive => human::keepalive(now.idle_seconds, now.count, now.interval_seconds),
-            Outcome::Applied => "off".to_owned(),
-            other => other.to_string(),
-        };
+/// The limit that ends a connection, and when, or why not.
+fn ends(expires: &Expires) -> String {
+    match &expires.held {
+        Some(held) => format!("{} ({}): {held}", expires.limit, expires.source),
+        None => format!("{} ({}) in {}", expires.limit, expires.source, human::age(expires.seconds)),
     }
-    human::wanted_keepalive(&wanted)
 }
 
-/// Where what is in force came from.
+/// The keepalive of the policy: as it is in force where the policy was applied, as it is wanted where it was not yet.
+pub(crate) fn keepalive(policy: &Policy) -> String {
+    match (policy.wanted.filter(|wanted| wanted.keepalive.is_some()), &policy.result) {
+        (None, _) => NOTHING.to_owned(),
+        (Some(_), Some(result)) if result.outcome == Outcome::Applied => human::keepalive_of(&result.in_force),
+        (Some(_), Some(result)) => result.outcome.to_string(),
+        (Some(wanted), None) => human::wanted_keepalive(&wanted),
+    }
+}
+
+/// The policy that decides: an override, or the name of a rule.
 fn origin(policy: &Policy) -> &str {
     let sources = [&policy.keepalive_source, &policy.user_timeout_source, &policy.lifetime_source];
     if sources.into_iter().flatten().any(|source| *source == Source::Override) {
@@ -85,7 +73,7 @@ pub(crate) mod tests {
     use crate::api::lifetime::Lifetime;
     use crate::api::policy::{ApplyResult, Wanted};
     use crate::api::values::{Family, Origin, State};
-    use crate::cli::table::table;
+    use crate::cli::table::Blocks;
 
     const PROGRAM: SocketOptions =
         SocketOptions { keepalive: false, idle_seconds: 7200, count: 9, interval_seconds: 75, user_timeout_ms: 0 };
@@ -154,14 +142,12 @@ pub(crate) mod tests {
     #[test]
     fn a_wide_row_says_when_and_why_it_ends() {
         let mut connection = connection(1);
-        assert_eq!(wide(&connection)[9..], ["idle (override) in 4m12s", "107", "42"]);
+        assert_eq!(row(&connection)[NARROW..], ["idle (override) in 4m12s", "107", "42"]);
         let held = Some("protected by rule \"ssh\"".to_owned());
         connection.expires = connection.expires.map(|expires| Expires { source: Source::Rule, held, ..expires });
-        assert_eq!(wide(&connection)[9], "idle (rule): protected by rule \"ssh\"");
+        assert_eq!(row(&connection)[9], "idle (rule): protected by rule \"ssh\"");
         connection.expires = None;
-        assert_eq!(wide(&connection)[9], "-");
-        assert_eq!(wide(&connection)[..9], row(&connection));
-        assert_eq!(WIDE[..9], HEADER);
+        assert_eq!(row(&connection)[9], "-");
     }
 
     fn nothing() -> Policy {
@@ -181,8 +167,10 @@ pub(crate) mod tests {
         let mut ruled = connection(1_000_017);
         ruled.direction = Direction::Outbound;
         ruled.policy.lifetime_source = Some(Source::Rule);
+        let rows = [listener, connection(17), ruled];
         assert_eq!(
-            table(HEADER, [listener, connection(17), ruled].iter().map(row)),
+            Blocks::new(&HEADER[..NARROW])
+                .render(rows.iter().map(|connection| row(connection).into_iter().take(NARROW))),
             "CONID    STATE        DIR     LOCAL          REMOTE           AGE    KEEPALIVE  LIFETIME         POLICY\n\
              7        listen       listen  [::]:5060      -                5m12s  -          -                -\n\
              17       established  in      10.0.0.1:5060  192.0.2.7:40112  5m12s  60s/5x5s   idle 5m, max 1h  override\n\

@@ -1,10 +1,7 @@
 //! `tcpops conn show`.
 
-use clap::Args;
-
 use super::row::keepalive;
 use crate::api::connections::{ConnectionDetail, Expires, Limit, TcpInfo};
-use crate::api::lifetime::Lifetime;
 use crate::api::policy::{ApplyResult, Override, Source, Why};
 use crate::api::rules::Rule;
 use crate::cli::context::Context;
@@ -14,25 +11,15 @@ use crate::cli::id::Id;
 use crate::cli::rule::row as rule_row;
 use crate::cli::table::fields;
 
-/// The arguments of `conn show`.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct ShowArgs {
-    #[command(flatten)]
-    id: Id,
-}
-
-impl ShowArgs {
-    /// Prints the connection.
-    pub(crate) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
-        let detail = context.client().await?.connection(&self.id.id).await?;
-        context.out.show(&detail, |detail| fields(lines(detail)))?;
-        Ok(Exit::Done)
-    }
+/// Prints everything known of a connection.
+pub(crate) async fn show(id: Id, context: &mut Context) -> Result<Exit, Failure> {
+    let detail = context.client().await?.connection(&id.id).await?;
+    context.out.show(&detail, |detail| fields(lines(detail)))?;
+    Ok(Exit::Done)
 }
 
 fn lines(detail: &ConnectionDetail) -> Vec<(&'static str, String)> {
     let connection = &detail.connection;
-    let or_nothing = |text: &Option<String>| text.clone().unwrap_or_else(|| NOTHING.to_owned());
     let mut lines = vec![
         ("conid", connection.conid.to_string()),
         ("cookie", connection.cookie.to_string()),
@@ -42,13 +29,13 @@ fn lines(detail: &ConnectionDetail) -> Vec<(&'static str, String)> {
         ("origin", connection.origin.to_string()),
         ("family", connection.family.to_string()),
         ("local", connection.local.clone()),
-        ("remote", or_nothing(&connection.remote)),
+        ("remote", human::or_nothing(connection.remote.as_ref())),
         ("netns", connection.netns_cookie.to_string()),
         ("uid", connection.uid.to_string()),
-        ("cgroup", or_nothing(&detail.cgroup)),
-        ("cgroup id", or_nothing(&connection.cgroup_id.map(|id| id.to_string()))),
+        ("cgroup", human::or_nothing(detail.cgroup.as_ref())),
+        ("cgroup id", human::or_nothing(connection.cgroup_id)),
         ("opened", format!("{}, {} ago", human::time(connection.opened), human::age(connection.age_seconds))),
-        ("established", or_nothing(&connection.established.map(human::time))),
+        ("established", human::or_nothing(connection.established.map(human::time))),
     ];
     policy_lines(detail, &mut lines);
     if let Some(expires) = &connection.expires {
@@ -128,12 +115,9 @@ fn pushed_line(pushed: &Override) -> String {
             .filter(|wanted| wanted.keepalive.is_some())
             .map(|wanted| format!("keepalive {}", human::wanted_keepalive(&wanted))),
         wanted.and_then(|wanted| wanted.user_timeout_ms).map(|ms| format!("user timeout {}", human::user_timeout(ms))),
-        lifetime.as_ref().map(|limits| match limits {
-            none if *none == Lifetime::default() => "lifetime none".to_owned(),
-            limits => format!("lifetime {}", human::lifetime(limits)),
-        }),
+        lifetime.as_ref().map(|limits| format!("lifetime {}", human::wanted_lifetime(limits))),
     ];
-    let wishes = wishes.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let wishes = human::join(wishes, ", ");
     let waits = if *applied { "" } else { "; not applied yet" };
     format!("by uid {by_uid}: {wishes}{waits}")
 }
@@ -169,6 +153,7 @@ mod tests {
     use super::super::row::tests::connection;
     use super::*;
     use crate::api::connections::StateName;
+    use crate::api::lifetime::Lifetime;
     use crate::api::policy::{OptionName, Outcome, OwnOption};
     use crate::api::values::Mode;
     use crate::cli::rule::tests::rules;

@@ -5,29 +5,25 @@ use crate::api::policy::Source;
 use crate::api::values::Direction;
 use crate::cli::human::{self, NOTHING};
 
-/// The line, with its end: when, what, which connection, and what there is to say.
+/// The line, with its end: time, type, connection, and the rest as its type has it.
 pub(crate) fn line(event: &Event) -> String {
     let name: &str = event.kind.into();
     let time = format!("{:.3}", event.time);
     let words = match event.kind {
         EventType::Lost => lost(event),
-        EventType::Resynchronised => format!("{} connections", number(event.tracked)),
+        EventType::Resynchronised => format!("{} connections", human::or_nothing(event.tracked)),
         EventType::Heartbeat => String::new(),
-        _ => format!("{:<6}  {}  {}", number(event.conid), ends(event), what(event)),
+        _ => format!("{:<6}  {}  {}", human::or_nothing(event.conid), ends(event), what(event)),
     };
     format!("{time}  {name:<10}  {words}").trim_end().to_owned() + "\n"
 }
 
-fn number(number: Option<u64>) -> String {
-    number.map_or_else(|| NOTHING.to_owned(), |number| number.to_string())
-}
-
 fn lost(event: &Event) -> String {
     let count = event.count.map_or_else(|| "some".to_owned(), |count| count.to_string());
-    format!("{count} events: {}", event.reason.map_or(NOTHING, Into::into))
+    format!("{count} events: {}", human::or_nothing(event.reason))
 }
 
-/// Both ends, with an arrow from the one that began.
+/// Both endpoints, with an arrow from the one that began.
 fn ends(event: &Event) -> String {
     let local = event.local.as_deref().unwrap_or(NOTHING);
     match (event.direction, event.remote.as_deref()) {
@@ -38,19 +34,16 @@ fn ends(event: &Event) -> String {
 }
 
 fn what(event: &Event) -> String {
-    let state = event.state.map_or(NOTHING, |state| state.0.name());
+    let state = human::or_nothing(event.state);
     let rule = event.rule.as_deref();
     match event.kind {
-        EventType::Transition => format!("{} > {state}", event.old_state.map_or(NOTHING, |state| state.0.name())),
+        EventType::Transition => format!("{} > {state}", human::or_nothing(event.old_state)),
         EventType::Applied | EventType::Refused => {
-            event.policy.as_ref().map_or_else(String::new, |of| policy(of, rule))
+            event.policy.as_ref().map(|applied| policy(applied, rule)).unwrap_or_default()
         }
-        EventType::Expiring => event.cause.as_ref().map_or_else(String::new, cause),
-        EventType::Closed => {
-            let parts = [event.cause.as_ref().map(cause), event.summary.as_ref().map(summary)];
-            parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
-        }
-        _ => state.to_owned(),
+        EventType::Expiring => event.cause.as_ref().map(cause).unwrap_or_default(),
+        EventType::Closed => human::join([event.cause.as_ref().map(cause), event.summary.as_ref().map(summary)], "; "),
+        _ => state,
     }
 }
 
@@ -62,21 +55,15 @@ fn policy(policy: &EventPolicy, rule: Option<&str>) -> String {
         (None, ..) => "no rule any more".to_owned(),
     };
     let options = policy.in_force.map(|now| {
-        let keepalive = if now.keepalive {
-            human::keepalive(now.idle_seconds, now.count, now.interval_seconds)
-        } else {
-            "off".to_owned()
-        };
-        format!("keepalive {keepalive}, user timeout {}", human::user_timeout(now.user_timeout_ms))
+        format!("keepalive {}, user timeout {}", human::keepalive_of(&now), human::user_timeout(now.user_timeout_ms))
     });
     let left = policy.outcome.filter(|_| options.is_none()).map(|outcome| outcome.to_string());
     let refused = policy.refused_option.as_ref().map(|option| match policy.errno {
         Some(errno) => format!("{option}: {}", std::io::Error::from_raw_os_error(errno)),
         None => option.to_string(),
     });
-    let parts = [options, left, policy.lifetime.as_ref().map(human::lifetime), refused];
-    let parts: Vec<_> = parts.into_iter().flatten().collect();
-    if parts.is_empty() { by } else { format!("{by}: {}", parts.join(", ")) }
+    let parts = human::join([options, left, policy.lifetime.as_ref().map(human::lifetime), refused], ", ");
+    if parts.is_empty() { by } else { format!("{by}: {parts}") }
 }
 
 fn cause(cause: &Cause) -> String {
@@ -87,8 +74,8 @@ fn cause(cause: &Cause) -> String {
         cause.rule.as_ref().map(|rule| format!("rule {rule}")),
         cause.by_uid.map(|uid| format!("uid {uid}")),
     ];
-    let particulars: Vec<_> = particulars.into_iter().flatten().collect();
-    if particulars.is_empty() { cause.name.to_string() } else { format!("{} ({})", cause.name, particulars.join(", ")) }
+    let particulars = human::join(particulars, ", ");
+    if particulars.is_empty() { cause.name.to_string() } else { format!("{} ({particulars})", cause.name) }
 }
 
 fn summary(summary: &Summary) -> String {
@@ -101,7 +88,7 @@ fn summary(summary: &Summary) -> String {
     format!("age {age}{idle}, {} B in, {} B out{again}", summary.bytes_in, summary.bytes_out)
 }
 
-/// Short times to the millisecond, long ones in their two greatest units.
+/// A short time to the millisecond, a long one in its two greatest units.
 fn span(seconds: f64) -> String {
     if seconds < 10.0 { human::duration(seconds) } else { human::age(seconds) }
 }

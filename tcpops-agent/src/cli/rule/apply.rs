@@ -1,19 +1,18 @@
-//! `tcpops rule apply`.
+//! `tcpops rule apply`: replaces the rules in force.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::RuleText;
+use super::text::RuleText;
 use crate::api::policy::Intent;
 use crate::api::rules_result::{RuleChange, RulesResult};
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::human::{self, NOTHING};
+use crate::cli::human;
 use crate::cli::table::table;
 use crate::client::ClientError;
 
-/// The arguments of `rule apply`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ApplyArgs {
     /// The rules (TOML); `-` is standard input
@@ -39,10 +38,7 @@ impl ApplyArgs {
         }
         let applied = context.client().await?.apply_rules(&rules.document, self.dry_run, self.if_match).await;
         let result = applied.map_err(|error| match &error {
-            ClientError::Problem(problem) => match &problem.fault {
-                Some(fault) => Failure::Rules(rules.placed(fault)),
-                None => error.into(),
-            },
+            ClientError::Problem(problem) if let Some(fault) = &problem.fault => Failure::Rules(rules.placed(fault)),
             _ => error.into(),
         })?;
         context.out.show(&result, result_text)?;
@@ -50,25 +46,23 @@ impl ApplyArgs {
     }
 }
 
-/// What would change, a line each, and in the last line what came of it.
+/// The connections that would change, a line each, and in the last line what came of it.
 fn result_text(result: &RulesResult) -> String {
+    let RulesResult { count, generation, changed, unreachable, unsure, .. } = *result;
+    let (rules, changed_text) = (human::count(count, "rule"), human::count(changed as usize, "open connection"));
+    if result.applied {
+        return format!("{rules} in force, generation {generation}; {changed_text} changed\n");
+    }
     let mut text = String::new();
     if !result.changes.is_empty() {
         text = table(HEADER, result.changes.iter().map(row));
-        let more = result.changed - result.changes.len() as u64;
+        let more = changed - result.changes.len() as u64;
         if more > 0 {
             text.push_str(&format!("... and {more} more\n"));
         }
     }
-    let RulesResult { count, generation, changed, unreachable, unsure, .. } = *result;
-    let rules = if count == 1 { "rule" } else { "rules" };
-    let connections = if changed == 1 { "connection" } else { "connections" };
-    if result.applied {
-        return format!("{count} {rules} in force, generation {generation}; {changed} open {connections} changed\n");
-    }
     text.push_str(&format!(
-        "{count} {rules} checked, nothing changed: generation {generation} stays in force; {changed} open \
-         {connections} would change\n"
+        "{rules} checked, nothing changed: generation {generation} stays in force; {changed_text} would change\n"
     ));
     if unreachable > 0 {
         text.push_str(&format!("{unreachable} more would, but their network namespaces cannot be entered\n"));
@@ -92,11 +86,11 @@ fn row(change: &RuleChange) -> [String; HEADER.len()] {
     [
         conid.to_string(),
         local.clone(),
-        remote.clone().unwrap_or_else(|| NOTHING.to_owned()),
-        both(|intent| intent.rule.clone().unwrap_or_else(|| NOTHING.to_owned())),
-        both(|intent| intent.wanted.as_ref().map_or_else(|| NOTHING.to_owned(), human::wanted_keepalive)),
-        both(|intent| intent.wanted.as_ref().map_or_else(|| NOTHING.to_owned(), human::wanted_user_timeout)),
-        both(human::wanted_lifetime),
+        human::or_nothing(remote.as_ref()),
+        both(|intent| human::or_nothing(intent.rule.as_ref())),
+        both(|intent| human::or_nothing(intent.wanted.as_ref().map(human::wanted_keepalive))),
+        both(|intent| human::or_nothing(intent.wanted.as_ref().map(human::wanted_user_timeout))),
+        both(|intent| human::or_nothing(intent.lifetime.as_ref().map(human::wanted_lifetime))),
     ]
 }
 

@@ -11,17 +11,17 @@ use crate::cli::human::{self, NOTHING};
 /// The names of the columns.
 pub(crate) const HEADER: [&str; 8] = ["#", "NAME", "MATCH", "KEEPALIVE", "USER-TIMEOUT", "MODE", "LIFETIME", "CLOSE"];
 
-/// The ports that are protected where the rules do not say.
+/// The ports that are protected by default.
 const DEFAULT_PORTS: &str = "22";
 
-/// The row of the rule at `index`, which people count from 1.
+/// The row of the rule at `index`; the table counts from 1.
 pub(crate) fn row(index: usize, rule: &Rule) -> [String; HEADER.len()] {
     let (number, name) = ((index + 1).to_string(), rule.name.to_string());
     let matching = matching(&rule.matching);
     [number, name, matching, keepalive(rule), user_timeout(rule), mode(rule), lifetime(rule), close(rule)]
 }
 
-/// What the guard holds back.
+/// The bounds of the guard, and the ports that it protects.
 pub(crate) fn guard(guard: &RuleGuard) -> String {
     let RuleGuard { closes_per_second, percent_per_minute, protect_ports } = guard;
     let ports = protect_ports.as_ref().map_or_else(|| DEFAULT_PORTS.to_owned(), |ports| words(ports));
@@ -30,10 +30,10 @@ pub(crate) fn guard(guard: &RuleGuard) -> String {
         percent_per_minute.map(|share| format!("at most {}% of the connections a minute by one rule", share.percent())),
         Some(format!("protected ports: {}", if ports.is_empty() { "none" } else { &ports })),
     ];
-    bounds.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    human::join(bounds, ", ")
 }
 
-/// Which connections it is for.
+/// The connections that match.
 pub(crate) fn matching(matching: &RuleMatch) -> String {
     let RuleMatch { direction, local, local_port, remote, remote_port, uid, cgroup, family, origin } = matching;
     let fields = [
@@ -47,7 +47,7 @@ pub(crate) fn matching(matching: &RuleMatch) -> String {
         field("uid", uid),
         field("cgroup", cgroup),
     ];
-    let text = fields.into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let text = human::join(fields, " ");
     if text.is_empty() { "any".to_owned() } else { text }
 }
 
@@ -55,7 +55,7 @@ fn field<T: Serialize>(name: &str, values: &Option<OneOrMany<T>>) -> Option<Stri
     Some(format!("{name}={}", words(values.as_ref()?.as_slice())))
 }
 
-/// Values as the document has them, without quotes.
+/// The values as in the document, without quotes.
 fn words<T: Serialize>(values: &[T]) -> String {
     let word = |value: &T| match serde_json::to_value(value) {
         Ok(Value::String(text)) => text,
@@ -65,7 +65,7 @@ fn words<T: Serialize>(values: &[T]) -> String {
     values.iter().map(word).collect::<Vec<_>>().join(",")
 }
 
-/// What the rule wants of keepalive.
+/// The keepalive that the rule wants.
 pub(crate) fn keepalive(rule: &Rule) -> String {
     match rule.keepalive {
         None => NOTHING.to_owned(),
@@ -74,7 +74,7 @@ pub(crate) fn keepalive(rule: &Rule) -> String {
     }
 }
 
-/// What the rule wants of the user timeout.
+/// The user timeout that the rule wants.
 pub(crate) fn user_timeout(rule: &Rule) -> String {
     match (rule.user_timeout, rule.keepalive) {
         (None, _) => NOTHING.to_owned(),
@@ -88,13 +88,13 @@ pub(crate) fn user_timeout(rule: &Rule) -> String {
     }
 }
 
-/// How the options that the rule wants stand against the program's own.
+/// The mode of a rule that wants socket options.
 pub(crate) fn mode(rule: &Rule) -> String {
     let wants_options = rule.keepalive.is_some() || rule.user_timeout.is_some();
     if wants_options { rule.mode.to_string() } else { NOTHING.to_owned() }
 }
 
-/// When the rule has connections closed.
+/// The limits after which the rule closes connections.
 pub(crate) fn lifetime(rule: &Rule) -> String {
     let on = match rule.lifetime {
         None => return NOTHING.to_owned(),
@@ -108,15 +108,19 @@ pub(crate) fn lifetime(rule: &Rule) -> String {
         deadline: on.deadline.map(|deadline| deadline.timestamp()),
         jitter_percent: on.jitter.map(|jitter| jitter.percent()),
     });
-    let only_rules_have = [("first byte", on.first_byte), ("half closed", on.half_closed), ("connect", on.connect)];
-    let only_rules_have = only_rules_have
-        .into_iter()
-        .filter_map(|(name, limit)| Some(format!("{name} {}", human::duration(seconds(limit?)))));
-    let limits = Some(shared).filter(|shared| shared != NOTHING).into_iter().chain(only_rules_have);
-    limits.collect::<Vec<_>>().join(", ")
+    let named = |name, limit: Option<LifetimeDuration>| {
+        limit.map(|limit| format!("{name} {}", human::duration(seconds(limit))))
+    };
+    let limits = [
+        Some(shared).filter(|shared| shared != NOTHING),
+        named("first byte", on.first_byte),
+        named("half closed", on.half_closed),
+        named("connect", on.connect),
+    ];
+    human::join(limits, ", ")
 }
 
-/// How the rule has connections closed, or that it keeps them from being closed.
+/// The way in which the rule closes connections, or that it protects them.
 pub(crate) fn close(rule: &Rule) -> String {
     if rule.protect {
         return "protected".to_owned();

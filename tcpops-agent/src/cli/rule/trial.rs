@@ -1,4 +1,4 @@
-//! `tcpops rule test`: which rule would match, found out here with the agent's own model.
+//! `tcpops rule test`: finds the rule that would match a connection, with the agent's own model.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
+use strum::VariantArray as _;
 use tcpops_common::conn;
 
 use super::row;
+use super::text::RuleText;
 use crate::api::rules::{Rule, RuleDocument};
 use crate::api::values::{CgroupPath, Direction, Origin, ValueError};
 use crate::cli::context::Context;
@@ -22,7 +24,6 @@ use crate::clocks::Clocks;
 use crate::convert::rules::to_model;
 use crate::model::rules::rule_set::{Cgroup, Facts};
 
-/// The arguments of `rule test`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct TestArgs {
     /// This host's address and port
@@ -32,10 +33,10 @@ pub(crate) struct TestArgs {
     #[arg(long, value_name = "ADDR:PORT", value_parser = endpoint)]
     remote: Option<SocketAddr>,
     /// Who begins: the peer, this host, or nobody
-    #[arg(long, value_name = "WHO", default_value = "inbound", value_parser = words::<Direction>())]
+    #[arg(long, value_name = "WHO", default_value = "inbound", value_parser = words(Direction::VARIANTS, Into::into))]
     direction: Direction,
     /// Whether the handshake is seen, or the connection was open before the agent came
-    #[arg(long, value_name = "HOW", default_value = "handshake", value_parser = words::<Origin>())]
+    #[arg(long, value_name = "HOW", default_value = "handshake", value_parser = words(Origin::VARIANTS, Into::into))]
     origin: Origin,
     /// The uid that owns the socket
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=4_294_967_294))]
@@ -54,7 +55,7 @@ impl TestArgs {
         let mut cgroups = CgroupNumbers::default();
         let facts = self.facts(&mut cgroups)?;
         let document = match &self.file {
-            Some(file) => super::RuleText::read(file)?.document,
+            Some(file) => RuleText::read(file)?.document,
             None => context.client().await?.rules().await?,
         };
         let verdict = verdict(&document, &facts, &mut cgroups)?;
@@ -100,18 +101,12 @@ impl TestArgs {
     }
 }
 
-/// What the rules say of a connection.
+/// The effect of the rules on a connection.
 struct Trial<'a> {
-    /// The first rule that matches, and its number as people count, from 1.
+    /// The first rule that matches, and its number, counted from 1.
     first: Option<(usize, &'a Rule)>,
-    /// What keeps rules from closing it.
-    protected_by: Option<Protector>,
-}
-
-/// What keeps rules from closing a connection.
-enum Protector {
-    Rule(String),
-    Port(u16),
+    /// The reason why no rule closes it: a `rule` with this name, or one of its ports is a `port` that is protected.
+    protected_by: Option<(&'static str, Value)>,
 }
 
 fn verdict<'a>(document: &'a RuleDocument, facts: &Facts, cgroups: &mut CgroupNumbers) -> Result<Trial<'a>, Failure> {
@@ -120,8 +115,9 @@ fn verdict<'a>(document: &'a RuleDocument, facts: &Facts, cgroups: &mut CgroupNu
     let index = first.and_then(|first| document.rules.iter().position(|rule| rule.name.as_str() == first.name));
     let protecting = rules.rules.iter().find(|rule| rule.closing.protect && rule.matcher.accepts(facts));
     let ports = [facts.local.port(), facts.remote.port()];
-    let port = || ports.into_iter().find(|port| rules.guard.protected_ports.contains(port)).map(Protector::Port);
-    let protected_by = protecting.map(|rule| Protector::Rule(rule.name.clone())).or_else(port);
+    let port = || ports.into_iter().find(|port| rules.guard.protected_ports.contains(port));
+    let protected_by =
+        protecting.map(|rule| ("rule", json!(rule.name))).or_else(|| port().map(|port| ("port", json!(port))));
     Ok(Trial {
         first: index.map(|index| (index + 1, &document.rules[index])),
         protected_by: protected_by.filter(|_| facts.direction != conn::Direction::Listen),
@@ -141,20 +137,15 @@ impl Trial<'_> {
                 ("close", row::close(rule)),
             ],
         };
-        match &self.protected_by {
-            None => {}
-            Some(Protector::Rule(name)) => lines.push(("protected", format!("no rule closes it: rule {name:?}"))),
-            Some(Protector::Port(port)) => lines.push(("protected", format!("no rule closes it: port {port}"))),
-        }
+        lines.extend(
+            self.protected_by.iter().map(|(what, which)| ("protected", format!("no rule closes it: {what} {which}"))),
+        );
         fields(lines)
     }
 
     fn json(&self) -> Value {
         let (number, rule) = self.first.unzip();
-        let protected_by = self.protected_by.as_ref().map(|protector| match protector {
-            Protector::Rule(name) => json!({ "rule": name }),
-            Protector::Port(port) => json!({ "port": port }),
-        });
+        let protected_by = self.protected_by.as_ref().map(|(what, which)| json!({ *what: which }));
         json!({ "matched": rule.is_some(), "number": number, "rule": rule, "protected_by": protected_by })
     }
 }
@@ -195,7 +186,7 @@ fn endpoint(text: &str) -> Result<SocketAddr, String> {
 mod tests {
     use clap::Parser;
 
-    use super::super::tests::rules;
+    use super::super::text::tests::rules;
     use super::*;
 
     #[derive(Parser)]

@@ -7,8 +7,7 @@ use tcpops_common::policy::{Setting, TcpOption};
 
 use super::*;
 use crate::api::events::EventType;
-use crate::model::expiry::connections::CloseReason;
-use crate::model::expiry::enforcer::PendingClose;
+use crate::model::expiry::effects::{CloseReason, PendingClose};
 use crate::model::expiry::lifetimes::Expiry;
 use crate::model::history::record::{Loss, Refusal};
 use crate::model::history::teardown_times::Teardown;

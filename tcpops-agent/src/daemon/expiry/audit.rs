@@ -9,8 +9,7 @@ use crate::daemon::expiry::protect::protector;
 use crate::daemon::refusal;
 use crate::daemon::shared::Shared;
 use crate::daemon::telling::audit::Line;
-use crate::model::expiry::connections::{CloseReason, Exemption, Throttled};
-use crate::model::expiry::enforcer::Exempt;
+use crate::model::expiry::effects::{CloseReason, Exempt, Exemption, Throttled};
 use crate::model::expiry::lifetimes::Expiry;
 use crate::model::rules::in_force::InForce;
 
@@ -65,8 +64,8 @@ pub(crate) fn exempt(shared: &Shared, exemption: &Exemption) {
 
 /// The closes of a rule are held back; `waiting` connections are, of all rules.
 pub(crate) fn throttled(shared: &Shared, throttled: &Throttled, waiting: usize) {
-    let Throttled { key, expiry, rule, hold, .. } = *throttled;
-    let detail = format!("by {}; {waiting} connections wait, of all rules", hold.bound.name());
+    let Throttled { key, expiry, rule, delay, .. } = *throttled;
+    let detail = format!("by {}; {waiting} connections wait, of all rules", delay.bound.name());
     by_rule(shared, (key, expiry, rule), "held", Some(detail), Level::WARN);
 }
 

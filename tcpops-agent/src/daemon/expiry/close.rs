@@ -18,7 +18,7 @@ use crate::kernel::diag::{Destroyed, SocketInfo};
 use crate::kernel::owner::{Place, places};
 use crate::kernel::{KernelError, Result};
 use crate::model::expiry::closing::CloseStep;
-use crate::model::expiry::enforcer::CloseOrder;
+use crate::model::expiry::effects::CloseOrder;
 
 /// The most connections that are closed in one go.
 pub(crate) const BATCH: usize = MAX_TARGETS as usize;

@@ -6,9 +6,9 @@ use crate::daemon::expiry::audit;
 use crate::daemon::expiry::close::{CloseAttempt, CloseOutcome};
 use crate::daemon::shared::{Shared, reply};
 use crate::daemon::tracker::Tracker;
-use crate::model::expiry::connections::{CloseReason, Exemption, Input, Throttled};
-use crate::model::expiry::enforcer::Exempt;
-use crate::model::expiry::guard::Bound;
+use crate::model::expiry::connections::Input;
+use crate::model::expiry::effects::{CloseReason, Exempt, Exemption, Throttled};
+use crate::model::expiry::limiter::Bound;
 
 /// A connection is not closed although its time is over.
 pub(crate) fn exempt(shared: &Shared, exemption: &Exemption) {
@@ -22,12 +22,12 @@ pub(crate) fn exempt(shared: &Shared, exemption: &Exemption) {
 /// A close is held back; `waiting` connections are, of all rules.
 pub(crate) fn throttled(shared: &Shared, throttled: &Throttled, waiting: usize) {
     if throttled.is_new {
-        shared.counters.add(match throttled.hold.bound {
+        shared.counters.add(match throttled.delay.bound {
             Bound::Budget => AgentCounter::HeldByBudget,
             Bound::Cap => AgentCounter::HeldByCap,
         });
     }
-    if throttled.is_news {
+    if throttled.is_log_due {
         audit::throttled(shared, throttled, waiting);
     }
 }

@@ -16,6 +16,7 @@ use crate::api::rules::{RuleDocument, RuleFault};
 use crate::api::rules_result::RulesResult;
 use crate::clocks::Clocks;
 use crate::convert::rules::to_model;
+use crate::daemon::refusal::chain;
 use crate::daemon::shared::Shared;
 use crate::daemon::telling::audit;
 use crate::kernel::Result;
@@ -230,7 +231,8 @@ struct Found {
 fn found(document: &RuleDocument, cgroup_mount: &Path, known: &Lineages) -> Result<Found, RuleFault> {
     let mut cgroups = Lineages::new();
     let set = to_model(document, Clocks::read(), |path| {
-        let ids = cgroup::lineage(cgroup_mount, path).or_else(|error| known.get(path).cloned().ok_or(error))?;
+        let ids = cgroup::lineage(cgroup_mount, path)
+            .or_else(|error| known.get(path).cloned().ok_or_else(|| chain(&error)))?;
         let (id, ancestors) = ids.split_first().ok_or_else(|| format!("no cgroup \"{path}\""))?;
         let cgroup = Cgroup { id: *id, ancestors: ancestors.to_vec() };
         cgroups.insert(path.to_owned(), ids);

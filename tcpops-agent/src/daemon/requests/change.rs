@@ -11,8 +11,7 @@ use crate::daemon::requests::handle::{Command, Handle};
 use crate::daemon::requests::origin::Origin;
 use crate::kernel::clock::now_boot_ns;
 use crate::model::expiry::closing::{CloseStep, Closed, Manner};
-use crate::model::expiry::connections::CloseReason;
-use crate::model::expiry::enforcer::CloseOrder;
+use crate::model::expiry::effects::{CloseOrder, CloseReason};
 use crate::model::requests::policies::Change;
 
 impl Handle {

@@ -9,6 +9,7 @@ use crate::api::events::EventsQuery;
 use crate::api::problem::Problem;
 use crate::convert;
 use crate::convert::events::EventFilter;
+use crate::daemon::refusal::chain;
 use crate::daemon::requests::handle::{Handle, Prospects};
 use crate::daemon::requests::origin::Origin;
 use crate::daemon::requests::view::View;
@@ -64,7 +65,7 @@ impl Handle {
         let in_force = self.shared.in_force();
         let mut filter = convert::query::filter(
             query,
-            |path| cgroup::subtree(mount, path),
+            |path| cgroup::subtree(mount, path).map_err(|error| chain(&error)),
             |name| in_force.names().iter().find(|(_, known)| *known == name).map(|(id, _)| *id),
         )?;
         filter.visible_to_uid = origin.caller.narrowed_to();

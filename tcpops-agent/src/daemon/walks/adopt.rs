@@ -72,7 +72,7 @@ pub(crate) fn adopt(shared: &Shared) -> Result<u64> {
     let mut limitations = Vec::new();
     let namespaces = shared.namespaces.all();
     for Unreachable { whereabouts, why } in shared.namespaces.unreachable() {
-        tracing::warn!(?whereabouts, why, "cannot enter a network namespace; what is open there is not tracked");
+        tracing::warn!(?whereabouts, %why, "cannot enter a network namespace; what is open there is not tracked");
     }
     shared.settings.set_adopting(Some(scope(shared)?))?;
     for namespace in &namespaces {
@@ -115,7 +115,7 @@ fn scope(shared: &Shared) -> Result<u64> {
     if *cgroup == shared.facts.cgroup_mount {
         return Ok(0);
     }
-    let metadata = fs::metadata(cgroup)
-        .map_err(|error| KernelError::Missing(format!("cannot look at {}: {error}", cgroup.display())))?;
+    let metadata =
+        fs::metadata(cgroup).map_err(|error| KernelError::syscall("stat", cgroup.display().to_string(), error))?;
     Ok(metadata.ino())
 }

@@ -35,7 +35,7 @@ fn show(Unreachable { whereabouts, why }: Unreachable) -> UnreachableNamespace {
         Whereabouts::Cookie(cookie) => (Some(cookie), None),
         Whereabouts::Place(place) => (None, Some(place.display().to_string())),
     };
-    UnreachableNamespace { netns_cookie, place, why }
+    UnreachableNamespace { netns_cookie, place, why: why.to_string() }
 }
 
 /// The same in a sentence for `limitations`, for those who read no more than these.

@@ -6,8 +6,8 @@ use netlink_packet_core::{NLM_F_DUMP, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, StateFlags};
 
-use super::{Diag, SocketName, failed, request};
-use crate::kernel::{KernelError, Result};
+use super::{Diag, SocketName, failed, request, unexpected};
+use crate::kernel::error::{KernelError, Result};
 
 /// What one answer may hold: the kernel fills up to 32 KiB.
 const ANSWER: usize = 1 << 16;
@@ -59,7 +59,7 @@ impl Diag {
             let mut rest = answer.as_slice();
             while !rest.is_empty() {
                 let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest)
-                    .map_err(|error| KernelError::Diag(format!("the list cannot be understood: {error}")))?;
+                    .map_err(|error| unexpected("a netlink message", error.to_string()))?;
                 let length = (message.header.length as usize).next_multiple_of(4);
                 rest = rest.get(length..).unwrap_or_default();
                 if !self.is_answer(&message.header) {
@@ -75,7 +75,7 @@ impl Diag {
                         libc::ENOENT => return Ok(()),
                         errno => return Err(KernelError::refused("the list of sockets", errno)),
                     },
-                    other => return Err(KernelError::Diag(format!("expected a socket or the end, found {other:?}"))),
+                    other => return Err(unexpected("a socket or the end", format!("{other:?}"))),
                 }
             }
         }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use parking_lot::Mutex;
 
+use crate::kernel::error::EnterError;
+
 /// The most namespaces that are noted; of those beyond, nothing is.
 const MAX: usize = 1000;
 
@@ -23,15 +25,15 @@ pub(crate) struct Unreachable {
     /// Which.
     pub(crate) whereabouts: Whereabouts,
     /// Why not.
-    pub(crate) why: String,
+    pub(crate) why: EnterError,
 }
 
 /// The attempts that failed.
 #[derive(Debug, Default)]
-pub(crate) struct Failures(Mutex<BTreeMap<Whereabouts, String>>);
+pub(crate) struct Failures(Mutex<BTreeMap<Whereabouts, EnterError>>);
 
 impl Failures {
-    pub(crate) fn note(&self, whereabouts: Whereabouts, why: String) {
+    pub(crate) fn note(&self, whereabouts: Whereabouts, why: EnterError) {
         let mut noted = self.0.lock();
         if noted.len() < MAX || noted.contains_key(&whereabouts) {
             noted.insert(whereabouts, why);
@@ -43,7 +45,7 @@ impl Failures {
     }
 
     /// Tries each again; answers with those that fail again, and forgets the others.
-    pub(crate) fn retry(&self, enter: impl Fn(&Whereabouts) -> Result<(), String>) -> Vec<Unreachable> {
+    pub(crate) fn retry(&self, enter: impl Fn(&Whereabouts) -> Result<(), EnterError>) -> Vec<Unreachable> {
         // A copy: entering takes a while, and may fail for others meanwhile.
         let noted: Vec<_> = self.0.lock().keys().cloned().collect();
         let mut failing = Vec::new();
@@ -65,25 +67,25 @@ mod tests {
     fn what_can_be_entered_again_is_forgotten() {
         let failures = Failures::default();
         for cookie in [1, 2, 1] {
-            failures.note(Whereabouts::Cookie(cookie), "first".to_owned());
+            failures.note(Whereabouts::Cookie(cookie), EnterError::NotFound);
         }
         let enter = |whereabouts: &Whereabouts| match whereabouts {
             Whereabouts::Cookie(1) => Ok(()),
-            _ => Err("again".to_owned()),
+            _ => Err(EnterError::Panicked),
         };
-        let two = Unreachable { whereabouts: Whereabouts::Cookie(2), why: "again".to_owned() };
+        let two = Unreachable { whereabouts: Whereabouts::Cookie(2), why: EnterError::Panicked };
         assert_eq!(failures.retry(enter), [two]);
-        assert_eq!(failures.retry(|_| Err("still".to_owned())).len(), 1);
+        assert_eq!(failures.retry(|_| Err(EnterError::Panicked)).len(), 1);
         failures.forget(&Whereabouts::Cookie(2));
-        assert!(failures.retry(|_| Err("still".to_owned())).is_empty());
+        assert!(failures.retry(|_| Err(EnterError::Panicked)).is_empty());
     }
 
     #[test]
     fn there_is_an_end_to_what_is_noted() {
         let failures = Failures::default();
         for cookie in 0..2 * MAX as u64 {
-            failures.note(Whereabouts::Cookie(cookie), String::new());
+            failures.note(Whereabouts::Cookie(cookie), EnterError::NotFound);
         }
-        assert_eq!(failures.retry(|_| Err(String::new())).len(), MAX);
+        assert_eq!(failures.retry(|_| Err(EnterError::NotFound)).len(), MAX);
     }
 }

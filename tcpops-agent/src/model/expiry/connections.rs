@@ -1,5 +1,5 @@
-//! What the agent keeps of connections, and what it decides about them. Everything else is read from the maps when it
-//! is needed: they are the truth.
+//! What the agent knows of connections, and what it decides about them. Everything else is read from the maps when it is
+//! needed: they are the truth.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,40 +9,42 @@ use tcpops_common::state::TcpState;
 
 use crate::model::expiry::closing::Guard;
 use crate::model::expiry::deadlines::Deadlines;
-use crate::model::expiry::enforcer::{CloseOrder, Enforcer, Exempt, Inspection, PendingClose};
-use crate::model::expiry::guard::{Bound, Hold};
-use crate::model::expiry::lifetimes::{Expiry, Verdict};
+use crate::model::expiry::effects::{CloseOrder, Effect};
+use crate::model::expiry::enforcer::{Enforcer, Inspection};
+use crate::model::expiry::lifetimes::Verdict;
+use crate::model::expiry::limiter::Bound;
 
 /// What the agent learns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Input {
-    /// Something happened to a connection.
+    /// A kernel program reports an event.
     Event(Event),
     /// The time has come that [`Connections::next_due`] gave.
     Due,
-    /// An [`Effect::Inspect`] was done; nothing was seen where the connection is gone or has no limits.
+    /// An [`Effect::Inspect`] was done; `None` where the connection is gone or has no limits.
     Inspected(ConnKey, Option<Inspection>),
-    /// This agent is about to close it, since somebody asked for that.
+    /// This agent is about to close a connection because somebody requested it.
     Closing(CloseOrder),
-    /// It was sent a FIN; at this time it is reset.
+    /// A FIN was sent; the connection is reset at this time.
     FinSent(ConnKey, u64),
-    /// An attempt to close it came to nothing; it may be tried again.
+    /// An attempt to close a connection failed, and may be repeated.
     CloseFailed(ConnKey),
-    /// It is not closed after all.
+    /// A connection is not closed after all.
     NotClosed(ConnKey),
-    /// Other rules are in force, with this guard. They close nothing until [`Input::Settled`].
+    /// Other rules are in force, with this guard. They close nothing until [`Input::RulesApplied`].
     RulesChanged(Guard),
-    /// Every connection has its policy by the rules in force; [`Input::Judged`] follows.
-    Settled,
-    /// All connections were looked at by the rules in force.
+    /// Every entry carries the limits of the rules in force; [`Input::Judged`] follows.
+    RulesApplied,
+    /// All connections were judged by the rules in force.
     Judged(Vec<Known>),
-    /// Everything is forgotten; these are all connections. The events follow that came while they were read.
+    /// Events were lost, so these connections replace all that were known. The events that came while they were read
+    /// follow.
     Resync(Vec<Known>),
-    /// The events from before that were all said, too.
+    /// The events that came during a resync have all been given.
     Resynced,
 }
 
-/// What is known of a connection when all are read.
+/// A connection as it is found when all are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Known {
     /// The connection.
@@ -53,118 +55,74 @@ pub(crate) struct Known {
     pub(crate) verdict: Option<Verdict>,
 }
 
-/// What is to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// Read its entry, and the kernel's word on its traffic where a limit may be over; then say [`Input::Inspected`].
-    Inspect(ConnKey),
-    /// Close it: its time is over.
-    Close(CloseOrder),
-    /// Say that its time is over, and that it is not closed.
-    Exempt(Exemption),
-    /// Say that its close is held back.
-    Throttled(Throttled),
-    /// Say that this happened to it; it lives.
-    Happened(Event),
-    /// Say that it ended, and what this agent had begun with it.
-    Ended(Option<PendingClose>, Event),
+/// What is known of a connection's end that is not in its entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Prospect {
+    /// When it is inspected next; before that no limit can be over.
+    pub(crate) next_look_boot_ns: Option<u64>,
+    /// The bound that delays its close.
+    pub(crate) throttled: Option<Bound>,
+    /// When it is reset, where it was sent a FIN.
+    pub(crate) reset_at_boot_ns: Option<u64>,
 }
 
-/// A connection whose time is over by a rule, and that is not closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Exemption {
-    /// The connection.
-    pub(crate) key: ConnKey,
-    /// Which limit is over.
-    pub(crate) expiry: Expiry,
-    /// Of which rule.
-    pub(crate) rule: u32,
-    /// Why it is not closed.
-    pub(crate) why: Exempt,
-}
-
-/// A connection whose time is over by a rule, and whose close is held back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Throttled {
-    /// The connection.
-    pub(crate) key: ConnKey,
-    /// Which limit is over.
-    pub(crate) expiry: Expiry,
-    /// Of which rule.
-    pub(crate) rule: u32,
-    /// By what, and until when.
-    pub(crate) hold: Hold,
-    /// Whether it was not held back by this before.
-    pub(crate) is_new: bool,
-    /// Whether nothing was said of this rule for a minute.
-    pub(crate) is_news: bool,
-}
-
-/// Why this agent closed a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CloseReason {
-    /// Its lifetime was over.
-    Expired(Expiry),
-    /// This uid asked for it.
-    Request(u32),
-}
-
-/// The connections.
+/// All connections and listeners.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Connections {
+    /// The conid of each socket, by its cookie.
     conids: HashMap<u64, u64>,
-    /// The cookies of those that are listeners.
+    /// The cookies of the listeners.
     listeners: HashSet<u64>,
-    /// The highest conid that events have told of: one that is not above it and not among `conids` has ended.
+    /// The highest conid that an event had: a lower one that is not among `conids` has ended.
     newest: u64,
     deadlines: Deadlines,
     enforcer: Enforcer,
 }
 
 impl Connections {
-    /// Takes `input` in, and puts what is to be done at the end of `effects`.
+    /// Takes `input` in, and appends what is to be done to `effects`.
     pub(crate) fn apply(&mut self, now_boot_ns: u64, input: Input, effects: &mut Vec<Effect>) {
         match input {
-            Input::Event(event) => self.event(event, effects),
+            Input::Event(event) => self.on_event(event, effects),
             Input::Due => {
                 while let Some(key) = self.deadlines.pop_due(now_boot_ns) {
                     effects.push(Effect::Inspect(key));
                 }
             }
-            Input::Inspected(key, inspection) => self.inspected(now_boot_ns, key, inspection.as_ref(), effects),
-            Input::Closing(order) => self.enforcer.begin(&order),
+            Input::Inspected(key, inspection) => self.on_inspected(now_boot_ns, key, inspection.as_ref(), effects),
+            Input::Closing(order) => self.enforcer.begin_close(&order),
             Input::FinSent(key, reset_at_boot_ns) => {
                 if !self.has_ended(key) {
-                    self.enforcer.fin_sent(key, reset_at_boot_ns);
+                    self.enforcer.begin_grace(key, reset_at_boot_ns);
                     self.deadlines.set(key, reset_at_boot_ns);
                 }
             }
             Input::CloseFailed(key) => {
                 if !self.has_ended(key) {
-                    let wait_ns = self.enforcer.failed(key);
+                    let wait_ns = self.enforcer.fail_close(key);
                     self.deadlines.set(key, now_boot_ns.saturating_add(wait_ns));
                 }
             }
-            Input::NotClosed(key) => drop(self.enforcer.forget(key)),
-            Input::RulesChanged(guard) => self.enforcer.unsettle(guard, now_boot_ns),
-            Input::Settled => self.enforcer.settle(),
-            Input::Judged(connections) => self.judged(&connections, effects),
-            Input::Resync(connections) => self.resync(&connections, effects),
-            Input::Resynced => self.resynced(),
+            Input::NotClosed(key) => self.enforcer.abandon_close(key),
+            Input::RulesChanged(guard) => self.enforcer.suspend_rules(guard, now_boot_ns),
+            Input::RulesApplied => self.enforcer.resume_rules(),
+            Input::Judged(connections) => self.on_judged(&connections, effects),
+            Input::Resync(connections) => self.on_resync(&connections, effects),
+            Input::Resynced => self.on_resynced(),
         }
     }
 
-    /// When [`Input::Due`] is to be said.
+    /// When [`Input::Due`] is to be given.
     pub(crate) fn next_due(&self) -> Option<u64> {
         self.deadlines.first()
     }
 
-    /// The conid that the socket with this cookie has now, as far as events have told.
+    /// The conid that the socket with this cookie has, by the events so far.
     pub(crate) fn conid(&self, cookie: u64) -> Option<u64> {
         self.conids.get(&cookie).copied()
     }
 
-    /// How many connections and listeners there are, as far as events have told.
+    /// How many connections and listeners there are, by the events so far.
     pub(crate) fn tracked(&self) -> usize {
         self.conids.len()
     }
@@ -174,30 +132,31 @@ impl Connections {
         self.deadlines.len()
     }
 
-    /// How many connections wait for the guard to let them be closed.
-    pub(crate) fn waiting(&self) -> usize {
-        self.enforcer.waiting()
+    /// How many closes the guard delays.
+    pub(crate) fn throttled(&self) -> usize {
+        self.enforcer.throttled()
     }
 
-    /// What is known of a connection's end beside its entry.
+    /// What is known of a connection's end that is not in its entry.
     pub(crate) fn prospect(&self, key: ConnKey) -> Prospect {
+        let phase = self.enforcer.phase(key);
         Prospect {
             next_look_boot_ns: self.deadlines.get(key),
-            throttled: self.enforcer.throttled(key),
-            reset_at_boot_ns: self.enforcer.grace(key),
+            throttled: phase.throttled_by(),
+            reset_at_boot_ns: phase.reset_at(),
         }
     }
 
-    fn resync(&mut self, connections: &[Known], effects: &mut Vec<Effect>) {
+    fn on_resync(&mut self, connections: &[Known], effects: &mut Vec<Effect>) {
         *self = Self { enforcer: std::mem::take(&mut self.enforcer), ..Self::default() };
         for Known { key, listens, .. } in connections {
-            self.opened(*key, *listens);
+            self.open(*key, *listens);
         }
-        self.judged(connections, effects);
+        self.on_judged(connections, effects);
     }
 
-    /// The last event of a connection with which something was under way may have been lost.
-    fn resynced(&mut self) {
+    /// Forgets the closes of connections whose last event was lost.
+    fn on_resynced(&mut self) {
         let conids = &self.conids;
         self.enforcer.retain(|key| conids.get(&key.cookie) == Some(&key.conid));
         for (key, at_boot_ns) in self.enforcer.graces() {
@@ -205,9 +164,9 @@ impl Connections {
         }
     }
 
-    /// Verdicts may be a little older than what events have told since. A look that comes too early does no harm, so none
-    /// is put off.
-    fn judged(&mut self, connections: &[Known], effects: &mut Vec<Effect>) {
+    /// Verdicts may be older than the last events, so they bring inspections forward and never put one off: one that comes
+    /// too early does no harm.
+    fn on_judged(&mut self, connections: &[Known], effects: &mut Vec<Effect>) {
         for Known { key, verdict, .. } in connections {
             match verdict {
                 _ if self.has_ended(*key) => {}
@@ -226,7 +185,7 @@ impl Connections {
         key.conid <= self.newest && self.conid(key.cookie) != Some(key.conid)
     }
 
-    fn opened(&mut self, key: ConnKey, listens: bool) {
+    fn open(&mut self, key: ConnKey, listens: bool) {
         self.newest = self.newest.max(key.conid);
         self.conids.insert(key.cookie, key.conid);
         if listens {
@@ -236,40 +195,40 @@ impl Connections {
         }
     }
 
-    fn event(&mut self, event: Event, effects: &mut Vec<Effect>) {
+    fn on_event(&mut self, event: Event, effects: &mut Vec<Effect>) {
         let Event { key, kind, .. } = event;
         if kind != EventKind::Closed {
             effects.push(Effect::Happened(event));
         }
         match kind {
             EventKind::Opened => {
-                self.opened(key, event.connection.direction == Direction::Listen);
+                self.open(key, event.connection.direction == Direction::Listen);
                 // The limit of a handshake begins at once.
                 if event.flags & EVENT_HAS_LIFETIME != 0 {
                     effects.push(Effect::Inspect(key));
                 }
             }
             EventKind::Transition | EventKind::Applied => {
-                // An event may be older than what was pushed since, so it says only where to look: a connection that has
-                // a limit, or had one.
+                // An event may be older than an override that was set since, so it only says where to look: at a connection
+                // that has a limit, or had one.
                 let may_have_limit = event.flags & EVENT_HAS_LIFETIME != 0 || self.deadlines.contains(key);
                 if may_have_limit && event.new_state != TcpState::SynRecv {
                     effects.push(Effect::Inspect(key));
                 }
             }
             EventKind::Closed => {
-                // The socket may have its next conid already, where the record of its opening came first.
+                // The socket may have its next conid already: that event may come first.
                 if self.conids.get(&key.cookie) == Some(&key.conid) {
                     self.conids.remove(&key.cookie);
                     self.listeners.remove(&key.cookie);
                 }
                 self.deadlines.remove(key);
-                effects.push(Effect::Ended(self.enforcer.ended(key), event));
+                effects.push(Effect::Ended(self.enforcer.forget(key), event));
             }
         }
     }
 
-    fn inspected(
+    fn on_inspected(
         &mut self,
         now_boot_ns: u64,
         key: ConnKey,
@@ -277,36 +236,22 @@ impl Connections {
         effects: &mut Vec<Effect>,
     ) {
         if self.has_ended(key) {
-            // Its end was told of while it was being looked at.
             return;
         }
         let live = self.conids.len() - self.listeners.len();
-        let next = match self.enforcer.go_on(key, now_boot_ns, effects) {
-            Some(next) => Some(next),
-            None => match inspection {
-                Some(inspection) => self.enforcer.follow(inspection, live, now_boot_ns, effects),
-                None => {
-                    self.enforcer.release(key);
-                    None
-                }
-            },
+        let next = match (self.enforcer.continue_close(key, now_boot_ns, effects), inspection) {
+            (Some(next), _) => Some(next),
+            (None, Some(inspection)) => self.enforcer.decide(inspection, live, now_boot_ns, effects),
+            (None, None) => {
+                self.enforcer.release(key);
+                None
+            }
         };
         match next {
             Some(at_boot_ns) => self.deadlines.set(key, at_boot_ns),
             None => self.deadlines.remove(key),
         }
     }
-}
-
-/// What is known of a connection's end beside its entry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Prospect {
-    /// When it is looked at next; before that no limit can be over.
-    pub(crate) next_look_boot_ns: Option<u64>,
-    /// What holds it back.
-    pub(crate) throttled: Option<Bound>,
-    /// When it is reset, where it was sent a FIN.
-    pub(crate) reset_at_boot_ns: Option<u64>,
 }
 
 #[cfg(test)]

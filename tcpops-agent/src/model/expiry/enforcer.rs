@@ -1,274 +1,239 @@
-//! What follows when a connection's time is over: it is spared, held back, or closed step by step.
-
-use std::collections::HashMap;
+//! What follows when a connection's time is over: it is exempt, its close is delayed, or it is closed step by step.
 
 use tcpops_common::conn::ConnKey;
 
 use crate::model::expiry::closing::{CloseStep, Guard, Protection};
-use crate::model::expiry::connections::{CloseReason, Effect, Exemption, Throttled};
-use crate::model::expiry::guard::{Bound, CloseLimiter, Hold};
+use crate::model::expiry::effects::{CloseOrder, CloseReason, Effect, Exempt, Exemption, PendingClose, Throttled};
 use crate::model::expiry::lifetimes::{Candidate, Expiry, Look, Verdict, judge};
+use crate::model::expiry::limiter::{CloseLimiter, Delay};
+use crate::model::expiry::watches::{Phase, Watch, Watches};
 
-/// How long to wait for what was begun, before it is looked at again.
+/// How long a close may take before the connection is inspected again.
 pub(crate) const RETRY_NS: u64 = 1_000_000_000;
 
-/// A connection that was looked at.
+/// A connection as it was found at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Inspection {
     /// What its entry says.
     pub(crate) candidate: Candidate,
-    /// What the kernel says of its traffic, where that was asked for.
+    /// Its traffic, where that was read.
     pub(crate) look: Option<Look>,
-    /// Why no rule closes it; looked for where its time is over at that moment.
+    /// Why no rule may close it; only found out where its time is over.
     pub(crate) protection: Option<Protection>,
     /// The moment.
     pub(crate) at_boot_ns: u64,
 }
 
-/// A close that is to be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CloseOrder {
-    /// The connection.
-    pub(crate) key: ConnKey,
-    /// Why.
-    pub(crate) reason: CloseReason,
-    /// The step to take; never one to wait for.
-    pub(crate) step: CloseStep,
-    /// Whether it is the first, and not the one that follows a grace.
-    pub(crate) is_first: bool,
-    /// The rule whose limit it was; zero where nobody's or a person's.
-    pub(crate) rule: u32,
-    /// Since when it is due, where that is not now.
-    pub(crate) due_boot_ns: Option<u64>,
-}
-
-/// What was begun to close a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PendingClose {
-    /// Why.
-    pub(crate) reason: CloseReason,
-    /// The rule whose limit it was; zero where nobody's or a person's.
-    pub(crate) rule: u32,
-    /// Whether it was begun with a FIN.
-    pub(crate) by_fin: bool,
-    /// Whether that is known to have been sent.
-    pub(crate) fin_sent: bool,
-}
-
-impl PendingClose {
-    fn of(order: &CloseOrder) -> Self {
-        let by_fin = matches!(order.step, CloseStep::Fin { .. });
-        Self { reason: order.reason, rule: order.rule, by_fin, fin_sent: false }
-    }
-}
-
-/// Why a connection whose time is over is not closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exempt {
-    /// No rule closes it.
-    Protected(Protection),
-    /// Its rule only says what it would do.
-    NotEnforced,
-}
-
-/// What is under way with connections whose time is over.
+/// Closes connections whose time is over.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Enforcer {
     limiter: CloseLimiter,
-    /// What was begun with connections that have not ended yet.
-    closing: HashMap<ConnKey, PendingClose>,
-    /// Those to which a FIN was sent, and when they are reset.
-    graces: HashMap<ConnKey, u64>,
-    /// What holds connections back.
-    throttled: HashMap<ConnKey, Bound>,
-    /// How often closing them has failed in a row.
-    failures: HashMap<ConnKey, u32>,
-    /// The expiries that connections have survived, as bits: they were told of once.
-    exempt: HashMap<ConnKey, u8>,
-    /// The rules have changed, and entries may still carry limits of those before.
-    unsettled: bool,
+    watches: Watches,
+    /// The rules have changed, and entries may still carry limits of the rules before.
+    rules_suspended: bool,
 }
 
 impl Enforcer {
-    /// Other rules are in force; until [`settle`](Self::settle) none closes anything.
-    pub(crate) fn unsettle(&mut self, guard: Guard, now_boot_ns: u64) {
+    /// Puts the guard of other rules in force. Until [`resume_rules`](Self::resume_rules) no rule closes anything.
+    pub(crate) fn suspend_rules(&mut self, guard: Guard, now_boot_ns: u64) {
         self.limiter.set(guard, now_boot_ns);
-        self.exempt.clear();
-        self.unsettled = true;
+        self.watches.retain(|_, watch| {
+            watch.exempt = 0;
+            true
+        });
+        self.rules_suspended = true;
     }
 
-    /// Every connection has been judged by the rules in force.
-    pub(crate) fn settle(&mut self) {
-        self.unsettled = false;
+    /// Every entry carries the limits of the rules in force.
+    pub(crate) fn resume_rules(&mut self) {
+        self.rules_suspended = false;
     }
 
-    /// A close was begun.
-    pub(crate) fn begin(&mut self, order: &CloseOrder) {
-        self.closing.insert(order.key, PendingClose::of(order));
+    /// Remembers a close that is begun. A grace that has begun goes on.
+    pub(crate) fn begin_close(&mut self, order: &CloseOrder) {
+        let pending_close = PendingClose::from(order);
+        self.watches.update(order.key, |watch| {
+            watch.phase = match watch.phase.reset_at() {
+                Some(reset_at_boot_ns) => {
+                    Phase::Grace(PendingClose { fin_sent: true, ..pending_close }, reset_at_boot_ns)
+                }
+                None => Phase::Closing(pending_close),
+            };
+        });
     }
 
-    /// A FIN was sent to it.
-    pub(crate) fn fin_sent(&mut self, key: ConnKey, reset_at_boot_ns: u64) {
-        self.graces.insert(key, reset_at_boot_ns);
+    /// Remembers that a FIN was sent, and when the grace ends.
+    pub(crate) fn begin_grace(&mut self, key: ConnKey, reset_at_boot_ns: u64) {
+        self.watches.update(key, |watch| {
+            if let Some(pending_close) = watch.phase.pending_close() {
+                watch.phase = Phase::Grace(PendingClose { fin_sent: true, ..pending_close }, reset_at_boot_ns);
+            }
+        });
     }
 
-    /// An attempt to close it failed; one that is in its grace stays so. Returns after how long to try again: what keeps
-    /// failing is tried less and less often, down to about once a minute.
-    pub(crate) fn failed(&mut self, key: ConnKey) -> u64 {
-        if !self.graces.contains_key(&key) {
-            self.closing.remove(&key);
-        }
-        let failures = self.failures.entry(key).or_insert(0);
-        let wait_ns = RETRY_NS << (*failures).min(6);
-        *failures += 1;
-        wait_ns
+    /// Forgets a close that failed, unless the connection is in its grace. Returns after how long to try again: ever less
+    /// often, down to about once a minute.
+    pub(crate) fn fail_close(&mut self, key: ConnKey) -> u64 {
+        self.watches.update(key, |watch| {
+            if matches!(watch.phase, Phase::Closing(_)) {
+                watch.phase = Phase::Watched;
+            }
+            let wait_ns = RETRY_NS << watch.failures.min(6);
+            watch.failures = watch.failures.saturating_add(1);
+            wait_ns
+        })
     }
 
-    /// It has ended, or is not closed after all. Returns what was begun with it.
+    /// Forgets a close that is not made after all.
+    pub(crate) fn abandon_close(&mut self, key: ConnKey) {
+        self.watches.update(key, |watch| *watch = Watch { exempt: watch.exempt, ..Watch::default() });
+    }
+
+    /// Forgets a connection that has ended. Returns the close that was begun with it.
     pub(crate) fn forget(&mut self, key: ConnKey) -> Option<PendingClose> {
-        let fin_sent = self.graces.remove(&key).is_some();
-        self.throttled.remove(&key);
-        self.failures.remove(&key);
-        self.closing.remove(&key).map(|pending_close| PendingClose { fin_sent, ..pending_close })
+        self.watches.update(key, std::mem::take).phase.pending_close()
     }
 
-    /// It has ended.
-    pub(crate) fn ended(&mut self, key: ConnKey) -> Option<PendingClose> {
-        self.exempt.remove(&key);
-        self.forget(key)
-    }
-
-    /// Forgets all that `live` does not hold.
+    /// Forgets every connection that is not `live`.
     pub(crate) fn retain(&mut self, live: impl Fn(&ConnKey) -> bool) {
-        self.closing.retain(|key, _| live(key));
-        self.graces.retain(|key, _| live(key));
-        self.throttled.retain(|key, _| live(key));
-        self.failures.retain(|key, _| live(key));
-        self.exempt.retain(|key, _| live(key));
+        self.watches.retain(|key, _| live(key));
     }
 
-    /// The connections in their grace, and when that is over.
+    /// How far the close of a connection is.
+    pub(crate) fn phase(&self, key: ConnKey) -> Phase {
+        self.watches.get(key).phase
+    }
+
+    /// The connections that were sent a FIN, and when they are reset.
     pub(crate) fn graces(&self) -> impl Iterator<Item = (ConnKey, u64)> {
-        self.graces.iter().map(|(key, at)| (*key, *at))
+        self.watches.graces()
     }
 
-    /// When a connection in its grace is reset.
-    pub(crate) fn grace(&self, key: ConnKey) -> Option<u64> {
-        self.graces.get(&key).copied()
+    /// How many closes the guard delays.
+    pub(crate) fn throttled(&self) -> usize {
+        self.watches.throttled()
     }
 
-    /// What holds a connection back.
-    pub(crate) fn throttled(&self, key: ConnKey) -> Option<Bound> {
-        self.throttled.get(&key).copied()
-    }
-
-    /// How many connections are held back.
-    pub(crate) fn waiting(&self) -> usize {
-        self.throttled.len()
-    }
-
-    /// Its time is not over any more.
+    /// Takes note that a connection's time is not over any more.
     pub(crate) fn release(&mut self, key: ConnKey) {
-        self.throttled.remove(&key);
+        self.watches.update(key, |watch| {
+            if matches!(watch.phase, Phase::Throttled(_)) {
+                watch.phase = Phase::Watched;
+            }
+        });
     }
 
-    /// What is under way with a connection goes on, whatever limits it has now: when to look again.
-    pub(crate) fn go_on(&mut self, key: ConnKey, now_boot_ns: u64, effects: &mut Vec<Effect>) -> Option<u64> {
-        let PendingClose { reason, rule, .. } = *self.closing.get(&key)?;
-        match self.graces.get(&key) {
-            Some(end) if *end > now_boot_ns => return Some(*end),
-            Some(end) => effects.push(Effect::Close(CloseOrder {
-                key,
-                reason,
-                step: CloseStep::Reset,
-                is_first: false,
-                rule,
-                due_boot_ns: Some(*end),
-            })),
-            None => {}
+    /// Continues the close that is under way, whatever limits the connection has now. Returns when to inspect it again;
+    /// `None` where no close is under way.
+    pub(crate) fn continue_close(&mut self, key: ConnKey, now_boot_ns: u64, effects: &mut Vec<Effect>) -> Option<u64> {
+        let phase = self.phase(key);
+        let PendingClose { reason, rule, .. } = phase.pending_close()?;
+        if let Some(reset_at_boot_ns) = phase.reset_at() {
+            if reset_at_boot_ns > now_boot_ns {
+                return Some(reset_at_boot_ns);
+            }
+            let (step, due_boot_ns) = (CloseStep::Reset, Some(reset_at_boot_ns));
+            effects.push(Effect::Close(CloseOrder { key, reason, step, is_first: false, rule, due_boot_ns }));
         }
         Some(now_boot_ns.saturating_add(RETRY_NS))
     }
 
-    /// What follows from a look at a connection with which nothing is under way: when to look again.
-    pub(crate) fn follow(
+    /// Decides what follows from an inspection of a connection with which no close is under way. Returns when to inspect
+    /// it again. `live` connections are there now.
+    pub(crate) fn decide(
         &mut self,
         inspection: &Inspection,
         live: usize,
         now_boot_ns: u64,
         effects: &mut Vec<Effect>,
     ) -> Option<u64> {
-        let key = inspection.candidate.key;
-        let exempt = self.exempt.get(&key).copied().unwrap_or(0);
-        let verdict = judge(&inspection.candidate.without(exempt), inspection.look, inspection.at_boot_ns);
-        let (expiry, due_boot_ns) = match verdict {
-            Verdict::Expired(expiry, due_boot_ns) => (expiry, due_boot_ns),
-            other => {
-                self.release(key);
-                return match other {
-                    Verdict::At(at_boot_ns) => Some(at_boot_ns),
-                    Verdict::Look => {
-                        effects.push(Effect::Inspect(key));
-                        None
-                    }
-                    _ => None,
-                };
-            }
-        };
-        let Candidate { rule, is_override, enforce, manner, state, state_since_boot_ns, .. } = inspection.candidate;
-        if !is_override {
-            if self.unsettled {
+        let Candidate { key, rule, is_override, .. } = inspection.candidate;
+        loop {
+            let (expiry, due_boot_ns) = match self.judge(inspection) {
+                Verdict::Expired(expiry, due_boot_ns) => (expiry, due_boot_ns),
+                verdict => {
+                    self.release(key);
+                    return next_look(key, verdict, effects);
+                }
+            };
+            if self.rules_suspended && !is_override {
                 return None;
             }
-            if let Some(protection) = inspection.protection {
-                self.exempt(key, expiry, rule, Exempt::Protected(protection), effects);
+            let Some(why) = exempt(inspection) else {
+                return self.close(inspection, (expiry, due_boot_ns), live, now_boot_ns, effects);
+            };
+            self.watches.update(key, |watch| watch.exempt |= expiry.bit());
+            self.release(key);
+            effects.push(Effect::Exempt(Exemption { key, expiry, rule, why }));
+            if matches!(why, Exempt::Protected(_)) {
                 return None;
             }
-            if !enforce {
-                self.exempt(key, expiry, rule, Exempt::NotEnforced, effects);
-                // Its other limits are watched further.
-                return self.follow(inspection, live, now_boot_ns, effects);
-            }
+            // A rule that is not enforced reports each of its limits, so the others are judged now.
         }
+    }
+
+    /// Judges a connection by the limits that have not exempted it before.
+    fn judge(&self, inspection: &Inspection) -> Verdict {
+        let Inspection { candidate, look, at_boot_ns, .. } = *inspection;
+        judge(&candidate.without(self.watches.get(candidate.key).exempt), look, at_boot_ns)
+    }
+
+    /// Closes a connection whose time is over, unless its grace has begun or the guard delays the close.
+    fn close(
+        &mut self,
+        inspection: &Inspection,
+        (expiry, due_boot_ns): (Expiry, u64),
+        live: usize,
+        now_boot_ns: u64,
+        effects: &mut Vec<Effect>,
+    ) -> Option<u64> {
+        let Candidate { key, rule, is_override, manner, state, state_since_boot_ns, .. } = inspection.candidate;
         let step = manner.step(state, state_since_boot_ns, inspection.at_boot_ns);
         if let CloseStep::Wait(at_boot_ns) = step {
             return Some(at_boot_ns);
         }
-        if !is_override && let Err(hold) = self.limiter.admit(rule, live, now_boot_ns) {
-            self.hold(key, expiry, rule, hold, now_boot_ns, effects);
-            return Some(hold.until_boot_ns);
+        if !is_override && let Err(delay) = self.limiter.admit(rule, live, now_boot_ns) {
+            effects.extend(self.throttle(key, expiry, rule, delay, now_boot_ns));
+            return Some(delay.until_boot_ns);
         }
-        // How late it is, the guard does not count.
-        let waited = self.throttled.remove(&key).is_some();
-        let reason = CloseReason::Expired(expiry);
+        // A close that the guard delayed is not late.
+        let due_boot_ns = self.phase(key).throttled_by().is_none().then_some(due_boot_ns);
         let rule = if is_override { 0 } else { rule };
-        let due_boot_ns = (!waited).then_some(due_boot_ns);
-        let order = CloseOrder { key, reason, step, is_first: true, rule, due_boot_ns };
-        self.begin(&order);
+        let order = CloseOrder { key, reason: CloseReason::Expired(expiry), step, is_first: true, rule, due_boot_ns };
+        self.begin_close(&order);
         effects.push(Effect::Close(order));
         None
     }
 
-    fn exempt(&mut self, key: ConnKey, expiry: Expiry, rule: u32, why: Exempt, effects: &mut Vec<Effect>) {
-        *self.exempt.entry(key).or_insert(0) |= expiry.bit();
-        self.release(key);
-        effects.push(Effect::Exempt(Exemption { key, expiry, rule, why }));
+    /// Remembers what delays a close, and reports it where that is new or was not logged lately.
+    fn throttle(&mut self, key: ConnKey, expiry: Expiry, rule: u32, delay: Delay, now_boot_ns: u64) -> Option<Effect> {
+        let phase = Phase::Throttled(delay.bound);
+        let before = self.watches.update(key, |watch| std::mem::replace(&mut watch.phase, phase));
+        let is_new = before != phase;
+        let is_log_due = self.limiter.is_log_due(rule, now_boot_ns);
+        (is_new || is_log_due).then_some(Effect::Throttled(Throttled { key, expiry, rule, delay, is_new, is_log_due }))
     }
+}
 
-    fn hold(
-        &mut self,
-        key: ConnKey,
-        expiry: Expiry,
-        rule: u32,
-        hold: Hold,
-        now_boot_ns: u64,
-        effects: &mut Vec<Effect>,
-    ) {
-        let is_new = self.throttled.insert(key, hold.bound) != Some(hold.bound);
-        let is_news = self.limiter.is_news(rule, now_boot_ns);
-        if is_new || is_news {
-            effects.push(Effect::Throttled(Throttled { key, expiry, rule, hold, is_new, is_news }));
+/// When to inspect a connection again whose time is not known to be over.
+fn next_look(key: ConnKey, verdict: Verdict, effects: &mut Vec<Effect>) -> Option<u64> {
+    match verdict {
+        Verdict::At(at_boot_ns) => Some(at_boot_ns),
+        Verdict::Look => {
+            effects.push(Effect::Inspect(key));
+            None
         }
+        Verdict::Wait | Verdict::Expired(..) => None,
+    }
+}
+
+/// Why a rule does not close a connection whose time is over. What an override limits is always closed.
+fn exempt(inspection: &Inspection) -> Option<Exempt> {
+    let Candidate { is_override, enforce, .. } = inspection.candidate;
+    match inspection.protection {
+        _ if is_override => None,
+        Some(protection) => Some(Exempt::Protected(protection)),
+        None => (!enforce).then_some(Exempt::NotEnforced),
     }
 }
 

@@ -8,8 +8,7 @@ use tcpops_common::conn::{Connection, Direction, FinBy};
 use tcpops_common::event::{Event, SOCK_KEEPOPEN};
 use tcpops_common::state::TcpState;
 
-use crate::model::expiry::connections::CloseReason;
-use crate::model::expiry::enforcer::PendingClose;
+use crate::model::expiry::effects::{CloseReason, PendingClose};
 use crate::model::expiry::lifetimes::Expiry;
 
 /// Numbers of include/uapi/asm-generic/errno.h and errno-base.h, as the architectures with BPF have them.

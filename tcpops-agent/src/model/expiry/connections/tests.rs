@@ -4,8 +4,9 @@ use tcpops_common::event::Summary;
 
 use super::*;
 use crate::model::expiry::closing::{CloseStep, Manner};
+use crate::model::expiry::effects::{CloseReason, PendingClose};
 use crate::model::expiry::enforcer::RETRY_NS;
-use crate::model::expiry::lifetimes::{Candidate, Limits, Look, judge};
+use crate::model::expiry::lifetimes::{Candidate, Expiry, Limits, Look, judge};
 use crate::model::testing::{candidate, connection};
 
 const KEY: ConnKey = ConnKey { cookie: 9, conid: 1 };
@@ -227,7 +228,7 @@ fn other_rules_bring_looks_forward_and_put_none_off() {
 fn listeners_do_not_count_for_the_guard() {
     let mut connections = open();
     connections.apply(0, Input::RulesChanged(Guard { percent_per_minute: Some(50), ..Guard::default() }), &mut vec![]);
-    connections.apply(0, Input::Settled, &mut vec![]);
+    connections.apply(0, Input::RulesApplied, &mut vec![]);
     for conid in 2..=4 {
         let key = ConnKey { cookie: 100 + conid, conid };
         let connection = Connection { direction: Direction::Listen, ..connection() };
@@ -243,7 +244,7 @@ fn listeners_do_not_count_for_the_guard() {
     // Half of the one connection is one; half of it and three listeners would be two.
     assert!(matches!(close(&mut connections, 11)[..], [Effect::Close(_)]));
     assert!(matches!(close(&mut connections, 12)[..], [Effect::Throttled(_)]));
-    assert_eq!(connections.waiting(), 1);
+    assert_eq!(connections.throttled(), 1);
 }
 
 /// What happens to the one connection of the property below.

@@ -3,6 +3,7 @@ use tcpops_common::state::TcpState;
 use super::*;
 use crate::model::expiry::closing::Manner;
 use crate::model::expiry::lifetimes::Limits;
+use crate::model::expiry::limiter::Bound;
 use crate::model::testing::candidate;
 
 const RULE: u32 = 7;
@@ -18,9 +19,9 @@ fn aged(conid: u64) -> Inspection {
     }
 }
 
-fn follow(enforcer: &mut Enforcer, inspection: &Inspection, now: u64) -> (Option<u64>, Vec<Effect>) {
+fn decide(enforcer: &mut Enforcer, inspection: &Inspection, now: u64) -> (Option<u64>, Vec<Effect>) {
     let mut effects = Vec::new();
-    let next = enforcer.follow(inspection, 100, now, &mut effects);
+    let next = enforcer.decide(inspection, 100, now, &mut effects);
     (next, effects)
 }
 
@@ -41,13 +42,13 @@ fn what_is_over_is_closed_once() {
     let mut enforcer = Enforcer::default();
     let inspection = aged(1);
     let key = inspection.candidate.key;
-    assert_eq!(follow(&mut enforcer, &inspection, 150), (None, vec![closed(&inspection, CloseStep::Reset)]));
+    assert_eq!(decide(&mut enforcer, &inspection, 150), (None, vec![closed(&inspection, CloseStep::Reset)]));
     let mut effects = Vec::new();
-    assert_eq!(enforcer.go_on(key, 160, &mut effects), Some(160 + RETRY_NS));
+    assert_eq!(enforcer.continue_close(key, 160, &mut effects), Some(160 + RETRY_NS));
     let reason = CloseReason::Expired(Expiry::MaxAge);
     let begun = PendingClose { reason, rule: RULE, by_fin: false, fin_sent: false };
     assert_eq!((effects, enforcer.forget(key)), (vec![], Some(begun)));
-    assert_eq!(enforcer.go_on(key, 160, &mut Vec::new()), None);
+    assert_eq!(enforcer.continue_close(key, 160, &mut Vec::new()), None);
 }
 
 #[test]
@@ -57,19 +58,19 @@ fn a_grace_ends_with_a_reset_whatever_comes_meanwhile() {
     let key = inspection.candidate.key;
     inspection.candidate.manner = Manner::Fin { grace_ns: 30 };
     assert_eq!(
-        follow(&mut enforcer, &inspection, 150),
+        decide(&mut enforcer, &inspection, 150),
         (None, vec![closed(&inspection, CloseStep::Fin { grace_ns: 30 })])
     );
-    enforcer.fin_sent(key, 185);
+    enforcer.begin_grace(key, 185);
     let mut effects = Vec::new();
-    assert_eq!(enforcer.go_on(key, 184, &mut effects), Some(185));
+    assert_eq!(enforcer.continue_close(key, 184, &mut effects), Some(185));
     assert_eq!(effects, []);
-    assert_eq!([enforcer.failed(key), enforcer.failed(key)], [RETRY_NS, 2 * RETRY_NS]);
-    assert_eq!(enforcer.go_on(key, 185, &mut effects), Some(185 + RETRY_NS));
+    assert_eq!([enforcer.fail_close(key), enforcer.fail_close(key)], [RETRY_NS, 2 * RETRY_NS]);
+    assert_eq!(enforcer.continue_close(key, 185, &mut effects), Some(185 + RETRY_NS));
     let reason = CloseReason::Expired(Expiry::MaxAge);
     let reset = CloseOrder { key, reason, step: CloseStep::Reset, is_first: false, rule: RULE, due_boot_ns: Some(185) };
     assert_eq!(effects, [Effect::Close(reset)]);
-    assert_eq!(enforcer.ended(key), Some(PendingClose { reason, rule: RULE, by_fin: true, fin_sent: true }));
+    assert_eq!(enforcer.forget(key), Some(PendingClose { reason, rule: RULE, by_fin: true, fin_sent: true }));
 }
 
 #[test]
@@ -79,32 +80,32 @@ fn a_grace_that_another_agent_began_is_waited_for() {
     inspection.candidate.manner = Manner::Fin { grace_ns: 30 };
     inspection.candidate.state = TcpState::FinWait2;
     inspection.candidate.state_since_boot_ns = 140;
-    assert_eq!(follow(&mut enforcer, &inspection, 150), (Some(170), vec![]));
+    assert_eq!(decide(&mut enforcer, &inspection, 150), (Some(170), vec![]));
     inspection.at_boot_ns = 170;
-    assert_eq!(follow(&mut enforcer, &inspection, 170), (None, vec![closed(&inspection, CloseStep::Reset)]));
+    assert_eq!(decide(&mut enforcer, &inspection, 170), (None, vec![closed(&inspection, CloseStep::Reset)]));
 }
 
 #[test]
-fn the_protected_are_spared_and_told_of_once_but_not_from_a_push() {
+fn the_protected_are_exempt_and_reported_once_but_not_from_an_override() {
     let mut enforcer = Enforcer::default();
     let mut inspection = Inspection { protection: Some(Protection::Port(22)), ..aged(1) };
     let (key, expiry) = (inspection.candidate.key, Expiry::MaxAge);
     let why = Exempt::Protected(Protection::Port(22));
     assert_eq!(
-        follow(&mut enforcer, &inspection, 150),
+        decide(&mut enforcer, &inspection, 150),
         (None, vec![Effect::Exempt(Exemption { key, expiry, rule: RULE, why })])
     );
-    assert_eq!(follow(&mut enforcer, &inspection, 151), (None, vec![]));
-    enforcer.unsettle(Guard::default(), 160);
-    enforcer.settle();
-    assert_eq!(follow(&mut enforcer, &inspection, 161).1.len(), 1);
-    enforcer.ended(key);
+    assert_eq!(decide(&mut enforcer, &inspection, 151), (None, vec![]));
+    enforcer.suspend_rules(Guard::default(), 160);
+    enforcer.resume_rules();
+    assert_eq!(decide(&mut enforcer, &inspection, 161).1.len(), 1);
+    enforcer.forget(key);
     inspection.candidate.is_override = true;
-    assert!(matches!(follow(&mut enforcer, &inspection, 162).1[..], [Effect::Close(CloseOrder { rule: 0, .. })]));
+    assert!(matches!(decide(&mut enforcer, &inspection, 162).1[..], [Effect::Close(CloseOrder { rule: 0, .. })]));
 }
 
 #[test]
-fn a_rule_that_is_not_enforced_says_each_expiry_once() {
+fn a_rule_that_is_not_enforced_reports_each_expiry_once() {
     let mut enforcer = Enforcer::default();
     let mut inspection = aged(1);
     inspection.candidate.enforce = false;
@@ -113,46 +114,46 @@ fn a_rule_that_is_not_enforced_says_each_expiry_once() {
         let key = ConnKey { cookie: 1, conid: 1 };
         vec![Effect::Exempt(Exemption { key, expiry, rule: RULE, why: Exempt::NotEnforced })]
     };
-    assert_eq!(follow(&mut enforcer, &inspection, 150), (Some(400), exempt(Expiry::MaxAge)));
+    assert_eq!(decide(&mut enforcer, &inspection, 150), (Some(400), exempt(Expiry::MaxAge)));
     inspection.at_boot_ns = 300;
-    assert_eq!(follow(&mut enforcer, &inspection, 300), (Some(400), vec![]));
+    assert_eq!(decide(&mut enforcer, &inspection, 300), (Some(400), vec![]));
     inspection.at_boot_ns = 400;
-    assert_eq!(follow(&mut enforcer, &inspection, 400), (None, exempt(Expiry::Deadline)));
-    assert_eq!(follow(&mut enforcer, &inspection, 400), (None, vec![]));
+    assert_eq!(decide(&mut enforcer, &inspection, 400), (None, exempt(Expiry::Deadline)));
+    assert_eq!(decide(&mut enforcer, &inspection, 400), (None, vec![]));
 }
 
 #[test]
-fn what_is_held_back_is_tried_again_and_said_once_a_minute() {
+fn a_delayed_close_is_tried_again_and_logged_once_a_minute() {
     let mut enforcer = Enforcer::default();
-    enforcer.unsettle(Guard { closes_per_second: Some(1), ..Guard::default() }, 0);
-    enforcer.settle();
+    enforcer.suspend_rules(Guard { closes_per_second: Some(1), ..Guard::default() }, 0);
+    enforcer.resume_rules();
     let [first, second, third] = [aged(1), aged(2), aged(3)];
-    assert_eq!(follow(&mut enforcer, &first, 150).1.len(), 1);
-    let hold = |until_boot_ns| Hold { bound: Bound::Budget, until_boot_ns };
-    let throttled = |inspection: &Inspection, hold, is_news| {
+    assert_eq!(decide(&mut enforcer, &first, 150).1.len(), 1);
+    let delay = |until_boot_ns| Delay { bound: Bound::Budget, until_boot_ns };
+    let throttled = |inspection: &Inspection, delay, is_log_due| {
         let (key, expiry) = (inspection.candidate.key, Expiry::MaxAge);
-        vec![Effect::Throttled(Throttled { key, expiry, rule: RULE, hold, is_new: true, is_news })]
+        vec![Effect::Throttled(Throttled { key, expiry, rule: RULE, delay, is_new: true, is_log_due })]
     };
     let (next, after) = (150 + 1_000_000_000, 150 + 2_000_000_000);
-    assert_eq!(follow(&mut enforcer, &second, 151), (Some(next), throttled(&second, hold(next), true)));
-    assert_eq!(follow(&mut enforcer, &third, 152), (Some(after), throttled(&third, hold(after), false)));
-    assert_eq!((enforcer.waiting(), enforcer.throttled(third.candidate.key)), (2, Some(Bound::Budget)));
-    // A push for the one connection is not held back.
-    let pushed = Inspection { candidate: Candidate { is_override: true, ..third.candidate }, ..third };
-    assert_eq!(follow(&mut enforcer, &pushed, 153).1.len(), 1);
-    let (next, effects) = follow(&mut enforcer, &second, next);
+    assert_eq!(decide(&mut enforcer, &second, 151), (Some(next), throttled(&second, delay(next), true)));
+    assert_eq!(decide(&mut enforcer, &third, 152), (Some(after), throttled(&third, delay(after), false)));
+    assert_eq!((enforcer.throttled(), enforcer.phase(third.candidate.key).throttled_by()), (2, Some(Bound::Budget)));
+    // An override is not delayed.
+    let overridden = Inspection { candidate: Candidate { is_override: true, ..third.candidate }, ..third };
+    assert_eq!(decide(&mut enforcer, &overridden, 153).1.len(), 1);
+    let (next, effects) = decide(&mut enforcer, &second, next);
     assert!(next.is_none() && matches!(effects[..], [Effect::Close(CloseOrder { due_boot_ns: None, .. })]));
-    assert_eq!(enforcer.waiting(), 0);
+    assert_eq!(enforcer.throttled(), 0);
 }
 
 #[test]
 fn while_rules_change_they_close_nothing() {
     let mut enforcer = Enforcer::default();
-    enforcer.unsettle(Guard::default(), 0);
+    enforcer.suspend_rules(Guard::default(), 0);
     let mut inspection = aged(1);
-    assert_eq!(follow(&mut enforcer, &inspection, 150), (None, vec![]));
+    assert_eq!(decide(&mut enforcer, &inspection, 150), (None, vec![]));
     inspection.candidate.is_override = true;
-    assert_eq!(follow(&mut enforcer, &inspection, 150).1.len(), 1);
-    enforcer.settle();
-    assert_eq!(follow(&mut enforcer, &aged(2), 150).1.len(), 1);
+    assert_eq!(decide(&mut enforcer, &inspection, 150).1.len(), 1);
+    enforcer.resume_rules();
+    assert_eq!(decide(&mut enforcer, &aged(2), 150).1.len(), 1);
 }

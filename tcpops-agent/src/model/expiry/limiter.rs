@@ -28,7 +28,7 @@ impl Bound {
 
 /// A close that was held back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Hold {
+pub(crate) struct Delay {
     /// By what.
     pub(crate) bound: Bound,
     /// When it is to be tried again.
@@ -65,12 +65,12 @@ impl CloseLimiter {
     ///
     /// # Errors
     /// What holds it back.
-    pub(crate) fn admit(&mut self, rule: u32, live: usize, now_boot_ns: u64) -> Result<(), Hold> {
+    pub(crate) fn admit(&mut self, rule: u32, live: usize, now_boot_ns: u64) -> Result<(), Delay> {
         let cap = self.guard.percent_per_minute.map(|percent| cap(live, percent));
         let minute = self.minutes.entry(rule).or_insert(Minute { began_boot_ns: now_boot_ns, ..Minute::default() });
         minute.pass(now_boot_ns, cap.unwrap_or(0));
         if cap.is_some() && minute.closed >= minute.cap {
-            return Err(Hold { bound: Bound::Cap, until_boot_ns: minute.turn() });
+            return Err(Delay { bound: Bound::Cap, until_boot_ns: minute.turn() });
         }
         if let Some(budget) = self.guard.closes_per_second {
             self.second.admit(budget.max(1), now_boot_ns)?;
@@ -80,7 +80,7 @@ impl CloseLimiter {
     }
 
     /// Whether it is time to say that this rule is held back: once in a minute.
-    pub(crate) fn is_news(&mut self, rule: u32, now_boot_ns: u64) -> bool {
+    pub(crate) fn is_log_due(&mut self, rule: u32, now_boot_ns: u64) -> bool {
         match self.said.get(&rule) {
             Some(said) if now_boot_ns < said.saturating_add(MINUTE_NS) => false,
             _ => {
@@ -108,7 +108,7 @@ struct Second {
 }
 
 impl Second {
-    fn admit(&mut self, budget: u32, now_boot_ns: u64) -> Result<(), Hold> {
+    fn admit(&mut self, budget: u32, now_boot_ns: u64) -> Result<(), Delay> {
         while self.closes.front().is_some_and(|close| close.saturating_add(SECOND_NS) <= now_boot_ns) {
             self.closes.pop_front();
         }
@@ -118,7 +118,7 @@ impl Second {
         };
         let next = self.last_turn_boot_ns.saturating_add(SECOND_NS / u64::from(budget));
         self.last_turn_boot_ns = next.max(first.saturating_add(SECOND_NS));
-        Err(Hold { bound: Bound::Budget, until_boot_ns: self.last_turn_boot_ns })
+        Err(Delay { bound: Bound::Budget, until_boot_ns: self.last_turn_boot_ns })
     }
 }
 
@@ -179,9 +179,9 @@ mod tests {
     fn a_budget_is_for_all_rules_and_gives_turns() {
         let mut limiter = limiter(Some(2), None);
         assert_eq!((limiter.admit(1, 9, 0), limiter.admit(2, 9, 300_000_000)), (Ok(()), Ok(())));
-        let hold = |until_boot_ns| Err(Hold { bound: Bound::Budget, until_boot_ns });
-        assert_eq!(limiter.admit(3, 9, 400_000_000), hold(SECOND_NS));
-        assert_eq!(limiter.admit(3, 9, 400_000_000), hold(SECOND_NS + SECOND_NS / 2));
+        let delay = |until_boot_ns| Err(Delay { bound: Bound::Budget, until_boot_ns });
+        assert_eq!(limiter.admit(3, 9, 400_000_000), delay(SECOND_NS));
+        assert_eq!(limiter.admit(3, 9, 400_000_000), delay(SECOND_NS + SECOND_NS / 2));
         assert_eq!(limiter.admit(3, 9, SECOND_NS), Ok(()));
         assert_eq!(limiter.admit(3, 9, SECOND_NS + SECOND_NS / 2), Ok(()));
     }
@@ -189,12 +189,12 @@ mod tests {
     #[test]
     fn a_cap_is_for_each_rule_and_minute() {
         let mut limiter = limiter(None, Some(20));
-        let hold = |minute| Err(Hold { bound: Bound::Cap, until_boot_ns: 7 + minute * MINUTE_NS });
+        let delay = |minute| Err(Delay { bound: Bound::Cap, until_boot_ns: 7 + minute * MINUTE_NS });
         assert_eq!(
             [limiter.admit(1, 10, 7), limiter.admit(1, 9, 8), limiter.admit(1, 8, 9)],
-            [Ok(()), Ok(()), hold(1)]
+            [Ok(()), Ok(()), delay(1)]
         );
-        assert_eq!([limiter.admit(1, 8, 9), limiter.admit(1, 8, 9)], [hold(1), hold(2)]);
+        assert_eq!([limiter.admit(1, 8, 9), limiter.admit(1, 8, 9)], [delay(1), delay(2)]);
         assert_eq!(limiter.admit(2, 10, 9), Ok(()));
         // Eight are left, of which a fifth is one.
         assert_eq!(limiter.admit(1, 8, 7 + MINUTE_NS), Ok(()));
@@ -217,14 +217,14 @@ mod tests {
         assert_eq!(limiter.admit(1, 100, 0), Ok(()));
         limiter.set(Guard { closes_per_second: Some(3), ..Guard::default() }, 0);
         assert_eq!([limiter.admit(1, 100, 0), limiter.admit(1, 100, 0)], [Ok(()), Ok(())]);
-        assert_eq!(limiter.admit(1, 100, 0), Err(Hold { bound: Bound::Budget, until_boot_ns: SECOND_NS }));
+        assert_eq!(limiter.admit(1, 100, 0), Err(Delay { bound: Bound::Budget, until_boot_ns: SECOND_NS }));
     }
 
     #[test]
     fn a_rule_is_named_once_a_minute() {
         let mut limiter = CloseLimiter::default();
-        assert!(limiter.is_news(1, 5) && limiter.is_news(2, 6));
-        assert!(!limiter.is_news(1, 4 + MINUTE_NS) && limiter.is_news(1, 5 + MINUTE_NS));
+        assert!(limiter.is_log_due(1, 5) && limiter.is_log_due(2, 6));
+        assert!(!limiter.is_log_due(1, 4 + MINUTE_NS) && limiter.is_log_due(1, 5 + MINUTE_NS));
     }
 
     proptest! {
@@ -245,9 +245,9 @@ mod tests {
                 prop_assert!(asked <= 20 * come.len(), "still {} to pass", due.len());
                 match limiter.admit(rule, live, now) {
                     Ok(()) => passed.push((now, rule)),
-                    Err(hold) => {
-                        prop_assert!(hold.until_boot_ns > now);
-                        due.insert((hold.until_boot_ns, index, rule));
+                    Err(delay) => {
+                        prop_assert!(delay.until_boot_ns > now);
+                        due.insert((delay.until_boot_ns, index, rule));
                     }
                 }
             }

@@ -1,30 +1,39 @@
-//! One change to all connections that match, and what came of it.
+//! A change to one connection, or to all that match, and what came of it.
+
+use serde::Serialize;
 
 use super::context::Context;
 use super::exit::{Exit, Failure, report};
-use super::human::{self, NOTHING};
-use super::output::Format;
+use super::human;
 use super::table::table;
+use super::target::Chosen;
 use crate::api::batch::{BatchAction, BatchRequest, BatchResponse, BatchResult};
-use crate::api::values::Manner;
+use crate::client::{Client, ClientError};
 
 const HEADER: [&str; 4] = ["CONID", "LOCAL", "REMOTE", "RESULT"];
 
-/// Has the agent do it, and prints the results; how many there were goes to standard error. Done in part where some
-/// failed.
-///
-/// # Errors
-/// Those of asking the agent, and of writing.
-pub(crate) async fn change_all(request: &BatchRequest, context: &mut Context) -> Result<Exit, Failure> {
-    let response = context.client().await?.batch(request).await?;
-    if context.out.format() == Format::Ndjson {
-        for result in &response.results {
-            context.out.document(result)?;
+/// Makes a change, and prints what came of it: `one` makes it to one connection, and `shown` is its result as text;
+/// `request` makes it to all that match. Done in part where some failed.
+pub(crate) async fn change<T: Serialize>(
+    chosen: Chosen,
+    one: impl AsyncFnOnce(&mut Client, &str) -> Result<T, ClientError>,
+    shown: impl FnOnce(&T) -> String,
+    request: BatchRequest,
+    context: &mut Context,
+) -> Result<Exit, Failure> {
+    let mut client = context.client().await?;
+    let query = match chosen {
+        Chosen::One(id) => {
+            context.out.show(&one(&mut client, &id).await?, shown)?;
+            return Ok(Exit::Done);
         }
-    } else {
-        let is_close = request.action == Some(BatchAction::Close);
-        context.out.show(&response, |response| table(HEADER, response.results.iter().map(|one| row(one, is_close))))?;
-    }
+        Chosen::All(query) => query,
+    };
+    let request = BatchRequest { matching: Some(*query), ..request };
+    let response = client.batch(&request).await?;
+    let is_close = request.action == Some(BatchAction::Close);
+    let results = |response: &BatchResponse| table(HEADER, response.results.iter().map(|one| row(one, is_close)));
+    context.out.show_list(&response, &response.results, results)?;
     context.out.flush()?;
     report(&summary(&response));
     Ok(match (response.done, response.failed) {
@@ -39,15 +48,11 @@ fn row(result: &BatchResult, is_close: bool) -> [String; HEADER.len()] {
         (Some(problem), ..) => format!("failed: {}", problem.detail),
         (None, Some(options), _) => human::options(options),
         (None, None, Some(lifetime)) => format!("lifetime {}", human::lifetime(lifetime)),
-        (None, None, None) if is_close => match (result.close, result.reset_at) {
-            (Some(Manner::Fin), Some(reset_at)) => format!("sent a FIN; reset at {}", human::time(reset_at)),
-            (Some(Manner::Reset), _) => "reset: no FIN could be sent".to_owned(),
-            _ => "closed".to_owned(),
-        },
+        (None, None, None) if is_close => human::closed(result.close, result.reset_at, None),
         (None, None, None) => "done".to_owned(),
     };
-    let or_nothing = |text: &Option<String>| text.clone().unwrap_or_else(|| NOTHING.to_owned());
-    [result.id.clone(), or_nothing(&result.local), or_nothing(&result.remote), outcome]
+    let (local, remote) = (result.local.as_ref(), result.remote.as_ref());
+    [result.id.clone(), human::or_nothing(local), human::or_nothing(remote), outcome]
 }
 
 fn summary(response: &BatchResponse) -> String {
@@ -69,6 +74,7 @@ mod tests {
     use crate::api::keepalive::SocketOptions;
     use crate::api::lifetime::Lifetime;
     use crate::api::problem::{Code, Problem};
+    use crate::api::values::Manner;
 
     fn result(conid: u64) -> BatchResult {
         BatchResult {

@@ -3,7 +3,7 @@
 use rustix::process::geteuid;
 use rustix::thread::{CapabilitySet, capabilities};
 
-use super::{KernelError, Result};
+use crate::kernel::error::{KernelError, Result};
 
 /// The oldest kernel on which the programs are known to work.
 const OLDEST: (u32, u32) = (6, 1);
@@ -22,14 +22,11 @@ pub(crate) fn can_destroy_orphans() -> bool {
 /// Checks kernel and capabilities.
 ///
 /// # Errors
-/// `Missing` says what is, and what to do.
+/// `TooOld` or `Capabilities`.
 pub(crate) fn check() -> Result<()> {
     let release = kernel_release();
     if version(&release).is_some_and(|version| version < OLDEST) {
-        let (major, minor) = OLDEST;
-        return Err(KernelError::Missing(format!(
-            "Linux {release} is too old: expected {major}.{minor} or later (iter/tcp with bpf_setsockopt)"
-        )));
+        return Err(KernelError::TooOld { found: release, expected: OLDEST });
     }
     let needed = [
         (CapabilitySet::BPF, "CAP_BPF"),
@@ -42,8 +39,7 @@ pub(crate) fn check() -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let (missing, uid) = (missing.join(", "), geteuid().as_raw());
-    Err(KernelError::Missing(format!("the agent needs {missing}, and uid {uid} has not; run it as root")))
+    Err(KernelError::Capabilities { missing: missing.join(", "), uid: geteuid().as_raw() })
 }
 
 fn version(release: &str) -> Option<(u32, u32)> {

@@ -1,0 +1,151 @@
+//! A pinned map of the kernel programs as a table of typed entries.
+//!
+//! aya's maps want values of which every bit pattern is valid, and exclusive access for writing, which the kernel does not
+//! ask for: a lock and a second handle to each map would follow.
+
+use std::marker::PhantomData;
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use aya::maps::{MapData, MapError, MapType};
+use aya_obj::generated::{BPF_ANY, BPF_NOEXIST};
+use bytemuck::checked::try_pod_read_unaligned;
+use bytemuck::{CheckedBitPattern, NoUninit, Pod, bytes_of};
+
+use crate::kernel::bpf::{Batch, delete_element, lookup_batch, lookup_element, update_element};
+use crate::kernel::error::{KernelError, Result};
+use crate::kernel::pins::Pins;
+
+/// Entries read at a time: 192 KiB of keys and values where these are connections.
+const BATCH: usize = 1024;
+
+/// A hash, an array, a trie of prefixes or a socket storage.
+#[derive(Debug)]
+pub(crate) struct Table<K, V> {
+    name: &'static str,
+    map: MapData,
+    entries: PhantomData<fn(K) -> V>,
+}
+
+impl<K: Pod, V: CheckedBitPattern + NoUninit> Table<K, V> {
+    /// Opens the pinned map `name`.
+    pub(super) fn open(pins: &Pins, name: &'static str) -> Result<Self> {
+        Self::new(name, pins.map_data(name)?)
+    }
+
+    /// # Errors
+    /// `Map` where the map is of another kind, or its keys and values have other sizes.
+    pub(super) fn new(name: &'static str, map: MapData) -> Result<Self> {
+        let check = || {
+            let info = map.info()?;
+            let (key, value) = (info.key_size() as usize, info.value_size() as usize);
+            match info.map_type()? {
+                MapType::Hash | MapType::Array | MapType::LpmTrie | MapType::SkStorage => {}
+                other => return Err(MapError::InvalidMapType { map_type: other as u32 }),
+            }
+            if key != size_of::<K>() {
+                return Err(MapError::InvalidKeySize { size: key, expected: size_of::<K>() });
+            }
+            if value != size_of::<V>() {
+                return Err(MapError::InvalidValueSize { size: value, expected: size_of::<V>() });
+            }
+            Ok(())
+        };
+        check().map_err(KernelError::map(name))?;
+        Ok(Self { name, map, entries: PhantomData })
+    }
+
+    pub(super) fn get(&self, key: K) -> Result<Option<V>> {
+        self.bytes(key)?.map(|bytes| self.decode(&bytes)).transpose()
+    }
+
+    /// The value at an index of an array, where there always is one.
+    pub(super) fn at(&self, index: K) -> Result<V> {
+        self.get(index)?.ok_or(KernelError::Value { name: self.name })
+    }
+
+    pub(super) fn contains(&self, key: K) -> Result<bool> {
+        Ok(self.bytes(key)?.is_some())
+    }
+
+    pub(super) fn put(&self, key: K, value: &V) -> Result<()> {
+        self.update(key, value, BPF_ANY)
+    }
+
+    /// # Errors
+    /// `EEXIST` where there is an entry.
+    pub(super) fn put_new(&self, key: K, value: &V) -> Result<()> {
+        self.update(key, value, BPF_NOEXIST)
+    }
+
+    /// Removes the entry, if there is one.
+    pub(super) fn remove(&self, key: K) -> Result<()> {
+        match delete_element(self.fd(), bytes_of(&key)) {
+            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => {
+                Err(KernelError::syscall("BPF_MAP_DELETE_ELEM", self.name, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn keys(&self) -> Result<Vec<K>> {
+        let mut keys = Vec::new();
+        self.for_each_batch(|batch| {
+            keys.extend(batch.iter().map(|(key, _)| *key));
+            true
+        })?;
+        Ok(keys)
+    }
+
+    /// Hands every entry of a hash or a trie to `visit`, in batches; it answers false to stop. An entry that is there
+    /// throughout is visited at least once.
+    pub(super) fn for_each_batch(&self, mut visit: impl FnMut(&mut Vec<(K, V)>) -> bool) -> Result<()> {
+        let mut room = BATCH;
+        // The kernel keeps its place in a bucket's number or a key.
+        let mut cursor = vec![0; size_of::<K>().max(size_of::<u32>())];
+        let mut first = true;
+        let mut batch = Vec::new();
+        loop {
+            let mut keys = vec![0; room * size_of::<K>()];
+            let mut values = vec![0; room * size_of::<V>()];
+            let (read, last) = match lookup_batch(self.fd(), first, &mut cursor, &mut keys, &mut values, room as u32) {
+                Ok(Batch::More(read)) => (read, false),
+                Ok(Batch::Last(read)) => (read, true),
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                    room *= 2;
+                    continue;
+                }
+                Err(error) => return Err(KernelError::syscall("BPF_MAP_LOOKUP_BATCH", self.name, error)),
+            };
+            first = false;
+            batch.clear();
+            for (key, value) in keys.chunks_exact(size_of::<K>()).zip(values.chunks_exact(size_of::<V>())).take(read) {
+                batch.push((bytemuck::pod_read_unaligned(key), self.decode(value)?));
+            }
+            if !visit(&mut batch) || last {
+                return Ok(());
+            }
+        }
+    }
+
+    fn bytes(&self, key: K) -> Result<Option<Vec<u8>>> {
+        let mut value = vec![0; size_of::<V>()];
+        match lookup_element(self.fd(), bytes_of(&key), &mut value) {
+            Ok(()) => Ok(Some(value)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(KernelError::syscall("BPF_MAP_LOOKUP_ELEM", self.name, error)),
+        }
+    }
+
+    fn update(&self, key: K, value: &V, flags: u32) -> Result<()> {
+        update_element(self.fd(), bytes_of(&key), bytes_of(value), flags.into())
+            .map_err(|error| KernelError::syscall("BPF_MAP_UPDATE_ELEM", self.name, error))
+    }
+
+    fn decode(&self, value: &[u8]) -> Result<V> {
+        try_pod_read_unaligned(value).map_err(|_invalid| KernelError::Value { name: self.name })
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.map.fd().as_fd()
+    }
+}
