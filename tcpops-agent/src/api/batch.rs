@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
+use super::absent::is_default;
 use super::close::CloseQuery;
 use super::connections::ListQuery;
 use super::keepalive::{KeepaliveRequest, SocketOptions};
@@ -81,18 +82,13 @@ pub(crate) struct BatchResponse {
     /// The number of changes that were not.
     pub(crate) failed: usize,
     /// Only with `match`: the number of connections that ended before the change reached them; they have no result.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) ended: usize,
     /// Only with `match`: the number of listeners that matched and were left out; they have no result.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) listeners: usize,
     /// The results.
     pub(crate) results: Vec<BatchResult>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(count: &usize) -> bool {
-    *count == 0
 }
 
 /// The result of one change: `conid` and what is in force, or `problem`.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use utoipa::{IntoParams, ToSchema};
 
+use super::absent::is_default;
 use super::values::{LifetimeSeconds, Manner};
 
 /// The query of `DELETE /v1/connections/{id}`.
@@ -14,16 +15,11 @@ use super::values::{LifetimeSeconds, Manner};
 #[into_params(parameter_in = Query)]
 pub(crate) struct CloseQuery {
     /// The manner; `reset` if left out.
-    #[serde(default, skip_serializing_if = "is_reset")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) close: Manner,
     /// Only with `close=fin`: the seconds after which it is reset if it is still there, 1 to 315360000; 10 if left out.
     #[param(value_type = Option<f64>)]
     pub(crate) grace_seconds: Option<LifetimeSeconds>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_reset(manner: &Manner) -> bool {
-    *manner == Manner::Reset
 }
 
 /// The answer to `DELETE /v1/connections/{id}`.

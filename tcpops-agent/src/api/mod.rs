@@ -4,6 +4,7 @@
 pub(crate) mod rules;
 pub(crate) mod values;
 
+mod absent;
 pub(crate) mod batch;
 pub(crate) mod close;
 pub(crate) mod connections;

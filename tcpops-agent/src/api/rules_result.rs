@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use utoipa::{IntoParams, ToSchema};
 
+use super::absent::is_default;
 use super::policy::Intent;
 
 /// The query of `PUT /v1/rules`.
@@ -34,11 +35,11 @@ pub(crate) struct RulesResult {
     pub(crate) changes: Vec<RuleChange>,
     /// Only with `dry_run`: the number of connections that would change too, but are in network namespaces that cannot
     /// be entered.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) unreachable: u64,
     /// Only with `dry_run`, where a rule matches by cgroup: the number of connections in a directory that is gone. They
     /// are judged as if nothing were above it; only the kernel knows what was.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) unsure: u64,
 }
 
@@ -59,9 +60,4 @@ pub(crate) struct RuleChange {
     pub(crate) before: Intent,
     /// The policy that would be in force.
     pub(crate) after: Intent,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(count: &u64) -> bool {
-    *count == 0
 }

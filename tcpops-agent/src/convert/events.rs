@@ -47,9 +47,6 @@ impl EventFilter {
 }
 
 /// The kinds that a list of types names.
-///
-/// # Errors
-/// Fails at a name that is not known.
 pub(crate) fn kinds(types: &str) -> Result<Kinds, ValueError> {
     types.split(',').try_fold(Kinds::NONE, |kinds, name| {
         let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name.trim());

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_with::{apply, skip_serializing_none};
 use utoipa::ToSchema;
 
+use crate::api::absent::is_default;
 use crate::api::values::{
     CgroupPath, Cidr, Deadline, Direction, Family, Jitter, KeepaliveCount, KeepaliveTime, LifetimeDuration, Manner,
     Mode, OneOrMany, Origin, Ports, Rate, RuleName, Share, Switch, Switchable, Uid, UserTimeout, Written, present,
@@ -97,10 +98,6 @@ pub(crate) struct Rule {
     #[serde(default, deserialize_with = "read", skip_serializing_if = "is_default")]
     #[schema(default = false)]
     pub(crate) protect: bool,
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 const fn enforced() -> bool {

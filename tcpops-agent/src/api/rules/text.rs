@@ -37,9 +37,6 @@ impl std::error::Error for RuleFileError {}
 
 impl RuleDocument {
     /// Reads a rules file; `file` is its name for the message.
-    ///
-    /// # Errors
-    /// Fails with the place of the first fault.
     pub(crate) fn from_toml(text: &str, file: &str) -> Result<Self, RuleFileError> {
         let parsed = toml::Deserializer::parse(text).and_then(read::<Unchecked, _>);
         let document = Self::from(parsed.map_err(|error| in_toml(&error, text, file))?);
@@ -48,9 +45,6 @@ impl RuleDocument {
     }
 
     /// Reads the body of a request.
-    ///
-    /// # Errors
-    /// Fails with the place of the first fault.
     pub(crate) fn from_json(bytes: &[u8]) -> Result<Self, RuleFileError> {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
         let parsed = read::<Unchecked, _>(&mut deserializer).and_then(|parsed| deserializer.end().map(|()| parsed));

@@ -90,9 +90,6 @@ pub(crate) struct Ports {
 
 impl Ports {
     /// The ports from `first` to `last`.
-    ///
-    /// # Errors
-    /// Where one of them is 0, or `last` comes before `first`.
     pub(crate) fn new(first: u16, last: u16) -> Result<Self, ValueError> {
         if first == 0 || last == 0 {
             return Err(ValueError::new("a port from 1 to 65535", 0));

@@ -64,7 +64,7 @@ impl fmt::Display for Found<'_> {
     }
 }
 
-/// A value that is read by [`read`]. A type takes what it can be, and refuses the rest by default.
+/// A value that is read by [`read`]. A type takes what it can be; by default it refuses everything.
 pub(crate) trait Written: Sized {
     /// The expectation, as in "expected a number of probes from 1 to 127".
     fn expected() -> String;
@@ -75,25 +75,16 @@ pub(crate) trait Written: Sized {
     }
 
     /// The value that one string or one number spells.
-    ///
-    /// # Errors
-    /// Fails where it spells none.
     fn from_found(found: Found<'_>) -> Result<Self, ValueError> {
         Err(Self::refuse(found))
     }
 
     /// The value that a list spells.
-    ///
-    /// # Errors
-    /// Fails where it spells none, or with an error of the format.
     fn from_list<'de, A: SeqAccess<'de>>(_: A) -> Result<Self, A::Error> {
         Self::from_found(Found::Other("a list")).map_err(de::Error::custom)
     }
 
     /// The value that a table spells.
-    ///
-    /// # Errors
-    /// Fails where it spells none, or with an error of the format.
     fn from_table<'de, A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
         // A date of TOML comes as a table with one key, which the parser's own type knows.
         let date = Datetime::deserialize(MapAccessDeserializer::new(map));
@@ -102,17 +93,11 @@ pub(crate) trait Written: Sized {
 }
 
 /// Reads a value.
-///
-/// # Errors
-/// Fails with "expected …, found …", or with an error of the format.
 pub(crate) fn read<'de, T: Written, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     Reader(PhantomData).deserialize(deserializer)
 }
 
 /// Reads an optional field that is there: it may be left out, but it may not be null.
-///
-/// # Errors
-/// As [`read`].
 pub(crate) fn present<'de, T: Written, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     read(deserializer).map(Some)
 }
