@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
+use strum::VariantArray as _;
 use tracing_subscriber::EnvFilter;
 
 use super::context::non_empty;
@@ -78,7 +79,7 @@ pub(crate) struct AgentArgs {
 
 /// Takes the name of a type of events.
 fn types() -> PossibleValuesParser {
-    PossibleValuesParser::new(Kind::ALL.map(Kind::name))
+    PossibleValuesParser::new(Kind::VARIANTS.iter().map(|kind| kind.name()))
 }
 
 /// The file with the kernel programs that the environment names, instead of the ones in the binary.
