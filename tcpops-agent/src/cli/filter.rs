@@ -11,7 +11,7 @@ use crate::api::values::{CgroupPath, Cidr, Direction, Family, Origin, Ports, Rul
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FilterArgs {
     /// Begun by the peer, by this host, or a listener
-    #[arg(long, value_name = "WHO", value_parser = words(Direction::ALL, Direction::name))]
+    #[arg(long, value_name = "WHO", value_parser = words(&Direction::ALL, Direction::name))]
     direction: Option<Direction>,
     /// With this address of this host, or one in this network
     #[arg(long, value_name = "ADDR[/LEN]")]
@@ -43,13 +43,13 @@ pub(crate) struct FilterArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ConnectionFilterArgs {
     /// In this TCP state
-    #[arg(long, value_name = "STATE", value_parser = words(TcpState::ALL, TcpState::name), ignore_case = true)]
+    #[arg(long, value_name = "STATE", value_parser = words(&TcpState::ALL, TcpState::name), ignore_case = true)]
     state: Option<TcpState>,
     /// Of this address family on the wire
-    #[arg(long, value_name = "FAMILY", value_parser = words(Family::ALL, Family::name))]
+    #[arg(long, value_name = "FAMILY", value_parser = words(&Family::ALL, Family::name))]
     family: Option<Family>,
     /// Whose handshake was seen, or which was open before the agent came
-    #[arg(long, value_name = "HOW", value_parser = words(Origin::ALL, Origin::name))]
+    #[arg(long, value_name = "HOW", value_parser = words(&Origin::ALL, Origin::name))]
     origin: Option<Origin>,
     #[command(flatten)]
     filter: FilterArgs,

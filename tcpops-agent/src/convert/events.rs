@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
+use strum::VariantArray as _;
 use tcpops_common::policy::{Outcome, TcpOption};
 use tcpops_common::state::TcpState;
 
@@ -47,9 +48,8 @@ impl EventFilter {
 /// Says what was expected.
 pub(crate) fn kinds(types: &str) -> Result<Kinds, String> {
     types.split(',').try_fold(Kinds::NONE, |kinds, name| {
-        let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name.trim());
-        kind.map(|kind| kinds.with(kind)).ok_or_else(|| {
-            let known = Kind::ALL.map(Kind::name).join(", ");
+        name.trim().parse().map(|kind| kinds.with(kind)).map_err(|_unknown| {
+            let known = Kind::VARIANTS.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
             format!("type: expected some of {known}, separated by commas, found \"{}\"", name.trim())
         })
     })

@@ -1,4 +1,4 @@
-//! A connection for unit tests.
+//! Connections for unit tests.
 
 use tcpops_common::conn::{ConnKey, Connection, from_ip};
 use tcpops_common::state::TcpState;

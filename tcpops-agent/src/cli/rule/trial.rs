@@ -32,10 +32,10 @@ pub(crate) struct TestArgs {
     #[arg(long, value_name = "ADDR:PORT", value_parser = endpoint)]
     remote: Option<SocketAddr>,
     /// Who begins: the peer, this host, or nobody
-    #[arg(long, value_name = "WHO", default_value = "inbound", value_parser = words(Direction::ALL, Direction::name))]
+    #[arg(long, value_name = "WHO", default_value = "inbound", value_parser = words(&Direction::ALL, Direction::name))]
     direction: Direction,
     /// Whether the handshake is seen, or the connection was open before the agent came
-    #[arg(long, value_name = "HOW", default_value = "handshake", value_parser = words(Origin::ALL, Origin::name))]
+    #[arg(long, value_name = "HOW", default_value = "handshake", value_parser = words(&Origin::ALL, Origin::name))]
     origin: Origin,
     /// The uid that owns the socket
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=4_294_967_294))]

@@ -69,7 +69,7 @@ impl Handle {
             |name| in_force.names().iter().find(|(_, known)| *known == name).map(|(id, _)| *id),
         )
         .map_err(|detail| Problem::new(Code::InvalidRequest, detail))?;
-        filter.visible_to_uid = origin.caller.narrowed_to();
+        filter.visible_to_uid = origin.caller.limited_to();
         Ok(filter)
     }
 

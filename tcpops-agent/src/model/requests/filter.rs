@@ -1,4 +1,4 @@
-//! Which connections a list shows, or a request selects.
+//! Which connections a list shows or a request selects.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -8,41 +8,41 @@ use ipnet::IpNet;
 use tcpops_common::conn::{Connection, Direction, Family, Origin};
 use tcpops_common::state::TcpState;
 
-/// Everything that is given must match.
+/// The conditions on a connection; each that is given must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
     /// The TCP state.
     pub(crate) state: Option<TcpState>,
-    /// Who began.
+    /// Which side opened it.
     pub(crate) direction: Option<Direction>,
     /// The address family on the wire.
     pub(crate) family: Option<Family>,
     /// How the connection became known.
     pub(crate) origin: Option<Origin>,
-    /// The network of this host's address.
+    /// A network that holds this host's address.
     pub(crate) local: Option<IpNet>,
-    /// The network of the peer's address; no listener matches.
+    /// A network that holds the peer's address; no listener matches.
     pub(crate) remote: Option<IpNet>,
-    /// This host's port.
+    /// A range that holds this host's port.
     pub(crate) local_port: Option<RangeInclusive<u16>>,
-    /// The peer's port; no listener matches.
+    /// A range that holds the peer's port; no listener matches.
     pub(crate) remote_port: Option<RangeInclusive<u16>>,
-    /// The ids of the cgroup directories.
+    /// The ids of cgroups, one of which is the connection's.
     pub(crate) cgroups: Option<HashSet<u64>>,
     /// The uid of the socket.
     pub(crate) uid: Option<u32>,
     /// The cookie of the network namespace.
     pub(crate) netns_cookie: Option<u64>,
-    /// The id of the rule that matches.
+    /// The id of the rule that matches the connection.
     pub(crate) rule: Option<u32>,
-    /// What a caller may see: only connections of this uid.
+    /// The uid to whose connections the caller is limited.
     pub(crate) visible_to_uid: Option<u32>,
-    /// Only conids greater than this.
+    /// The conid after which to begin.
     pub(crate) after_conid: u64,
 }
 
 impl Filter {
-    /// Whether the list shows the connection.
+    /// True if the connection meets every condition.
     pub(crate) fn matches(&self, conid: u64, connection: &Connection) -> bool {
         fn given<T>(wanted: Option<&T>, matches: impl FnOnce(&T) -> bool) -> bool {
             wanted.is_none_or(matches)
