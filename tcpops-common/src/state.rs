@@ -3,10 +3,11 @@
 use bytemuck::{CheckedBitPattern, NoUninit};
 
 /// A TCP state, numbered as in the kernel's `include/net/tcp_states.h`; the names are those of RFC 9293.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, NoUninit, CheckedBitPattern)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, NoUninit, CheckedBitPattern)]
 #[repr(u8)]
 pub enum TcpState {
     /// A number that this program does not know (a newer kernel's).
+    #[default]
     Unknown = 0,
     /// Data flows.
     Established = 1,

@@ -111,12 +111,12 @@ pub(crate) fn iter_create(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// `ENOENT` where the map has no such key.
-pub(super) fn lookup_element(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<()> {
+pub(crate) fn lookup_element(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<()> {
     element(bpf_cmd::BPF_MAP_LOOKUP_ELEM, map, key, value.as_mut_ptr() as u64, 0)
 }
 
 /// Writes the value of a key.
-pub(super) fn update_element(map: BorrowedFd<'_>, key: &[u8], value: &[u8], flags: u64) -> io::Result<()> {
+pub(crate) fn update_element(map: BorrowedFd<'_>, key: &[u8], value: &[u8], flags: u64) -> io::Result<()> {
     element(bpf_cmd::BPF_MAP_UPDATE_ELEM, map, key, value.as_ptr() as u64, flags)
 }
 
@@ -124,7 +124,7 @@ pub(super) fn update_element(map: BorrowedFd<'_>, key: &[u8], value: &[u8], flag
 ///
 /// # Errors
 /// `ENOENT` where the map has no such key.
-pub(super) fn delete_element(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
+pub(crate) fn delete_element(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
     element(bpf_cmd::BPF_MAP_DELETE_ELEM, map, key, 0, 0)
 }
 

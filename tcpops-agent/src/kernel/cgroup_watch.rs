@@ -1,4 +1,4 @@
-//! Noticing that a cgroup directory is made anew, as systemd does when it restarts a service: it then has another id.
+//! Notices when a cgroup directory is created again, as systemd does when it restarts a service: its id then differs.
 
 #![expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
 
@@ -14,18 +14,18 @@ use crate::kernel::error::{KernelError, Result};
 /// Watches the directories above some cgroups.
 pub(crate) struct CgroupWatch {
     mount: PathBuf,
-    /// Nothing, where there is nothing to watch.
+    /// `None` where there is nothing to watch.
     inotify: Option<AsyncFd<OwnedFd>>,
 }
 
 impl CgroupWatch {
-    /// Watches nothing yet, below the cgroup2 `mount`.
+    /// Watches nothing until [`set`](Self::set) says what, below the cgroup2 `mount`.
     pub(crate) fn new(mount: &Path) -> Self {
         Self { mount: mount.to_path_buf(), inotify: None }
     }
 
-    /// Watches for these directories, given from the root of the hierarchy, instead of those before. Within a tokio
-    /// runtime. What was made before this call is not reported: look for it afterwards.
+    /// Watches for the creation of these directories, given from the root of the hierarchy, in place of those before. Must
+    /// be called within a tokio runtime. A directory created before this call is not reported: look for it afterwards.
     pub(crate) fn set<'a>(&mut self, paths: impl Iterator<Item = &'a str>) -> Result<()> {
         self.inotify = None;
         let mut paths = paths.peekable();
@@ -38,19 +38,19 @@ impl CgroupWatch {
         for directory in paths.flat_map(|path| Path::new(path).ancestors().skip(1)) {
             let directory = self.mount.join(directory.strip_prefix("/").unwrap_or(directory));
             match add_watch(&inotify, &directory, events) {
-                // One that is gone is made again below one that is watched.
+                // A directory that is gone would be created below another that is watched.
                 Ok(_) | Err(rustix::io::Errno::NOENT) => {}
                 Err(error) => return Err(failed(error)),
             }
         }
-        // SAFETY: the descriptor is owned by what is registered, and lives as long.
+        // SAFETY: the registration owns the descriptor, which lives as long.
         let inotify = unsafe { AsyncFd::register(inotify) }
             .map_err(|error| KernelError::syscall("epoll_ctl", "inotify", error))?;
         self.inotify = Some(inotify);
         Ok(())
     }
 
-    /// Returns when a directory has been made. Safe to abandon and call again.
+    /// Returns when a directory has been created. Cancel-safe.
     pub(crate) async fn changed(&mut self) -> Result<()> {
         let Some(inotify) = &mut self.inotify else { return std::future::pending().await };
         let mut guard =

@@ -1,4 +1,4 @@
-//! What the kernel programs log with aya-log.
+//! The log of the kernel programs (aya-log).
 
 #![expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
 
@@ -7,13 +7,13 @@ use tokio::io::unix::AsyncFd;
 
 use crate::kernel::error::{KernelError, Result};
 
-/// Hands the log of the kernel programs on to this process's.
+/// Passes the log of the kernel programs on to the agent's.
 pub(crate) struct ProgramLog(pub(crate) EbpfLogger<&'static dyn log::Log>);
 
 impl ProgramLog {
-    /// Follows the log for as long as the runtime lives. Within a tokio runtime.
+    /// Follows the log for as long as the tokio runtime lives; must be called within it.
     pub(crate) fn follow(self) -> Result<()> {
-        // SAFETY: the logger owns its descriptor, gives always the same one, and lives as long as the registration.
+        // SAFETY: the registration owns the logger, which owns its descriptor and always returns the same one.
         let mut log = unsafe { AsyncFd::register(self.0) }
             .map_err(|error| KernelError::syscall("epoll_ctl", "AYA_LOGS", error))?;
         tokio::spawn(async move {
