@@ -153,7 +153,7 @@ impl Enforcer {
         }
     }
 
-    /// Judges a connection by the limits that have not exempted it before.
+    /// Judges a connection by the limits from which it is not exempt.
     fn judge(&self, inspection: &Inspection) -> Verdict {
         let Inspection { candidate, look, at_boot_ns, .. } = *inspection;
         judge(&candidate.without(self.watches.exempt(candidate.key)), look, at_boot_ns)
