@@ -5,7 +5,6 @@
 
 mod history;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,6 +17,7 @@ pub(crate) use history::Start;
 use self::history::{Cursor, History};
 use crate::model::history::cause::CauseKind;
 use crate::model::history::record::{Kind, Loss, Record, What};
+use crate::model::rules::in_force::RuleNames;
 
 /// How many records are kept for readers that are slow or begin later: up to 3.3 MiB, taken as it fills. The oldest make
 /// room for new ones.
@@ -26,9 +26,6 @@ const CAPACITY: usize = 16_384;
 const MAX_NAMES: usize = 8192;
 /// The most records that a reader takes at a time.
 const BATCH: usize = 128;
-
-/// The names of rules by id, including rules that were in force before.
-pub(crate) type RuleNames = HashMap<u32, String>;
 
 /// What readers wait for a change of.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +39,7 @@ struct Newest {
 pub(crate) struct EventLog {
     history: Mutex<History>,
     newest: watch::Sender<Newest>,
+    /// The names of the rules in the records, which may not be in force any more.
     names: RwLock<Arc<RuleNames>>,
     counts: Counts,
 }

@@ -31,12 +31,6 @@ impl ClosePolicy {
     };
 }
 
-impl Default for ClosePolicy {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
-}
-
 /// How a connection is closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Manner {

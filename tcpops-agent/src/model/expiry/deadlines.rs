@@ -26,11 +26,6 @@ impl Deadlines {
         }
     }
 
-    /// True if a connection has a time.
-    pub(crate) fn contains(&self, key: ConnKey) -> bool {
-        self.by_key.contains_key(&key)
-    }
-
     /// When a connection is due.
     pub(crate) fn get(&self, key: ConnKey) -> Option<u64> {
         self.by_key.get(&key).copied()

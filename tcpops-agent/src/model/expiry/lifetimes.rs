@@ -76,19 +76,6 @@ impl Limits {
             connect_ns: rule.connect_ns,
         }
     }
-
-    /// The same limits without those in a set of [bits](Expiry::bit).
-    fn without(self, expiries: u8) -> Self {
-        let keep = |expiry: Expiry, ns| if expiries & expiry.bit() == 0 { ns } else { 0 };
-        Self {
-            idle_ns: keep(Expiry::Idle, self.idle_ns),
-            max_age_ns: keep(Expiry::MaxAge, self.max_age_ns),
-            deadline_boot_ns: keep(Expiry::Deadline, self.deadline_boot_ns),
-            first_byte_ns: keep(Expiry::FirstByte, self.first_byte_ns),
-            half_closed_ns: keep(Expiry::HalfClosed, self.half_closed_ns),
-            connect_ns: keep(Expiry::Connect, self.connect_ns),
-        }
-    }
 }
 
 /// Adds jitter to a limit: up to `percent`, derived from the conid so that it stays the same after a restart. The limit
@@ -124,6 +111,8 @@ pub(crate) struct Candidate {
     pub(crate) state_since_boot_ns: u64,
     /// The limits in force.
     pub(crate) limits: Limits,
+    /// The limits that do not count, as [bits](Expiry::bit).
+    pub(crate) exempt: u8,
     /// The rule that matches it; zero for none.
     pub(crate) rule: u32,
     /// The limits come from an override, which a person set for this one connection: neither protection nor guard apply.
@@ -157,6 +146,7 @@ impl Candidate {
             established_boot_ns: connection.established_boot_ns,
             state_since_boot_ns: connection.state_since_boot_ns,
             limits,
+            exempt: 0,
             rule: connection.rule,
             is_override,
             manner: rule.manner,
@@ -164,9 +154,9 @@ impl Candidate {
         })
     }
 
-    /// The same connection without some of its limits.
-    pub(crate) fn without(self, expiries: u8) -> Self {
-        Self { limits: self.limits.without(expiries), ..self }
+    /// The same connection without the limits of these [bits](Expiry::bit).
+    pub(crate) fn without(self, exempt: u8) -> Self {
+        Self { exempt, ..self }
     }
 
     /// True once the peer's FIN has come, which the kernel counts as a received byte.
@@ -197,6 +187,7 @@ impl Candidate {
         ]
         .into_iter()
         .filter_map(|(at, expiry)| Some((at?, expiry)))
+        .filter(|(_, expiry)| self.exempt & expiry.bit() == 0)
     }
 
     /// True if a limit may be over that traffic postpones, so that the traffic must be read.

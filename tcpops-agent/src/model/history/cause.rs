@@ -42,6 +42,7 @@ impl Side {
 /// What the kernel waited for in vain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
+#[expect(clippy::enum_variant_names, reason = "TCP_USER_TIMEOUT is the option's name")]
 pub(crate) enum Timeout {
     /// Answers to keepalive probes.
     Keepalive,

@@ -270,7 +270,7 @@ pub(crate) struct Record {
     pub(crate) what: What,
 }
 
-const _: () = assert!(size_of::<Record>() <= 208, "docs/events.md and events/history.rs say how much memory they take");
+const _: () = assert!(size_of::<Record>() <= 208, "docs/events.md and events/mod.rs say how much memory they take");
 
 #[cfg(test)]
 mod tests {

@@ -39,7 +39,7 @@ fn each_end_of_each_close_has_its_cause() {
         (FinWait2, 0, ByLocal, none, Cause::Fin(Side::Local)),
         (LastAck, 0, ByPeer, none, Cause::Fin(Side::Peer)),
         (Closing, 0, ByLocal, none, Cause::Fin(Side::Local)),
-        // Of a connection that was adopted, nobody may have seen the first FIN.
+        // Nobody may have seen the first FIN of an adopted connection.
         (FinWait2, 0, Nobody, none, Cause::Fin(Side::Local)),
         (LastAck, 0, Nobody, none, Cause::Fin(Side::Peer)),
         // SO_LINGER of zero, data unread, connect(AF_UNSPEC); and the other end of these.

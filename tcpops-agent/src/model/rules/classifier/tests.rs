@@ -228,7 +228,7 @@ fn names_and_policies_go_along() {
     assert_eq!((compiled.rules[1].id, compiled.rules[1].policy.options.keepcnt), (2, 5));
 }
 
-/// Networks of which many lie within others, and around the border between IPv4 and IPv6.
+/// Networks, many of them within others, and around the border between IPv4 and IPv6.
 const NETS: [&str; 24] = [
     "0.0.0.0/0",
     "0.0.0.0/1",
