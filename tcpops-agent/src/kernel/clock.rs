@@ -53,10 +53,9 @@ impl Timer {
     pub(crate) fn new() -> Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let fd = timerfd_create(TimerfdClockId::Boottime, flags)
-            .map_err(|error| KernelError::syscall("timerfd_create", "CLOCK_BOOTTIME", error))?;
+            .map_err(KernelError::syscall("timerfd_create", "CLOCK_BOOTTIME"))?;
         // SAFETY: the registration owns the descriptor, which lives as long.
-        let fd =
-            unsafe { AsyncFd::register(fd) }.map_err(|error| KernelError::syscall("epoll_ctl", "the timer", error))?;
+        let fd = unsafe { AsyncFd::register(fd) }.map_err(KernelError::syscall("epoll_ctl", "the timer"))?;
         Ok(Self { fd, due_boot_ns: None })
     }
 
@@ -73,7 +72,7 @@ impl Timer {
         };
         let timer = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
         timerfd_settime(self.fd.get_ref(), TimerfdTimerFlags::ABSTIME, &timer)
-            .map_err(|error| KernelError::syscall("timerfd_settime", "the timer", error))?;
+            .map_err(KernelError::syscall("timerfd_settime", "the timer"))?;
         self.due_boot_ns = due_boot_ns;
         Ok(())
     }
@@ -81,15 +80,14 @@ impl Timer {
     /// Returns when the time has come. Cancel-safe.
     pub(crate) async fn due(&mut self) -> Result<()> {
         loop {
-            let mut guard =
-                self.fd.readable().await.map_err(|error| KernelError::syscall("epoll_wait", "the timer", error))?;
+            let mut guard = self.fd.readable().await.map_err(KernelError::syscall("epoll_wait", "the timer"))?;
             let mut count = [0; 8];
             match guard.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut count)?)) {
                 Ok(Ok(_)) => {
                     self.due_boot_ns = None;
                     return Ok(());
                 }
-                Ok(Err(error)) => return Err(KernelError::syscall("read", "the timer", error)),
+                Ok(Err(error)) => return Err(KernelError::syscall("read", "the timer")(error)),
                 Err(_would_block) => {}
             }
         }

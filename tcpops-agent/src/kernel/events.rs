@@ -34,8 +34,7 @@ impl Events {
     pub(crate) fn open(pins: &Pins) -> Result<Self> {
         let ring: RingBuf<MapData> = pins.map(EVENTS)?;
         // SAFETY: the registration owns the ring, which owns its descriptor and always returns the same one.
-        let ring =
-            unsafe { AsyncFd::register(ring) }.map_err(|error| KernelError::syscall("epoll_ctl", EVENTS, error))?;
+        let ring = unsafe { AsyncFd::register(ring) }.map_err(KernelError::syscall("epoll_ctl", EVENTS))?;
         Ok(Self { ring, empty_polls: 0 })
     }
 
@@ -61,11 +60,7 @@ impl Events {
             settings.set_reader_awake(false)?;
             self.read(events)?;
             if events.is_empty() {
-                let mut guard = self
-                    .ring
-                    .readable_mut()
-                    .await
-                    .map_err(|error| KernelError::syscall("epoll_wait", EVENTS, error))?;
+                let mut guard = self.ring.readable_mut().await.map_err(KernelError::syscall("epoll_wait", EVENTS))?;
                 guard.clear_ready();
             }
             self.empty_polls = 0;

@@ -93,8 +93,7 @@ pub(crate) fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
     let read;
     let object = match options.object {
         Some(path) => {
-            read =
-                std::fs::read(path).map_err(|error| KernelError::syscall("read", path.display().to_string(), error))?;
+            read = std::fs::read(path).map_err(KernelError::syscall("read", path.display()))?;
             read.as_slice()
         }
         None => OBJECT,
@@ -217,18 +216,17 @@ impl Attachment {
 
 /// Attaches to the cgroup, beside others, and pins the link so that it outlives the agent.
 fn attach(program: BorrowedFd<'_>, hook: bpf_attach_type, cgroup: &Path, pin: &Path) -> Result<()> {
-    let directory = File::open(cgroup)
-        .map_err(|error| KernelError::syscall("open", format!("the cgroup {}", cgroup.display()), error))?;
-    let link = link_create(program, directory.as_fd(), hook)
-        .map_err(|error| KernelError::syscall("BPF_LINK_CREATE", cgroup.display().to_string(), error))?;
-    object_pin(link.as_fd(), &c_path(pin)?)
-        .map_err(|error| KernelError::syscall("BPF_OBJ_PIN", pin.display().to_string(), error))
+    let directory =
+        File::open(cgroup).map_err(KernelError::syscall("open", format!("the cgroup {}", cgroup.display())))?;
+    let link = link_create(program, Some(directory.as_fd()), hook)
+        .map_err(KernelError::syscall("BPF_LINK_CREATE", cgroup.display()))?;
+    object_pin(link.as_fd(), &c_path(pin)?).map_err(KernelError::syscall("BPF_OBJ_PIN", pin.display()))
 }
 
 /// Puts the program behind the link that is pinned at `pin`, so that no handshake goes without one. Where the cgroup of
 /// that link was removed, and the link with it, the program is attached anew.
 fn take_over(program: BorrowedFd<'_>, hook: bpf_attach_type, cgroup: &Path, pin: &Path) -> Result<()> {
-    let failed_on = |call| move |error| KernelError::syscall(call, pin.display().to_string(), error);
+    let failed_on = |call| KernelError::syscall(call, pin.display());
     let link = object_get(&c_path(pin)?).map_err(failed_on("BPF_OBJ_GET"))?;
     let attached_to = link_cgroup_id(link.as_fd()).map_err(failed_on("BPF_OBJ_GET_INFO_BY_FD"))?;
     let Some(attached_to) = attached_to else {

@@ -49,12 +49,12 @@ impl Pins {
         if !mounts::is_within(&base, "bpf")? {
             return Err(KernelError::NotBpffs { base, bpffs });
         }
-        fs::create_dir_all(&base).map_err(|error| KernelError::syscall("mkdir", base.display().to_string(), error))?;
+        fs::create_dir_all(&base).map_err(KernelError::syscall("mkdir", base.display()))?;
         let lock = open(&base, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|error| KernelError::syscall("open", base.display().to_string(), error))?;
+            .map_err(KernelError::syscall("open", base.display()))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
             rustix::io::Errno::WOULDBLOCK => KernelError::PinsInUse { base: base.clone() },
-            error => KernelError::syscall("flock", base.display().to_string(), error),
+            error => KernelError::syscall("flock", base.display())(error),
         })?;
         let directory = base.join(format!("v{ABI}"));
         Ok(Self { base, directory, _lock: lock })
@@ -76,8 +76,7 @@ impl Pins {
         remove_directory(&staging)?;
         // Maps without a link are what is left of a start that failed half way in an older version.
         remove_directory(&self.directory)?;
-        fs::create_dir(&staging)
-            .map_err(|error| KernelError::syscall("mkdir", staging.display().to_string(), error))?;
+        fs::create_dir(&staging).map_err(KernelError::syscall("mkdir", staging.display()))?;
         Ok(staging)
     }
 
@@ -87,16 +86,14 @@ impl Pins {
 
     /// Makes the staged pins the ones in force.
     pub(crate) fn commit(&self, staging: &Path) -> Result<()> {
-        fs::rename(staging, &self.directory)
-            .map_err(|error| KernelError::syscall("rename", staging.display().to_string(), error))
+        fs::rename(staging, &self.directory).map_err(KernelError::syscall("rename", staging.display()))
     }
 
     /// Takes the links away: the programs are detached, and the maps stay.
     pub(crate) fn unlink(&self) -> Result<()> {
         for name in [SOCKOPS_LINK, SETSOCKOPT_LINK] {
             let link = self.directory.join(name);
-            fs::remove_file(&link)
-                .map_err(|error| KernelError::syscall("unlink", link.display().to_string(), error))?;
+            fs::remove_file(&link).map_err(KernelError::syscall("unlink", link.display()))?;
         }
         Ok(())
     }
@@ -109,7 +106,7 @@ impl Pins {
         // Only if it is empty: another version's pins may be there.
         match fs::remove_dir(&self.base) {
             Err(error) if !matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) => {
-                Err(KernelError::syscall("rmdir", self.base.display().to_string(), error))
+                Err(KernelError::syscall("rmdir", self.base.display())(error))
             }
             _ => Ok(()),
         }
@@ -165,7 +162,7 @@ impl Pins {
 fn remove_directory(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(KernelError::syscall("unlink", directory.display().to_string(), error))
+            Err(KernelError::syscall("unlink", directory.display())(error))
         }
         _ => Ok(()),
     }

@@ -14,8 +14,7 @@ impl ProgramLog {
     /// Follows the log for as long as the tokio runtime lives; must be called within it.
     pub(crate) fn follow(self) -> Result<()> {
         // SAFETY: the registration owns the logger, which owns its descriptor and always returns the same one.
-        let mut log = unsafe { AsyncFd::register(self.0) }
-            .map_err(|error| KernelError::syscall("epoll_ctl", "AYA_LOGS", error))?;
+        let mut log = unsafe { AsyncFd::register(self.0) }.map_err(KernelError::syscall("epoll_ctl", "AYA_LOGS"))?;
         tokio::spawn(async move {
             loop {
                 match log.readable_mut().await {
