@@ -7,8 +7,10 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::path::Path;
 
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_prog_type};
+use rustix::path::Arg as _;
 
 /// Zeroes in every field: the kernel refuses a field that a command does not know, unless it is zero.
 fn attr() -> bpf_attr {
@@ -31,7 +33,8 @@ fn descriptor(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
 }
 
 /// Opens the object that is pinned at `path`.
-pub(crate) fn object_get(path: &CStr) -> io::Result<OwnedFd> {
+pub(crate) fn object_get(path: &Path) -> io::Result<OwnedFd> {
+    let path = path.into_c_str()?;
     let mut attr = attr();
     // SAFETY: this is the part of the union that the command uses; writing integers to it is always sound.
     let object = unsafe { &mut attr.__bindgen_anon_4 };
@@ -40,7 +43,8 @@ pub(crate) fn object_get(path: &CStr) -> io::Result<OwnedFd> {
 }
 
 /// Pins an object at `path`.
-pub(crate) fn object_pin(object: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
+pub(crate) fn object_pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = path.into_c_str()?;
     let mut attr = attr();
     // SAFETY: this is the part of the union that the command uses; writing integers to it is always sound.
     let pin = unsafe { &mut attr.__bindgen_anon_4 };

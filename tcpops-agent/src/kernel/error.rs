@@ -21,8 +21,8 @@ pub(crate) enum KernelError {
     Value { name: &'static str },
     #[error("cannot load the kernel programs")]
     Load(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("the object has no {kind} {name}; it is not of this version")]
-    NotInObject { kind: &'static str, name: &'static str },
+    #[error("the object has no program {name}; it is not of this version")]
+    NoProgram { name: &'static str },
     #[error("sock_diag: expected {expected}, found {found}")]
     Diag { expected: &'static str, found: String },
     #[error("cannot enter the network namespace with cookie {cookie}")]
