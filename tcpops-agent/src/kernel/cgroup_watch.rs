@@ -1,7 +1,5 @@
 //! Notices when a cgroup directory is created again, as systemd does when it restarts a service: its id then differs.
 
-#![expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
-
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -10,6 +8,7 @@ use rustix::fs::inotify::{CreateFlags, Reader, WatchFlags, add_watch, init};
 use tokio::io::unix::AsyncFd;
 
 use crate::kernel::error::{KernelError, Result};
+use crate::kernel::readiness::register;
 
 /// Watches the directories above some cgroups.
 pub(crate) struct CgroupWatch {
@@ -43,9 +42,7 @@ impl CgroupWatch {
                 Err(error) => return Err(failed("inotify_add_watch")(error)),
             }
         }
-        // SAFETY: the registration owns the descriptor, which lives as long.
-        let inotify = unsafe { AsyncFd::register(inotify) }.map_err(KernelError::syscall("epoll_ctl", "inotify"))?;
-        self.inotify = Some(inotify);
+        self.inotify = Some(register("inotify", inotify)?);
         Ok(())
     }
 

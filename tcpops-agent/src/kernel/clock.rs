@@ -1,7 +1,5 @@
 //! `CLOCK_BOOTTIME`, the clock of every timestamp in the maps, and a timer on it.
 
-#![expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
-
 use std::time::Duration;
 
 use rustix::time::{
@@ -11,6 +9,7 @@ use rustix::time::{
 use tokio::io::unix::AsyncFd;
 
 use crate::kernel::error::{KernelError, Result};
+use crate::kernel::readiness::register;
 
 /// Nanoseconds since boot, including suspended time.
 pub(crate) fn now_boot_ns() -> u64 {
@@ -54,9 +53,7 @@ impl Timer {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let fd = timerfd_create(TimerfdClockId::Boottime, flags)
             .map_err(KernelError::syscall("timerfd_create", "CLOCK_BOOTTIME"))?;
-        // SAFETY: the registration owns the descriptor, which lives as long.
-        let fd = unsafe { AsyncFd::register(fd) }.map_err(KernelError::syscall("epoll_ctl", "the timer"))?;
-        Ok(Self { fd, due_boot_ns: None })
+        Ok(Self { fd: register("the timer", fd)?, due_boot_ns: None })
     }
 
     /// Sets the timer to `due_boot_ns`, past or future, or turns it off.
