@@ -1,5 +1,5 @@
-//! What the running kernel's BTF tells: the offsets of fields, since rustc emits no CO-RE relocations; and which constants
-//! the kernel knows.
+//! The running kernel's BTF: the offsets of fields, since rustc emits no CO-RE relocations, and the constants that the
+//! kernel has.
 
 use std::fs;
 
@@ -70,7 +70,6 @@ impl Readable for Bytes {
 pub(crate) struct KernelTypes(TypeInformation);
 
 impl KernelTypes {
-    /// Reads them.
     pub(crate) fn read() -> Result<Self> {
         let bytes = fs::read(VMLINUX).map_err(|source| KernelError::NoBtf { path: VMLINUX, source })?;
         TypeInformation::new(&Bytes(bytes))
@@ -91,7 +90,7 @@ impl KernelTypes {
         FIELDS.into_iter().map(find).collect()
     }
 
-    /// Whether an enum of the kernel has a constant of this name.
+    /// True if an enum of the kernel has a constant of this name.
     pub(crate) fn has_constant(&self, name: &str) -> bool {
         self.0.get().values().any(|kind| match kind {
             TypeVariant::Enum(numbers) => numbers.named_value_list().iter().any(|number| number.name == name),

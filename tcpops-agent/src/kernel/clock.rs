@@ -1,7 +1,5 @@
 //! `CLOCK_BOOTTIME`, the clock of every timestamp in the maps, and a timer on it.
 
-#![expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
-
 use std::time::Duration;
 
 use rustix::time::{
@@ -11,6 +9,7 @@ use rustix::time::{
 use tokio::io::unix::AsyncFd;
 
 use crate::kernel::error::{KernelError, Result};
+use crate::kernel::readiness::register;
 
 /// Nanoseconds since boot, including suspended time.
 pub(crate) fn now_boot_ns() -> u64 {
@@ -53,11 +52,8 @@ impl Timer {
     pub(crate) fn new() -> Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let fd = timerfd_create(TimerfdClockId::Boottime, flags)
-            .map_err(|error| KernelError::syscall("timerfd_create", "CLOCK_BOOTTIME", error))?;
-        // SAFETY: the registration owns the descriptor, which lives as long.
-        let fd =
-            unsafe { AsyncFd::register(fd) }.map_err(|error| KernelError::syscall("epoll_ctl", "the timer", error))?;
-        Ok(Self { fd, due_boot_ns: None })
+            .map_err(KernelError::syscall("timerfd_create", "CLOCK_BOOTTIME"))?;
+        Ok(Self { fd: register("the timer", fd)?, due_boot_ns: None })
     }
 
     /// Sets the timer to `due_boot_ns`, past or future, or turns it off.
@@ -73,7 +69,7 @@ impl Timer {
         };
         let timer = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
         timerfd_settime(self.fd.get_ref(), TimerfdTimerFlags::ABSTIME, &timer)
-            .map_err(|error| KernelError::syscall("timerfd_settime", "the timer", error))?;
+            .map_err(KernelError::syscall("timerfd_settime", "the timer"))?;
         self.due_boot_ns = due_boot_ns;
         Ok(())
     }
@@ -81,15 +77,14 @@ impl Timer {
     /// Returns when the time has come. Cancel-safe.
     pub(crate) async fn due(&mut self) -> Result<()> {
         loop {
-            let mut guard =
-                self.fd.readable().await.map_err(|error| KernelError::syscall("epoll_wait", "the timer", error))?;
+            let mut guard = self.fd.readable().await.map_err(KernelError::syscall("epoll_wait", "the timer"))?;
             let mut count = [0; 8];
             match guard.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut count)?)) {
                 Ok(Ok(_)) => {
                     self.due_boot_ns = None;
                     return Ok(());
                 }
-                Ok(Err(error)) => return Err(KernelError::syscall("read", "the timer", error)),
+                Ok(Err(error)) => return Err(KernelError::syscall("read", "the timer")(error)),
                 Err(_would_block) => {}
             }
         }

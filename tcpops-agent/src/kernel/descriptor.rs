@@ -29,7 +29,7 @@ impl Peer {
     pub(crate) fn of(socket: BorrowedFd<'_>) -> Result<Self> {
         let fd: RawFd = get(socket, SO_PEERPIDFD).map_err(|error| match error {
             Errno::NOPROTOOPT => KernelError::NoPeerPidfd,
-            error => KernelError::syscall("getsockopt", "SO_PEERPIDFD", error),
+            error => KernelError::syscall("getsockopt", "SO_PEERPIDFD")(error),
         })?;
         // SAFETY: the kernel made this descriptor for the call, and nobody else knows of it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
@@ -73,7 +73,7 @@ impl Descriptor {
         match rustix::net::shutdown(&self.0, Shutdown::Write) {
             Ok(()) => Ok(true),
             Err(Errno::NOTCONN) => Ok(false),
-            Err(error) => Err(KernelError::syscall("shutdown", "the socket", error)),
+            Err(error) => Err(KernelError::syscall("shutdown", "the socket")(error)),
         }
     }
 

@@ -15,10 +15,10 @@ use std::time::Duration;
 use aya::Btf;
 use aya::maps::MapData;
 use aya_obj::btf::BtfKind;
-use aya_obj::generated::bpf_map_type;
+use aya_obj::generated::{bpf_attach_type, bpf_map_type};
 use parking_lot::Mutex;
 
-use crate::kernel::bpf::{iter_create, link_create_iter, prog_load_iter, run_to_end};
+use crate::kernel::bpf::{iter_create, link_create, prog_load_iter, run_to_end};
 use crate::kernel::clock::thread_cpu_time;
 use crate::kernel::error::{KernelError, Result};
 use crate::kernel::netns::Namespace;
@@ -65,9 +65,8 @@ impl Destroyer {
         let shape = aya_obj::Map::new_from_params(kind, key, value, MAX_TARGETS, 0);
         let map = MapData::create(shape, "tcpops_targets", None).map_err(KernelError::map(NAME))?;
         let code = program(tags.as_raw_fd(), map.fd().as_fd().as_raw_fd(), destroy.cast_signed());
-        let program = prog_load_iter(c"tcpops_destroy", &code, attach).map_err(|error| {
-            KernelError::syscall("BPF_PROG_LOAD", "the program that destroys sockets under their locks", error)
-        })?;
+        let program = prog_load_iter(c"tcpops_destroy", &code, attach)
+            .map_err(KernelError::syscall("BPF_PROG_LOAD", "the program that destroys sockets under their locks"))?;
         Ok(Some(Self { program, targets: Mutex::new(Table::new(NAME, map)?) }))
     }
 
@@ -102,8 +101,9 @@ impl Destroyer {
     }
 
     fn walk(&self) -> Result<()> {
-        let failed = |call| move |error: io::Error| KernelError::syscall(call, "the walk over the sockets", error);
-        let link = link_create_iter(self.program.as_fd()).map_err(failed("BPF_LINK_CREATE"))?;
+        let failed = |call| KernelError::syscall::<io::Error>(call, "the walk over the sockets");
+        let link = link_create(self.program.as_fd(), None, bpf_attach_type::BPF_TRACE_ITER)
+            .map_err(failed("BPF_LINK_CREATE"))?;
         let iteration = File::from(iter_create(link.as_fd()).map_err(failed("BPF_ITER_CREATE"))?);
         run_to_end(iteration).map_err(failed("read"))
     }

@@ -206,8 +206,8 @@ fn unexpected(expected: &'static str, found: String) -> KernelError {
     KernelError::Diag { expected, found }
 }
 
-fn failed(call: &'static str) -> impl Fn(std::io::Error) -> KernelError {
-    move |error| KernelError::syscall(call, "NETLINK_SOCK_DIAG", error)
+fn failed(call: &'static str) -> impl FnOnce(std::io::Error) -> KernelError {
+    KernelError::syscall(call, "NETLINK_SOCK_DIAG")
 }
 
 fn request(name: &SocketName, extensions: ExtensionFlags) -> InetRequest {

@@ -1,7 +1,5 @@
 //! Reads the ring buffer `EVENTS` with few wake-ups: the agent polls while events come, and sleeps when they stop.
 
-#![expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
-
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
@@ -14,6 +12,7 @@ use tokio::time::sleep;
 
 use crate::kernel::error::{KernelError, Result};
 use crate::kernel::pins::Pins;
+use crate::kernel::readiness::register;
 use crate::kernel::settings::Settings;
 
 /// The most events handed out at a time, so that the loop's other work does not wait long.
@@ -32,11 +31,7 @@ pub(crate) struct Events {
 impl Events {
     /// Opens the ring at the place where its last reader stopped. Must be called within a tokio runtime.
     pub(crate) fn open(pins: &Pins) -> Result<Self> {
-        let ring: RingBuf<MapData> = pins.map(EVENTS)?;
-        // SAFETY: the registration owns the ring, which owns its descriptor and always returns the same one.
-        let ring =
-            unsafe { AsyncFd::register(ring) }.map_err(|error| KernelError::syscall("epoll_ctl", EVENTS, error))?;
-        Ok(Self { ring, empty_polls: 0 })
+        Ok(Self { ring: register(EVENTS, pins.map(EVENTS)?)?, empty_polls: 0 })
     }
 
     /// Skips the events in the ring, when the maps are read instead.
@@ -61,11 +56,7 @@ impl Events {
             settings.set_reader_awake(false)?;
             self.read(events)?;
             if events.is_empty() {
-                let mut guard = self
-                    .ring
-                    .readable_mut()
-                    .await
-                    .map_err(|error| KernelError::syscall("epoll_wait", EVENTS, error))?;
+                let mut guard = self.ring.readable_mut().await.map_err(KernelError::syscall("epoll_wait", EVENTS))?;
                 guard.clear_ready();
             }
             self.empty_polls = 0;

@@ -58,11 +58,10 @@ pub(crate) fn attach(ebpf: &mut Ebpf, directory: &Path) -> Result<()> {
         let (pin, aside) = (directory.join(pin), directory.join(format!("{pin}-new")));
         if aside.exists() {
             // Left by a start that failed half way.
-            fs::remove_file(&aside)
-                .map_err(|error| KernelError::syscall("unlink", aside.display().to_string(), error))?;
+            fs::remove_file(&aside).map_err(KernelError::syscall("unlink", aside.display()))?;
         }
         link.pin(&aside).map_err(KernelError::load)?;
-        fs::rename(&aside, &pin).map_err(|error| KernelError::syscall("rename", pin.display().to_string(), error))?;
+        fs::rename(&aside, &pin).map_err(KernelError::syscall("rename", pin.display()))?;
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ pub(crate) fn bpffs() -> Result<PathBuf> {
         return Ok(path);
     }
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RELATIME;
-    mount("bpf", BPFFS, "bpf", flags, c"mode=700").map_err(|error| KernelError::syscall("mount", BPFFS, error))?;
+    mount("bpf", BPFFS, "bpf", flags, c"mode=700").map_err(KernelError::syscall("mount", BPFFS))?;
     tracing::info!(path = BPFFS, "mounted bpffs");
     Ok(PathBuf::from(BPFFS))
 }
@@ -43,6 +43,7 @@ fn find(fs_type: &str) -> Result<Option<PathBuf>> {
 fn mounts() -> Result<Vec<(PathBuf, String)>> {
     let mounts = Process::myself()
         .and_then(|process| process.mountinfo())
-        .map_err(|error| KernelError::syscall("read", "/proc/self/mountinfo", std::io::Error::other(error)))?;
+        .map_err(std::io::Error::other)
+        .map_err(KernelError::syscall("read", "/proc/self/mountinfo"))?;
     Ok(mounts.into_iter().map(|mount| (mount.mount_point, mount.fs_type)).collect())
 }

@@ -1,11 +1,9 @@
 //! The log of the kernel programs (aya-log).
 
-#![expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
-
 use aya_log::EbpfLogger;
-use tokio::io::unix::AsyncFd;
 
-use crate::kernel::error::{KernelError, Result};
+use crate::kernel::error::Result;
+use crate::kernel::readiness::register;
 
 /// Passes the log of the kernel programs on to the agent's.
 pub(crate) struct ProgramLog(pub(crate) EbpfLogger<&'static dyn log::Log>);
@@ -13,9 +11,7 @@ pub(crate) struct ProgramLog(pub(crate) EbpfLogger<&'static dyn log::Log>);
 impl ProgramLog {
     /// Follows the log for as long as the tokio runtime lives; must be called within it.
     pub(crate) fn follow(self) -> Result<()> {
-        // SAFETY: the registration owns the logger, which owns its descriptor and always returns the same one.
-        let mut log = unsafe { AsyncFd::register(self.0) }
-            .map_err(|error| KernelError::syscall("epoll_ctl", "AYA_LOGS", error))?;
+        let mut log = register("AYA_LOGS", self.0)?;
         tokio::spawn(async move {
             loop {
                 match log.readable_mut().await {

@@ -32,7 +32,7 @@ pub(crate) fn check() -> Result<()> {
         (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
         (CapabilitySet::PERFMON, "CAP_PERFMON"),
     ];
-    let held = capabilities(None).map_err(|error| KernelError::syscall("capget", "this process", error))?.effective;
+    let held = capabilities(None).map_err(KernelError::syscall("capget", "this process"))?.effective;
     let missing: Vec<&str> =
         needed.into_iter().filter(|(capability, _)| !held.contains(*capability)).map(|(_, name)| name).collect();
     if missing.is_empty() {

@@ -81,7 +81,7 @@ impl<K: Pod, V: CheckedBitPattern + NoUninit> Table<K, V> {
     pub(crate) fn remove(&self, key: K) -> Result<()> {
         match delete_element(self.fd(), bytes_of(&key)) {
             Err(error) if error.raw_os_error() != Some(libc::ENOENT) => {
-                Err(KernelError::syscall("BPF_MAP_DELETE_ELEM", self.name, error))
+                Err(KernelError::syscall("BPF_MAP_DELETE_ELEM", self.name)(error))
             }
             _ => Ok(()),
         }
@@ -114,7 +114,7 @@ impl<K: Pod, V: CheckedBitPattern + NoUninit> Table<K, V> {
                     room *= 2;
                     continue;
                 }
-                Err(error) => return Err(KernelError::syscall("BPF_MAP_LOOKUP_BATCH", self.name, error)),
+                Err(error) => return Err(KernelError::syscall("BPF_MAP_LOOKUP_BATCH", self.name)(error)),
             };
             first = false;
             batch.clear();
@@ -132,13 +132,13 @@ impl<K: Pod, V: CheckedBitPattern + NoUninit> Table<K, V> {
         match lookup_element(self.fd(), bytes_of(&key), &mut value) {
             Ok(()) => Ok(Some(value)),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-            Err(error) => Err(KernelError::syscall("BPF_MAP_LOOKUP_ELEM", self.name, error)),
+            Err(error) => Err(KernelError::syscall("BPF_MAP_LOOKUP_ELEM", self.name)(error)),
         }
     }
 
     fn update(&self, key: K, value: &V, flags: u32) -> Result<()> {
         update_element(self.fd(), bytes_of(&key), bytes_of(value), flags.into())
-            .map_err(|error| KernelError::syscall("BPF_MAP_UPDATE_ELEM", self.name, error))
+            .map_err(KernelError::syscall("BPF_MAP_UPDATE_ELEM", self.name))
     }
 
     fn decode(&self, value: &[u8]) -> Result<V> {

@@ -39,8 +39,8 @@ impl Walker {
     ///
     /// Before Linux 6.17 a walk can miss a socket while others come and go; the caller checks afterwards, and walks again.
     pub(crate) fn walk(&self, namespace: &Namespace) -> Result<()> {
-        let failed = |error| KernelError::syscall("read", "the walk over the sockets", error);
-        run_to_end(namespace.run(|| self.iteration())??).map_err(failed)
+        run_to_end(namespace.run(|| self.iteration())??)
+            .map_err(KernelError::syscall("read", "the walk over the sockets"))
     }
 
     /// The descriptor of a walk over the namespace of the calling thread, which runs as it is read.
