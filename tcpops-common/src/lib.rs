@@ -15,7 +15,9 @@
 pub mod conn;
 pub mod counters;
 pub mod event;
+pub mod fields;
 pub mod maps;
+pub mod option;
 pub mod policy;
 pub mod probe;
 pub mod rule;

@@ -212,20 +212,6 @@ pub enum TcpOption {
     KeepAlive = 5,
 }
 
-impl TcpOption {
-    /// The name of the constant in tcp(7) and socket(7).
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::UserTimeout => "TCP_USER_TIMEOUT",
-            Self::KeepIdle => "TCP_KEEPIDLE",
-            Self::KeepIntvl => "TCP_KEEPINTVL",
-            Self::KeepCnt => "TCP_KEEPCNT",
-            Self::KeepAlive => "SO_KEEPALIVE",
-        }
-    }
-}
-
 /// Where the policy in force came from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, NoUninit, CheckedBitPattern)]
 #[repr(u8)]

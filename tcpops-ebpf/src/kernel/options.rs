@@ -9,7 +9,6 @@ use crate::apply::OptionAccess;
 use crate::kernel::socket::Socket;
 use crate::kernel::sockops::{STATE_CB_FLAG, SockOps};
 
-const SOL_SOCKET: i32 = 1;
 const SOL_TCP: i32 = 6;
 const TCP_BPF_SOCK_OPS_CB_FLAGS: i32 = 1008;
 
@@ -47,48 +46,24 @@ impl Socket {
     }
 }
 
-/// Level and name of an option, as in socket(7) and tcp(7).
-const fn constants(option: TcpOption) -> (i32, i32) {
-    match option {
-        TcpOption::None => (SOL_TCP, 0),
-        TcpOption::UserTimeout => (SOL_TCP, 18),
-        TcpOption::KeepIdle => (SOL_TCP, 4),
-        TcpOption::KeepIntvl => (SOL_TCP, 5),
-        TcpOption::KeepCnt => (SOL_TCP, 6),
-        TcpOption::KeepAlive => (SOL_SOCKET, 9),
-    }
-}
-
-/// The option with this level and name, if policies are about it.
-pub(crate) fn option_of(level: i32, name: i32) -> Option<TcpOption> {
-    match (level, name) {
-        (SOL_TCP, 18) => Some(TcpOption::UserTimeout),
-        (SOL_TCP, 4) => Some(TcpOption::KeepIdle),
-        (SOL_TCP, 5) => Some(TcpOption::KeepIntvl),
-        (SOL_TCP, 6) => Some(TcpOption::KeepCnt),
-        (SOL_SOCKET, 9) => Some(TcpOption::KeepAlive),
-        _ => None,
-    }
-}
-
 fn set(target: *mut c_void, option: TcpOption, value: u32) -> Result<(), i32> {
-    let (level, name) = constants(option);
-    set_number(target, level, name, value)
+    let (level, number) = option.constants();
+    set_number(target, level, number, value)
 }
 
-fn set_number(target: *mut c_void, level: i32, name: i32, mut value: u32) -> Result<(), i32> {
+fn set_number(target: *mut c_void, level: i32, number: i32, mut value: u32) -> Result<(), i32> {
     // SAFETY: the target is a context or socket that the helper takes, the value an int on the stack.
-    match unsafe { bpf_setsockopt(target, level, name, (&raw mut value).cast(), 4) } {
+    match unsafe { bpf_setsockopt(target, level, number, (&raw mut value).cast(), 4) } {
         0 => Ok(()),
         error => Err(error as i32),
     }
 }
 
 fn get(target: *mut c_void, option: TcpOption) -> Result<u32, i32> {
-    let (level, name) = constants(option);
+    let (level, number) = option.constants();
     let mut value = 0_u32;
     // SAFETY: as above; the helper writes the int.
-    match unsafe { bpf_getsockopt(target, level, name, (&raw mut value).cast(), 4) } {
+    match unsafe { bpf_getsockopt(target, level, number, (&raw mut value).cast(), 4) } {
         0 => Ok(value),
         error => Err(error as i32),
     }

@@ -4,7 +4,6 @@ use aya_ebpf::bindings::bpf_sockopt;
 use aya_ebpf::programs::SockoptContext;
 use tcpops_common::policy::TcpOption;
 
-use crate::kernel::options::option_of;
 use crate::kernel::socket::Socket;
 
 /// What the kernel copies of an option's value for these programs (`BPF_SOCKOPT_KERN_BUF_SIZE` and up to a page).
@@ -29,7 +28,7 @@ impl SetSockopt {
 
     /// The option, if it is one that policies are about.
     pub(crate) fn option(self) -> Option<TcpOption> {
-        option_of(read!(self.0, level), read!(self.0, optname))
+        TcpOption::from_constants(read!(self.0, level), read!(self.0, optname))
     }
 
     /// The socket, of whatever kind it is.
