@@ -65,11 +65,6 @@ pub enum FinBy {
     Peer = 2,
 }
 
-/// In [`Connection::own`]: keepalive was on when the options were first read, or the program has set an option of it since.
-pub const OWN_KEEPALIVE: u8 = 1;
-/// In [`Connection::own`]: likewise TCP_USER_TIMEOUT.
-pub const OWN_USER_TIMEOUT: u8 = 2;
-
 /// The truth about one live connection: the value of `CONNECTIONS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
 #[repr(C)]
@@ -124,7 +119,7 @@ pub struct Connection {
     pub errno: u16,
     /// The option that was refused.
     pub refused: TcpOption,
-    /// What the program has set itself: [`OWN_KEEPALIVE`], [`OWN_USER_TIMEOUT`].
+    /// The parts that the program has set itself, or had on when the options were first read: a bit for each `Part`.
     pub own: u8,
     /// The interface that the socket is bound to, by SO_BINDTODEVICE or by an IPv6 link-local address; zero for none. It
     /// belongs to the socket's name: sock_diag does not find a bound socket without it.

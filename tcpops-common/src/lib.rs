@@ -12,8 +12,10 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod apply;
 pub mod conn;
 pub mod counters;
+pub mod enforce;
 pub mod event;
 pub mod fields;
 pub mod maps;

@@ -19,6 +19,13 @@ pub enum Setting {
     Floor = 4,
 }
 
+impl Setting {
+    /// Whether the policy says anything of the part.
+    pub const fn speaks(self) -> bool {
+        !matches!(self, Self::Leave)
+    }
+}
+
 /// The limits of `setsockopt` for the options that a policy carries.
 ///
 /// `TCP_KEEPIDLE` and `TCP_KEEPINTVL`: 1 to `MAX_TCP_KEEPIDLE` and `MAX_TCP_KEEPINTVL` seconds; `TCP_KEEPCNT`: 1 to
@@ -73,7 +80,7 @@ impl Options {
 
     /// Whether anything is wanted.
     pub const fn any(&self) -> bool {
-        !matches!((self.keepalive, self.user_timeout), (Setting::Leave, Setting::Leave))
+        self.keepalive.speaks() || self.user_timeout.speaks()
     }
 }
 
@@ -158,37 +165,37 @@ impl Policy {
         lifetime: Lifetime::NONE,
     };
 
-    /// This policy with every part that `over` speaks of replaced by `over`'s, and `over`'s number and author.
-    pub fn overridden_by(&self, over: &Self) -> Self {
+    /// This policy with every part that `override_` speaks of replaced by `override_`'s, and `override_`'s number and author.
+    pub fn overridden_by(&self, override_: &Self) -> Self {
         let mut merged = *self;
-        merged.override_with(over);
+        merged.override_with(override_);
         merged
     }
 
     /// [`Policy::overridden_by`] in place: the stack of the kernel programs is short.
-    pub fn override_with(&mut self, over: &Self) {
-        self.serial = over.serial;
-        self.by_uid = over.by_uid;
-        if over.options.keepalive as u8 != Setting::Leave as u8 {
-            self.options.keepalive = over.options.keepalive;
-            self.options.keepcnt = over.options.keepcnt;
-            self.options.keepidle_s = over.options.keepidle_s;
-            self.options.keepintvl_s = over.options.keepintvl_s;
+    pub fn override_with(&mut self, override_: &Self) {
+        self.serial = override_.serial;
+        self.by_uid = override_.by_uid;
+        if override_.options.keepalive.speaks() {
+            self.options.keepalive = override_.options.keepalive;
+            self.options.keepcnt = override_.options.keepcnt;
+            self.options.keepidle_s = override_.options.keepidle_s;
+            self.options.keepintvl_s = override_.options.keepintvl_s;
         }
-        if over.options.user_timeout as u8 != Setting::Leave as u8 {
-            self.options.user_timeout = over.options.user_timeout;
-            self.options.user_timeout_ms = over.options.user_timeout_ms;
+        if override_.options.user_timeout.speaks() {
+            self.options.user_timeout = override_.options.user_timeout;
+            self.options.user_timeout_ms = override_.options.user_timeout_ms;
         }
-        if over.lifetime_setting as u8 != Setting::Leave as u8 {
-            self.lifetime_setting = over.lifetime_setting;
-            self.lifetime = over.lifetime;
-            self.jitter_percent = over.jitter_percent;
+        if override_.lifetime_setting.speaks() {
+            self.lifetime_setting = override_.lifetime_setting;
+            self.lifetime = override_.lifetime;
+            self.jitter_percent = override_.jitter_percent;
         }
     }
 
     /// The lifetimes in force under this policy: none unless they are set.
     pub fn lifetime_in_force(&self) -> Lifetime {
-        if self.lifetime_setting as u8 == Setting::Set as u8 { self.lifetime } else { Lifetime::NONE }
+        if matches!(self.lifetime_setting, Setting::Set) { self.lifetime } else { Lifetime::NONE }
     }
 }
 

@@ -6,11 +6,11 @@ use tcpops_common::counters::Counter;
 use tcpops_common::settings::Settings;
 use tcpops_common::state::TcpState;
 
-use crate::counters::bump;
 use crate::enforce;
+use crate::kernel::counters::bump;
 use crate::kernel::follow::by_tracepoint;
+use crate::kernel::maps::LISTEN_PORTS;
 use crate::kernel::socket::{Cgroup, Socket};
-use crate::maps::LISTEN_PORTS;
 use crate::track;
 
 /// Remembers the port of a listener, whoever's it is: a connection from there is inbound. A walk comes by listeners first.
@@ -45,7 +45,9 @@ pub(crate) fn adopt(socket: &Socket, settings: &Settings) {
     bump(Counter::Adopted);
     log_adopted(key.conid, state as u32);
     // What is still in its handshake gets its rule at the end of it.
-    if !matches!(state, TcpState::SynSent | TcpState::SynRecv) && enforce::first_rule(socket, socket, connection) {
+    if !matches!(state, TcpState::SynSent | TcpState::SynRecv)
+        && enforce::first_rule(socket.options(), socket, connection)
+    {
         track::applied(key, connection);
     }
 }

@@ -7,9 +7,9 @@ use tcpops_common::policy::Setting;
 use tcpops_common::settings::WAKE_BACKLOG;
 use tcpops_common::state::TcpState;
 
-use crate::counters::bump;
+use crate::kernel::counters::bump;
+use crate::kernel::maps::SETTINGS;
 use crate::kernel::ring::{self, Wake};
-use crate::maps::SETTINGS;
 
 /// What a record says beside the entry.
 pub(crate) struct Happening {

@@ -18,17 +18,13 @@ mod setsockopt;
 mod sockops;
 
 mod adopt;
-mod apply;
 mod enforce;
 mod matching;
-mod own;
 mod probe;
 mod track;
 
-mod counters;
 mod events;
 mod kernel;
-mod maps;
 
 /// Some helpers are for GPL programs only (`bpf_probe_read_kernel`).
 #[unsafe(no_mangle)]

@@ -10,10 +10,10 @@ use tcpops_common::rule::{
     PORT_BLOCK, Rule, RuleKey, RuleMask, RuleSet, SLOTS, Side, WORDS, dimensions, kind, port_block,
 };
 
-use crate::counters::bump;
+use crate::kernel::counters::bump;
+use crate::kernel::maps::{RULE_ADDRS, RULE_INDEX, RULE_MASKS, RULE_PORTS, RULE_SETS, RULES};
 use crate::kernel::socket::Socket;
 use crate::kernel::table;
-use crate::maps::{RULE_ADDRS, RULE_INDEX, RULE_MASKS, RULE_PORTS, RULE_SETS, RULES};
 
 /// How often the look-up is repeated when the rules are replaced meanwhile.
 const ATTEMPTS: u32 = 2;

@@ -5,13 +5,15 @@
 
 use aya_ebpf::macros::cgroup_sockopt;
 use aya_ebpf::programs::SockoptContext;
+use tcpops_common::apply::give_way;
 use tcpops_common::conn::ConnKey;
 use tcpops_common::counters::Counter;
+use tcpops_common::enforce::Answer;
 
-use crate::counters::bump;
+use crate::kernel::clock::now_boot_ns;
+use crate::kernel::counters::bump;
 use crate::kernel::sockopt::SetSockopt;
 use crate::kernel::{storage, table};
-use crate::own;
 
 /// Always answers 1: the call goes on, with the program's value or another.
 #[cgroup_sockopt(setsockopt)]
@@ -31,9 +33,13 @@ fn changes(call: SetSockopt) -> Option<()> {
     let key = ConnKey { cookie: table::cookie(conid)?, conid };
     let connection = table::connection(&key)?;
     let value = call.value()?;
-    if let Some(instead) = own::program_sets(&socket, connection, option, value) {
-        call.replace(instead);
-        bump(Counter::OwnOptions);
+    match connection.program_sets(option, value) {
+        Answer::Pass => {}
+        Answer::Replace(instead) => {
+            call.replace(instead);
+            bump(Counter::OwnOptions);
+        }
+        Answer::GiveWay(part) => give_way(&socket.options(), connection, part, now_boot_ns()),
     }
     Some(())
 }

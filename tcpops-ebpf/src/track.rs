@@ -7,13 +7,14 @@ use tcpops_common::counters::Counter;
 use tcpops_common::event::{EventKind, Summary};
 use tcpops_common::state::TcpState;
 
-use crate::counters::bump;
 use crate::events::{Happening, emit};
 use crate::kernel::atomic;
+use crate::kernel::clock::now_boot_ns;
+use crate::kernel::counters::bump;
+use crate::kernel::maps::{CONIDS, CONNECTIONS, NEXT_CONID, OVERRIDES};
 use crate::kernel::socket::{Cgroup, Socket};
-use crate::kernel::sockops::{SockOps, now_boot_ns};
+use crate::kernel::sockops::SockOps;
 use crate::kernel::{storage, table};
-use crate::maps::{CONIDS, CONNECTIONS, NEXT_CONID, OVERRIDES};
 
 /// The entry of a connection of which nothing is known yet. Its state, `Unknown`, is set last, so that a reader can tell
 /// an entry that is being made.

@@ -43,7 +43,7 @@ impl Change {
     pub fn apply(&self, pushed: Option<Policy>, connection: &Connection, serial: u32, by_uid: u32) -> Policy {
         let before = pushed.unwrap_or(Policy::NONE);
         // Options that an earlier push asked for are still to be set where no walk has come by since.
-        let waiting = before.options_pushed != 0 && connection.policy.serial != before.serial;
+        let waiting = before.options_pushed != 0 && connection.awaits(&before);
         let options_pushed = u8::from(waiting || !self.is_lifetime());
         let mut policy = Policy { serial, by_uid, options_pushed, ..before };
         match *self {

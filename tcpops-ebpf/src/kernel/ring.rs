@@ -7,7 +7,7 @@ use aya_ebpf::helpers::bpf_ringbuf_query;
 use tcpops_common::event::Event;
 use tcpops_common::settings::Settings;
 
-use crate::maps::EVENTS;
+use crate::kernel::maps::EVENTS;
 
 /// A record with its header (`BPF_RINGBUF_HDR_SZ` of the kernel's include/uapi/linux/bpf.h), rounded up to eight bytes.
 const RECORD: u64 = (size_of::<Event>() as u64 + 8).next_multiple_of(8);

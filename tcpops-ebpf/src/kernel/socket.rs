@@ -14,7 +14,7 @@ use tcpops_common::event::Summary;
 use tcpops_common::fields::Field;
 use tcpops_common::rule::MAX_CGROUP_DEPTH;
 
-use crate::counters::bump;
+use crate::kernel::counters::bump;
 
 const AF_INET: u32 = 2;
 

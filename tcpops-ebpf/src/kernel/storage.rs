@@ -8,8 +8,8 @@ use aya_ebpf::helpers::{bpf_sk_storage_delete, bpf_sk_storage_get};
 
 use tcpops_common::conn::Connection;
 
+use crate::kernel::maps::{CONN_TAGS, SPARE};
 use crate::kernel::socket::Socket;
-use crate::maps::{CONN_TAGS, SPARE};
 
 fn tags() -> *mut c_void {
     ptr::from_ref(&CONN_TAGS).cast_mut().cast()

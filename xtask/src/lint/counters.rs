@@ -13,7 +13,7 @@ struct Kind {
     /// The type that has them as variants.
     name: &'static str,
     /// Where they are bumped.
-    inside: &'static str,
+    inside: &'static [&'static str],
     /// What does it.
     by: &'static str,
 }
@@ -21,13 +21,13 @@ struct Kind {
 const KERNEL: Kind = Kind {
     definition: "tcpops-common/src/counters.rs",
     name: "Counter",
-    inside: "tcpops-ebpf/src/",
+    inside: &["tcpops-ebpf/src/", "tcpops-common/src/"],
     by: "no kernel program",
 };
 const AGENT: Kind = Kind {
     definition: "tcpops-agent/src/daemon/tally.rs",
     name: "Count",
-    inside: "tcpops-agent/src/daemon/",
+    inside: &["tcpops-agent/src/daemon/"],
     by: "nothing in the daemon",
 };
 
@@ -54,7 +54,7 @@ fn defined(kind: &Kind, packages: &[Package]) -> Vec<String> {
 
 fn unbumped(kind: &Kind, names: &[String], packages: &[Package]) -> Vec<Violation> {
     let sources = || packages.iter().flat_map(|package| &package.sources);
-    let programs = sources().filter(|source| source.path.starts_with(kind.inside));
+    let programs = sources().filter(|source| kind.inside.iter().any(|inside| source.path.starts_with(inside)));
     let mentions: Vec<_> = programs.flat_map(|source| &source.mentions).collect();
     let is_bumped = |name: &String| {
         mentions.iter().any(|mention| match &mention.what {

@@ -3,7 +3,7 @@
 use tcpops_common::counters::Counter;
 
 use crate::kernel::atomic;
-use crate::maps::COUNTERS;
+use crate::kernel::maps::COUNTERS;
 
 /// Adds one to `counter`.
 pub(crate) fn bump(counter: Counter) {
