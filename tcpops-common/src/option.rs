@@ -3,6 +3,8 @@
 
 use core::ops::RangeInclusive;
 
+use strum::{IntoStaticStr, VariantArray};
+
 use crate::policy::{Options, Setting, SocketOptions, TcpOption, limits};
 
 const SOL_SOCKET: i32 = 1;
@@ -10,7 +12,8 @@ const SOL_TCP: i32 = 6;
 
 /// The options that a policy speaks of together, with one [`Setting`]. The number is a bit of
 /// [`Connection::own`](crate::conn::Connection::own).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 #[repr(u8)]
 pub enum Part {
     /// SO_KEEPALIVE and its parameters.
@@ -21,14 +24,11 @@ pub enum Part {
 
 impl Part {
     /// Every part.
-    pub const ALL: [Self; 2] = [Self::Keepalive, Self::UserTimeout];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// The name in the API.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Keepalive => "keepalive",
-            Self::UserTimeout => "user_timeout",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -17,5 +17,5 @@ where
 
 /// Takes the name of a TCP state.
 pub(super) fn state() -> impl TypedValueParser<Value = String> {
-    PossibleValuesParser::new(TcpState::ALL.map(TcpState::name)).map(|name| name.to_ascii_lowercase())
+    PossibleValuesParser::new(TcpState::ALL.iter().map(|state| state.name())).map(|name| name.to_ascii_lowercase())
 }

@@ -181,7 +181,7 @@ pub fn pushed(pushed: &Policy, connection: &Connection, clocks: Clocks) -> Overr
 
 /// What the program has set itself.
 pub fn set_by_program(connection: &Connection) -> Vec<String> {
-    Part::ALL.into_iter().filter(|part| connection.is_own(*part)).map(|part| part.name().to_owned()).collect()
+    Part::ALL.iter().filter(|part| connection.is_own(**part)).map(|part| part.name().to_owned()).collect()
 }
 
 fn source(source: Source) -> Option<String> {

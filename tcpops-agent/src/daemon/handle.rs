@@ -233,8 +233,8 @@ impl Handle {
         let (document, generation) = self.rules().await?;
         let facts = &self.shared.facts;
         let counters: Result<_, KernelError> = Counter::ALL
-            .into_iter()
-            .map(|counter| Ok((counter.name().to_owned(), self.shared.switches.counter(counter)?)))
+            .iter()
+            .map(|&counter| Ok((counter.name().to_owned(), self.shared.switches.counter(counter)?)))
             .collect();
         let unreachable = unreachable::unreachable(&self.shared).await.map_err(|error| refusal::internal(&error))?;
         let mut limitations = self.shared.limitations();

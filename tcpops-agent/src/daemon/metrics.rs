@@ -68,7 +68,7 @@ impl Handle {
         metrics.gauge("held_back_connections", help, waiting as u64);
         metrics.gauge("rules", "Rules in force.", document.rules.len() as u64);
         metrics.gauge("rules_generation", "Raised by one with each change of the rules.", generation);
-        for counter in Counter::ALL {
+        for &counter in Counter::ALL {
             let value = self.shared.switches.counter(counter).map_err(|error| refusal::internal(&error))?;
             metrics.count(counter.name(), counter.help(), value);
         }

@@ -8,7 +8,7 @@ use crate::lint::source::Package;
 
 /// Some counters, and who has to bump them.
 struct Kind {
-    /// The file in which they are defined, a line `Name = "name"` each.
+    /// The file in which they are defined, a line each.
     definition: &'static str,
     /// The type that has them as variants.
     name: &'static str,
@@ -33,7 +33,8 @@ const AGENT: Kind = Kind {
 
 /// A violation for each counter that nothing bumps.
 pub(super) fn check(packages: &[Package]) -> Vec<Violation> {
-    let mut violations = unbumped(&KERNEL, &Counter::ALL.map(|counter| format!("{counter:?}")), packages);
+    let names: Vec<_> = Counter::ALL.iter().map(|counter| format!("{counter:?}")).collect();
+    let mut violations = unbumped(&KERNEL, &names, packages);
     violations.extend(unbumped(&AGENT, &defined(&AGENT, packages), packages));
     violations
 }
@@ -64,11 +65,12 @@ fn unbumped(kind: &Kind, names: &[String], packages: &[Package]) -> Vec<Violatio
     };
     let line = |name: &str| {
         let definition = sources().find(|source| source.path == kind.definition);
-        let line = definition.and_then(|source| source.text.lines().position(|line| line.trim().starts_with(name)));
+        let defines = |line: &str| line.trim().strip_prefix(name).is_some_and(|rest| rest.starts_with([',', ' ']));
+        let line = definition.and_then(|source| source.text.lines().position(defines));
         line.map_or(1, |index| index + 1)
     };
     let violation = |name: &String| Violation {
-        place: format!("{}:{}", kind.definition, line(&format!("{name} ="))),
+        place: format!("{}:{}", kind.definition, line(name)),
         rule: "counters-are-bumped",
         found: format!("{} names `{}::{name}`", kind.by, kind.name),
         why: "a counter that nothing bumps says that all is well when nobody has looked",
@@ -87,7 +89,7 @@ mod tests {
         let names = ["Opened".to_owned(), "Closed".to_owned()];
         let source = |package, path, text: &str| Source::new(package, path, text.to_owned()).unwrap();
         let sources = vec![
-            source("tcpops-common", KERNEL.definition, "counters! {\n Opened = \"opened\",\n Closed = \"closed\",\n}"),
+            source("tcpops-common", KERNEL.definition, "enum Counter {\n Opened,\n ClosedAll,\n Closed,\n}"),
             source(
                 "tcpops-ebpf",
                 "tcpops-ebpf/src/track.rs",
@@ -98,7 +100,7 @@ mod tests {
         let found = unbumped(&KERNEL, &names, &[Package { dependencies: [].into(), sources }]);
         let shown: Vec<_> =
             found.iter().map(|violation| (violation.place.as_str(), violation.found.as_str())).collect();
-        assert_eq!(shown, [("tcpops-common/src/counters.rs:3", "no kernel program names `Counter::Closed`")]);
+        assert_eq!(shown, [("tcpops-common/src/counters.rs:4", "no kernel program names `Counter::Closed`")]);
     }
 
     #[test]
