@@ -1,4 +1,4 @@
-//! Setting what a policy wants on a socket, and giving back what was there.
+//! The options that a policy wants are set on a socket, and those that were there are given back.
 
 use crate::conn::Connection;
 use crate::counters::Counter;
@@ -15,8 +15,8 @@ pub trait OptionAccess {
     fn bump(&self, counter: Counter);
 }
 
-/// Makes the socket's options what the policy in force wants. An option of which it says nothing, or that it leaves to the
-/// program, goes back to what the program had, if it was changed before. When the kernel refuses one, all go back.
+/// Makes the socket's options what the policy in force wants. An option of which it says nothing, or that it leaves to
+/// the program, goes back to what the program had, if it was changed before. When the kernel refuses one, all go back.
 pub fn apply(socket: &impl OptionAccess, connection: &mut Connection, now_boot_ns: u64) {
     if connection.touched == 0 {
         if !connection.policy.options.any() {
@@ -55,8 +55,8 @@ pub fn apply(socket: &impl OptionAccess, connection: &mut Connection, now_boot_n
     connection.in_force = read(socket);
 }
 
-/// Applies an override over the policy in force. Where the kernel refuses, the policy in force stays, but for its serial, by
-/// which the agent knows that this override was dealt with.
+/// Applies an override over the policy in force. Where the kernel refuses, the policy in force stays, but for its
+/// serial, by which the agent knows that this override was dealt with.
 pub fn apply_override(socket: &impl OptionAccess, connection: &mut Connection, override_: &Policy, now_boot_ns: u64) {
     let before = connection.policy;
     if connection.take_override(override_) {
@@ -67,8 +67,8 @@ pub fn apply_override(socket: &impl OptionAccess, connection: &mut Connection, o
     }
 }
 
-/// Makes the socket's options what a connection wants that was judged anew. Where nothing is wanted any more, all are the
-/// program's again.
+/// Makes the socket's options what a connection wants that was judged anew. Where nothing is wanted any more, all are
+/// the program's again.
 pub fn reapply(socket: &impl OptionAccess, connection: &mut Connection, now_boot_ns: u64) {
     apply(socket, connection, now_boot_ns);
     if !connection.policy.options.any() {
@@ -85,8 +85,8 @@ pub fn restore(socket: &impl OptionAccess, connection: &mut Connection) {
     connection.touched = 0;
 }
 
-/// The program has set an option of the part itself, and the policy leaves the part to such programs: its options go back to
-/// what the program had.
+/// The program has set an option of the part itself, and the policy leaves the part to such programs: its options go
+/// back to what the program had.
 pub fn give_way(socket: &impl OptionAccess, connection: &mut Connection, part: Part, now_boot_ns: u64) {
     connection.outcome = Outcome::Yielded;
     connection.applied_boot_ns = now_boot_ns;

@@ -1,8 +1,8 @@
-//! What the kernel programs count: nothing fails or is lost in silence.
+//! The counters of the kernel programs: nothing fails or is lost in silence.
 
 use strum::{EnumMessage, IntoStaticStr, VariantArray};
 
-/// An index into `COUNTERS`.
+/// An index into `COUNTERS`. The comment of each, one line, is its help text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumMessage, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 #[repr(u32)]
@@ -17,7 +17,7 @@ pub enum Counter {
     Reevaluated,
     /// Entries removed because their connection ended.
     Closed,
-    /// Connections to which a rule or a pushed policy was applied in full.
+    /// Connections to which a rule or an override was applied in full.
     Applied,
     /// Connections of which the kernel refused an option.
     Refused,
@@ -29,7 +29,7 @@ pub enum Counter {
     EventsLost,
     /// Callbacks that came without a full TCP socket.
     NoSocket,
-    /// Socket options that programs set themselves on tracked connections, where a rule or a push says something of them.
+    /// Socket options that programs set themselves on tracked connections, where a rule or an override speaks of them.
     OwnOptions,
     /// Peers that were asked by a probe whether they are still there.
     Probed,

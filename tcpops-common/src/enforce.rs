@@ -1,11 +1,12 @@
-//! What rules and an override want of a connection, and who wins: decided from its entry alone.
+//! Rules, an override and the program want different things of a connection: who wins is decided here, from the entry
+//! alone.
 
 use crate::conn::Connection;
 use crate::option::Part;
 use crate::policy::{Policy, Setting, SocketOptions, Source, TcpOption};
 use crate::state::TcpState;
 
-/// How a connection stands when it is judged anew.
+/// The result of judging a connection anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reconsidered {
     /// As before.
@@ -16,7 +17,7 @@ pub enum Reconsidered {
     OptionsChanged,
 }
 
-/// What becomes of an option that a program sets.
+/// The answer to a program that sets an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The program's value is set.
@@ -54,13 +55,13 @@ impl Connection {
         }
     }
 
-    /// Whether the override is still to be applied.
+    /// True if the override is still to be applied.
     pub fn awaits(&self, override_: &Policy) -> bool {
         self.policy.serial != override_.serial
     }
 
-    /// Puts the override over the policy in force; true if options are to be set for it. One that changed lifetimes alone
-    /// leaves options as the program may have set them since.
+    /// Puts the override over the policy in force; true if options are to be set for it. One that changed lifetimes
+    /// alone leaves options as the program may have set them since.
     pub fn take_override(&mut self, override_: &Policy) -> bool {
         let sets_options = override_.options_pushed != 0;
         self.policy.override_with(override_);
@@ -72,11 +73,17 @@ impl Connection {
         if policy.lifetime_setting.speaks() {
             self.lifetime_source = source;
         }
-        if of_options && policy.options.keepalive.speaks() {
-            self.keepalive_source = source;
+        for &part in Part::ALL {
+            if of_options && policy.options.setting(part).speaks() {
+                *self.source_mut(part) = source;
+            }
         }
-        if of_options && policy.options.user_timeout.speaks() {
-            self.user_timeout_source = source;
+    }
+
+    const fn source_mut(&mut self, part: Part) -> &mut Source {
+        match part {
+            Part::Keepalive => &mut self.keepalive_source,
+            Part::UserTimeout => &mut self.user_timeout_source,
         }
     }
 
@@ -95,23 +102,24 @@ impl Connection {
         self.rule = rule;
         self.policy = policy;
         self.lifetime_source = source(override_.lifetime_setting, by_rule.lifetime_setting);
-        self.keepalive_source = source(override_.options.keepalive, by_rule.options.keepalive);
-        self.user_timeout_source = source(override_.options.user_timeout, by_rule.options.user_timeout);
+        for &part in Part::ALL {
+            *self.source_mut(part) = source(override_.options.setting(part), by_rule.options.setting(part));
+        }
         if options_changed { Reconsidered::OptionsChanged } else { Reconsidered::Changed }
     }
 
-    /// Whether this program has changed the option.
+    /// True if tcpops has changed the option.
     pub const fn has_touched(&self, option: TcpOption) -> bool {
         self.touched & option.bit() != 0
     }
 
-    /// Whether the program has set an option of the part itself.
+    /// True if the program has set an option of the part itself.
     pub const fn is_own(&self, part: Part) -> bool {
         self.own & part as u8 != 0
     }
 
-    /// Takes the options as they are before the first change. One that is on is the program's: nobody else has touched the
-    /// socket so far.
+    /// Takes the options as they are before the first change. One that is on is the program's: nobody else has touched
+    /// the socket so far.
     pub(crate) fn note_original(&mut self, original: SocketOptions) {
         self.original = original;
         for option in TcpOption::ORDER {
@@ -121,8 +129,8 @@ impl Connection {
         }
     }
 
-    /// The value that the policy in force wants the option to have, in view of what the program wants; `None` where it is
-    /// left to the program.
+    /// The value that the policy in force wants the option to have, in view of what the program wants; `None` where it
+    /// is left to the program.
     pub fn wanted(&self, option: TcpOption) -> Option<u32> {
         let (options, part) = (&self.policy.options, option.part());
         let value = options.get(option);
@@ -140,8 +148,8 @@ impl Connection {
         }
     }
 
-    /// The program sets an option itself. Notes what it wants, which is what it gets back when no policy says otherwise any
-    /// more.
+    /// The program sets an option itself. Notes what it wants, which is what it gets back when no policy says otherwise
+    /// any more.
     pub fn program_sets(&mut self, option: TcpOption, value: u32) -> Answer {
         if !option.takes(value) {
             // The kernel refuses it.

@@ -3,8 +3,8 @@
 //! rustc emits no CO-RE relocations: the agent finds the offsets in the running kernel's BTF and sets them before the
 //! programs are loaded.
 
-/// The constant of the kernel programs with an offset for each [`Field`], a `u32`: bytes plus one, since some fields are
-/// at offset zero; zero where the kernel has no such field.
+/// The constant of the kernel programs with an offset for each [`Field`], a `u32`: bytes plus one, since some fields
+/// are at offset zero; zero where the kernel has no such field.
 pub const OFFSETS: &str = "FIELD_OFFSETS";
 
 macro_rules! fields {

@@ -11,7 +11,7 @@ macro_rules! pinned {
     ($($name:ident),+ $(,)?) => {
         $(#[doc = concat!("The name of `", stringify!($name), "`.")] pub const $name: &str = stringify!($name);)+
 
-        /// Every map that is pinned, by name. What each is for is told beside its definition in the kernel programs.
+        /// The names of all pinned maps. Their definitions in the kernel programs say what each is for.
         pub const PINNED: [&str; [$($name),+].len()] = [$($name),+];
     };
 }
@@ -29,7 +29,7 @@ pub const PER_CONNECTION: [&str; 3] = [CONNECTIONS, CONIDS, OVERRIDES];
 pub const DEFAULT_MAX_CONNECTIONS: u32 = 1_048_576;
 /// The bytes of the ring buffer: 65,536 events.
 pub const EVENTS_BYTES: u32 = 16 * 1024 * 1024;
-/// How many peers can be asked at a time.
+/// The number of peers that can be probed at a time.
 pub const PROBES_ENTRIES: u32 = 1024;
 /// The entries of `RULE_MASKS`.
 pub const RULE_MASKS_ENTRIES: u32 = SLOTS * MAX_CLASSES;

@@ -1,5 +1,5 @@
-//! What is known of each socket option that policies are about. A new option is a row of the table here, and a field of
-//! [`SocketOptions`] and of [`Options`].
+//! The table of the socket options that policies can set. A new option is a row here, and a field of [`SocketOptions`]
+//! and of [`Options`].
 
 use core::ops::RangeInclusive;
 
@@ -7,8 +7,10 @@ use strum::{IntoStaticStr, VariantArray};
 
 use crate::policy::{Options, Setting, SocketOptions, TcpOption, limits};
 
+/// The level of the options of socket(7).
 const SOL_SOCKET: i32 = 1;
-const SOL_TCP: i32 = 6;
+/// The level of the options of tcp(7).
+pub const SOL_TCP: i32 = 6;
 
 /// The options that a policy speaks of together, with one [`Setting`]. The number is a bit of
 /// [`Connection::own`](crate::conn::Connection::own).
@@ -36,12 +38,16 @@ impl Part {
 struct Facts {
     /// The name of the constant in socket(7) and tcp(7).
     name: &'static str,
-    level: i32,
-    number: i32,
+    /// Level and number, for setsockopt(2).
+    constants: (i32, i32),
     part: Part,
-    /// What the kernel takes (`sk_setsockopt` of net/core/sock.c, `do_tcp_setsockopt` of net/ipv4/tcp.c). Where zero is
-    /// among it, it turns the option off.
+    /// The values that the kernel takes (`sk_setsockopt` of net/core/sock.c, `do_tcp_setsockopt` of net/ipv4/tcp.c).
+    /// Zero, where it is among them, turns the option off.
     values: RangeInclusive<u64>,
+}
+
+const fn row(name: &'static str, constants: (i32, i32), part: Part, values: RangeInclusive<u64>) -> Facts {
+    Facts { name, constants, part, values }
 }
 
 impl TcpOption {
@@ -50,14 +56,6 @@ impl TcpOption {
 
     #[inline(always)]
     const fn facts(self) -> Facts {
-        const fn row(
-            name: &'static str,
-            (level, number): (i32, i32),
-            part: Part,
-            values: RangeInclusive<u64>,
-        ) -> Facts {
-            Facts { name, level, number, part, values }
-        }
         const ANY_NUMBER: RangeInclusive<u64> = 0..=u32::MAX as u64;
         match self {
             Self::None => row("none", (0, 0), Part::Keepalive, 0..=0),
@@ -76,11 +74,10 @@ impl TcpOption {
 
     /// Level and number, for setsockopt(2).
     pub const fn constants(self) -> (i32, i32) {
-        let Facts { level, number, .. } = self.facts();
-        (level, number)
+        self.facts().constants
     }
 
-    /// The option with this level and number, if policies are about it.
+    /// The option with this level and number, if policies can set it.
     pub fn from_constants(level: i32, number: i32) -> Option<Self> {
         Self::ORDER.into_iter().find(|option| option.constants() == (level, number))
     }
@@ -90,12 +87,12 @@ impl TcpOption {
         self.facts().part
     }
 
-    /// Whether the kernel takes this value.
+    /// True if the kernel takes this value.
     pub fn takes(self, value: u32) -> bool {
         self.facts().values.contains(&u64::from(value))
     }
 
-    /// Whether zero turns it off.
+    /// True if zero turns it off.
     pub fn can_be_off(self) -> bool {
         self.takes(0)
     }
@@ -107,7 +104,7 @@ impl TcpOption {
 }
 
 impl Options {
-    /// What the policy says of a part.
+    /// The setting of a part.
     pub const fn setting(&self, part: Part) -> Setting {
         match part {
             Part::Keepalive => self.keepalive,

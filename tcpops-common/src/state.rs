@@ -67,7 +67,7 @@ impl TcpState {
     }
 }
 
-/// What `tcp_conid_state` answers: the module's codes, each of them reachable.
+/// The codes of `tcp_conid_state`, each of them reachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 #[repr(i8)]
@@ -94,12 +94,12 @@ impl StateCode {
         self as i8
     }
 
-    /// The name beside the number.
+    /// The name that goes with the number.
     pub fn name(self) -> &'static str {
         self.into()
     }
 
-    /// What `tcp_conid_alive` answers: true from code 1 upward.
+    /// The answer of `tcp_conid_alive`: true from code 1 upward.
     pub const fn alive(self) -> bool {
         self.code() >= 1
     }

@@ -197,9 +197,9 @@ fn within(limits: RangeInclusive<u64>) -> RangeInclusive<u32> {
 
 prop_compose! {
     fn any_options()(
-        keepalive in 0..=1_u8, keepcnt in within(limits::KEEPALIVE_COUNT), keepidle in within(limits::KEEPALIVE_SECONDS),
-        keepintvl in within(limits::KEEPALIVE_SECONDS), user_timeout_ms in within(limits::USER_TIMEOUT_MS),
-        has_timeout: bool,
+        keepalive in 0..=1_u8, keepcnt in within(limits::KEEPALIVE_COUNT),
+        keepidle in within(limits::KEEPALIVE_SECONDS), keepintvl in within(limits::KEEPALIVE_SECONDS),
+        user_timeout_ms in within(limits::USER_TIMEOUT_MS), has_timeout: bool,
     ) -> SocketOptions {
         SocketOptions {
             keepalive,

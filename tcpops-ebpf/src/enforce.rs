@@ -1,6 +1,8 @@
-//! What rules and overrides want of a connection, put in force on its socket.
+//! Rules and overrides, put in force on a socket. `tcpops_common::enforce` decides, `tcpops_common::apply` sets
+//! options.
 //!
-//! The larger functions have frames of their own: a program's stack is 512 bytes over all frames that are open at a time.
+//! The larger functions have frames of their own: a program's stack is 512 bytes over all frames that are open at a
+//! time.
 
 use tcpops_common::apply;
 use tcpops_common::conn::Connection;

@@ -1,4 +1,4 @@
-//! Once for each socket of a network namespace, when the agent asks for a walk.
+//! Runs once for each socket of a network namespace, when the agent asks for a walk.
 //!
 //! Why `iter/tcp`: it is the one program type that reaches sockets which are already open, with the socket locked and
 //! `bpf_setsockopt` allowed.

@@ -1,4 +1,4 @@
-//! Asking a peer whether it is still there: the kernel is made to send a keepalive probe now.
+//! Asks a peer whether it is still there: the kernel is made to send a keepalive probe now.
 
 use tcpops_common::apply::{OptionAccess as _, apply, read};
 use tcpops_common::conn::{ConnKey, Connection};
@@ -16,7 +16,7 @@ const COUNT: u32 = 127;
 /// The shortest times that the kernel takes, seconds.
 const SHORTEST: u32 = 1;
 
-/// Does what the agent wrote down for this connection. Only where the socket is locked: in a walk.
+/// Does what the agent asks for this connection. The socket must be locked, as it is in a walk.
 pub(crate) fn step(options: Target, key: &ConnKey, connection: &mut Connection, probe: &mut Probe) {
     match probe.phase {
         ProbePhase::Ask => ask(options, probe),
@@ -24,7 +24,7 @@ pub(crate) fn step(options: Target, key: &ConnKey, connection: &mut Connection, 
         ProbePhase::Restore => {
             set_all(options, GIVEN_BACK.map(|option| (option, probe.saved.get(option))));
             if connection.applied_boot_ns > probe.asked_boot_ns {
-                // What was saved is not what is wanted any more.
+                // Another policy was applied meanwhile, so the saved options are no longer the wanted ones.
                 apply(&options, connection, now_boot_ns());
             }
             let _absent = PROBES.remove(key);
@@ -38,7 +38,7 @@ fn ask(options: Target, probe: &mut Probe) {
     probe.saved = read(&options);
     probe.asked_boot_ns = now_boot_ns();
     let steps = [
-        // With one, a single probe without an answer would do.
+        // With a user timeout, one probe without an answer could end the connection.
         (TcpOption::UserTimeout, 0),
         (TcpOption::KeepCnt, COUNT),
         (TcpOption::KeepIntvl, SHORTEST),
@@ -50,8 +50,8 @@ fn ask(options: Target, probe: &mut Probe) {
     bump(Counter::Probed);
 }
 
-/// What ends a connection comes last, when the timer is set to its old time. Keepalive that was off goes off before the
-/// rest: then nothing is armed anew that was not before.
+/// The order in which options are given back. Those that can end a connection come last, when the timer has its old
+/// time again. Keepalive comes first: where it was off, the rest arms no timer.
 const GIVEN_BACK: [TcpOption; 5] =
     [TcpOption::KeepAlive, TcpOption::KeepIntvl, TcpOption::KeepIdle, TcpOption::KeepCnt, TcpOption::UserTimeout];
 

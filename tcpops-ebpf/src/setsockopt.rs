@@ -1,7 +1,8 @@
-//! At each setsockopt(2) of a program.
+//! Runs at each setsockopt(2) of a program.
 //!
-//! Why `cgroup/setsockopt`: programs set keepalive when it suits them, many of them (everything in Go, say) right after the
-//! handshake. Here what a rule wants can be upheld at once, with the socket locked, and what the program wants is known.
+//! Why `cgroup/setsockopt`: programs set keepalive when it suits them, many of them (everything in Go, say) right after
+//! the handshake. Here what a rule wants can be upheld at once, with the socket locked, and what the program wants is
+//! known.
 
 use aya_ebpf::macros::cgroup_sockopt;
 use aya_ebpf::programs::SockoptContext;
@@ -25,7 +26,7 @@ pub(crate) fn tcpops_setsockopt(ctx: SockoptContext) -> i32 {
     1
 }
 
-/// `None` where the call is none of this program's business.
+/// `None` where the call does not concern tcpops.
 fn changes(call: SetSockopt) -> Option<()> {
     let option = call.option()?;
     let socket = call.socket()?;

@@ -1,4 +1,4 @@
-//! At each handshake and state transition.
+//! Runs at each handshake and state transition.
 //!
 //! Why sockops: it is the one hook that sees every TCP socket of a cgroup hierarchy with the socket locked, in time to
 //! set options before the first byte, and that reports every later transition of the sockets which ask for it.

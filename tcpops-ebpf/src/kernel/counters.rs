@@ -1,4 +1,4 @@
-//! Counting.
+//! `COUNTERS`.
 
 use tcpops_common::counters::Counter;
 

@@ -1,20 +1,20 @@
-//! Reading and setting the options that policies are about, on the socket of a context.
+//! Socket options, by the helpers of the kernel.
 
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::{bpf_getsockopt, bpf_setsockopt};
 use tcpops_common::apply::OptionAccess;
 use tcpops_common::counters::Counter;
+use tcpops_common::option::SOL_TCP;
 use tcpops_common::policy::TcpOption;
 
 use crate::kernel::counters::bump;
 use crate::kernel::socket::Socket;
 use crate::kernel::sockops::{STATE_CB_FLAG, SockOps};
 
-const SOL_TCP: i32 = 6;
 const TCP_BPF_SOCK_OPS_CB_FLAGS: i32 = 1008;
 
-/// What the option helpers take: the context of a program with a socket, or a socket.
+/// The argument of the helpers: a socket, or a context that has one.
 #[derive(Clone, Copy)]
 pub(crate) struct Target(*mut c_void);
 
@@ -52,7 +52,7 @@ impl Socket {
         Target(self.as_ptr())
     }
 
-    /// Whether the state callback is on: then the sockops program hears of each transition.
+    /// True if the state callback is on: then the sockops program hears of each transition.
     pub(crate) fn reports_states(&self) -> bool {
         self.cb_flags() & STATE_CB_FLAG != 0
     }

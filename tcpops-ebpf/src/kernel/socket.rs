@@ -1,7 +1,6 @@
 //! A full TCP socket of the kernel, and the fields of it that no helper gives.
 //!
-//! The offsets of those fields are constants that the agent reads from the running kernel's BTF and sets when it loads
-//! the program (rustc emits no CO-RE relocations). The verifier checks each access against the same BTF.
+//! `tcpops_common::fields` lists them.
 
 use core::ffi::c_void;
 use core::ptr::NonNull;
@@ -22,7 +21,8 @@ const AF_INET: u32 = 2;
 #[unsafe(no_mangle)]
 static FIELD_OFFSETS: [Global<u32>; Field::ALL.len()] = [const { Global::new(0) }; Field::ALL.len()];
 
-/// Milliseconds of a jiffy times 1,000: what one tick of the kernel's coarse clock takes, microseconds. Set by the agent.
+/// Milliseconds of a jiffy times 1,000: what one tick of the kernel's coarse clock takes, microseconds. Set by the
+/// agent.
 #[unsafe(no_mangle)]
 static TICK_US: Global<u32> = Global::new(0);
 
@@ -87,7 +87,7 @@ impl Socket {
         NonNull::new(socket).map(Self)
     }
 
-    /// For helpers that take a socket.
+    /// The pointer for helpers that take a socket.
     pub(crate) fn as_ptr(&self) -> *mut c_void {
         self.0.as_ptr()
     }
@@ -147,7 +147,7 @@ impl Socket {
         self.field(Field::Err)
     }
 
-    /// How the connection fared so far.
+    /// Writes what the socket has counted.
     pub(crate) fn summarize(&self, summary: &mut Summary) {
         summary.bytes_received = self.field(Field::BytesReceived);
         summary.bytes_sent = self.field::<u64>(Field::BytesSent).wrapping_sub(self.field::<u64>(Field::BytesRetrans));
@@ -160,8 +160,8 @@ impl Socket {
         summary.user_timeout_ms = self.field(Field::UserTimeout);
     }
 
-    /// How long ago the last byte of data was sent or received: `lsndtime` and `icsk_ack.lrcvtime` are the low half of the
-    /// jiffies then, as `tcp_info` reads them (`tcp_get_info` of the kernel's net/ipv4/tcp.c).
+    /// Milliseconds since the last byte of data was sent or received: `lsndtime` and `icsk_ack.lrcvtime` are the low
+    /// half of the jiffies then, as `tcp_info` reads them (`tcp_get_info` of the kernel's net/ipv4/tcp.c).
     fn idle_ms(&self) -> u32 {
         // SAFETY: the helper takes nothing and cannot fail.
         let now = unsafe { bpf_jiffies64() } as u32;
@@ -187,7 +187,7 @@ impl Cgroup {
         read(self.0, Field::CgroupKn).and_then(|node: u64| read(node, Field::KnId)).unwrap_or(0)
     }
 
-    /// Whether it is the directory with this id, or below it.
+    /// True if it is the directory with this id, or below it.
     pub(crate) fn is_within(self, id: u64) -> bool {
         let mut level = Some(self);
         for _ in 0..MAX_CGROUP_DEPTH {

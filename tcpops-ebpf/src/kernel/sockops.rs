@@ -38,7 +38,7 @@ impl SockOps {
         Self(ctx.ops)
     }
 
-    /// For helpers that take the context.
+    /// The pointer for helpers that take the context.
     pub(crate) fn as_ptr(self) -> *mut c_void {
         self.0.cast()
     }

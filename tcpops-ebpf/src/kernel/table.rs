@@ -1,4 +1,4 @@
-//! Map values as references.
+//! Values of maps, as references.
 
 use aya_ebpf::btf_maps::HashMap;
 use tcpops_common::conn::{ConnKey, Connection};
