@@ -93,7 +93,7 @@ fn put<T>(place: &mut Option<T>, key: &str, value: Result<T, impl fmt::Display>)
 }
 
 fn state(text: &str) -> Result<String, ValueError> {
-    let known = TcpState::ALL.into_iter().skip(1).map(TcpState::name);
+    let known = TcpState::ALL.iter().skip(1).map(|state| state.name());
     let name = text.to_ascii_lowercase();
     if known.clone().any(|state| state == name) {
         return Ok(name);

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use tcpops_common::conn::{ConnKey, Connection, Direction, Family, OWN_KEEPALIVE, OWN_USER_TIMEOUT, Origin};
+use tcpops_common::conn::{ConnKey, Connection, Direction, Family, Origin};
+use tcpops_common::option::Part;
 use tcpops_common::policy::{Lifetime, Options, Outcome, Policy, Setting, SocketOptions, Source, TcpOption, limits};
 
 use crate::api::connections as api;
@@ -121,13 +122,12 @@ pub(crate) fn intent(rule: Option<&str>, policy: &Policy, clocks: Clocks) -> api
 /// What was pushed for a connection, as its detail shows it.
 pub(crate) fn pushed(pushed: &Policy, connection: &Connection, clocks: Clocks) -> Override {
     let api::Intent { wanted, lifetime, .. } = intent(None, pushed, clocks);
-    Override { by_uid: pushed.by_uid, applied: connection.policy.serial == pushed.serial, wanted, lifetime }
+    Override { by_uid: pushed.by_uid, applied: !connection.awaits(pushed), wanted, lifetime }
 }
 
 /// What the program has set itself.
 pub(crate) fn set_by_program(connection: &Connection) -> Vec<String> {
-    let parts = [(OWN_KEEPALIVE, "keepalive"), (OWN_USER_TIMEOUT, "user_timeout")];
-    parts.into_iter().filter(|(flag, _)| connection.own & flag != 0).map(|(_, name)| name.to_owned()).collect()
+    Part::ALL.iter().filter(|part| connection.is_own(**part)).map(|part| part.name().to_owned()).collect()
 }
 
 fn source(source: Source) -> Option<String> {

@@ -48,8 +48,8 @@ pub(crate) fn filter(
 }
 
 fn state(text: &str) -> Result<TcpState, String> {
-    TcpState::ALL.into_iter().find(|state| *state != TcpState::Unknown && state.name() == text).ok_or_else(|| {
-        let known: Vec<&str> = TcpState::ALL.into_iter().skip(1).map(TcpState::name).collect();
+    TcpState::ALL.iter().copied().find(|state| *state != TcpState::Unknown && state.name() == text).ok_or_else(|| {
+        let known: Vec<&str> = TcpState::ALL.iter().skip(1).map(|state| state.name()).collect();
         format!("state: expected one of {}, found \"{text}\"", known.join(", "))
     })
 }

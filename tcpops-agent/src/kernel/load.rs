@@ -13,6 +13,7 @@ use aya_log::EbpfLogger;
 use aya_obj::Object;
 use aya_obj::generated::bpf_attach_type;
 use clap::ValueEnum;
+use tcpops_common::fields::OFFSETS;
 use tcpops_common::maps::{CONN_TAGS, EVENTS, PER_CONNECTION, PINNED};
 
 use crate::kernel::bpf::{link_cgroup_id, link_create, link_update, object_get, object_pin};
@@ -150,14 +151,11 @@ fn load_object(
     follow: Follow,
     options: &LoadOptions<'_>,
 ) -> Result<Ebpf> {
-    // Zero means that there is no such field, and some fields are at offset zero.
-    let bytes: Vec<u32> = offsets.iter().map(|offset| offset.bytes.map_or(0, |bytes| bytes + 1)).collect();
+    let field_offsets: Vec<u32> = offsets.iter().map(|offset| offset.bytes.map_or(0, |bytes| bytes + 1)).collect();
     let level = options.log_level as u8;
     let mut loader = EbpfLoader::new();
     loader.btf(Some(btf)).override_global(LOG_LEVEL, &level, true);
-    for (offset, bytes) in offsets.iter().zip(&bytes) {
-        loader.override_global(offset.constant, bytes, true);
-    }
+    loader.override_global(OFFSETS, field_offsets.as_slice(), true);
     let tick_us = clock::tick_us();
     loader.override_global(TICK_US, &tick_us, true);
     let by_tracepoint = u32::from(follow == Follow::Tracepoint);

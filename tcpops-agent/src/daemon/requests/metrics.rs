@@ -68,7 +68,7 @@ impl Handle {
         metrics.gauge("held_back_connections", help, waiting as u64);
         metrics.gauge("rules", "Rules in force.", document.rules.len() as u64);
         metrics.gauge("rules_generation", "Raised by one with each change of the rules.", generation);
-        for counter in Counter::ALL {
+        for &counter in Counter::ALL {
             let value = self.shared.settings.counter(counter)?;
             metrics.count(counter.name(), counter.help(), value);
         }
@@ -78,7 +78,7 @@ impl Handle {
         metrics.counts("events_published", "Events published, by type.", "type", kinds);
         metrics.count("events_missed", "Events that readers missed since they were too slow.", event_log.missed());
         metrics.gauge("event_readers", "Readers of events, the hook included.", event_log.readers() as u64);
-        for count in AgentCounter::ALL {
+        for &count in AgentCounter::VARIANTS {
             metrics.count(count.name(), count.help(), counters.get(count));
         }
         let help = "The longest time between the last look whether it is the right connection and its reset.";

@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_reset_takes_one_step() {
-        for state in TcpState::ALL {
+        for &state in TcpState::ALL {
             assert_eq!(Manner::Reset.step(state, 5, 10), CloseStep::Reset);
         }
     }

@@ -43,7 +43,7 @@ impl Change {
     pub(crate) fn apply(&self, before: Option<Policy>, connection: &Connection, serial: u32, by_uid: u32) -> Policy {
         let before = before.unwrap_or(Policy::NONE);
         // The options of an earlier override are still to be set if no walk has come by since.
-        let waiting = before.options_pushed != 0 && connection.policy.serial != before.serial;
+        let waiting = before.options_pushed != 0 && connection.awaits(&before);
         let options_pushed = u8::from(waiting || !self.is_lifetime());
         let mut policy = Policy { serial, by_uid, options_pushed, ..before };
         match *self {
