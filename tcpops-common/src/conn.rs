@@ -7,10 +7,10 @@ use bytemuck::{CheckedBitPattern, NoUninit, Pod, Zeroable};
 use crate::policy::{Outcome, Policy, SocketOptions, Source, TcpOption};
 use crate::state::TcpState;
 
-/// What names a connection for good: the socket's cookie, tagged with the conid.
+/// The name of one connection for good: the socket's cookie and the conid.
 ///
-/// The cookie alone does not: a descriptor that is disconnected and connected again keeps it. The conid is handed out
-/// anew each time, in order from 1, and never twice while the pins live.
+/// The cookie alone is not enough: a descriptor that is disconnected and connected again keeps it. The conid is handed
+/// out anew each time, in order from 1, and never twice while the pins live.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
 #[repr(C)]
 pub struct ConnKey {
@@ -65,11 +65,6 @@ pub enum FinBy {
     Peer = 2,
 }
 
-/// In [`Connection::own`]: keepalive was on when the options were first read, or the program has set an option of it since.
-pub const OWN_KEEPALIVE: u8 = 1;
-/// In [`Connection::own`]: likewise TCP_USER_TIMEOUT.
-pub const OWN_USER_TIMEOUT: u8 = 2;
-
 /// The truth about one live connection: the value of `CONNECTIONS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
 #[repr(C)]
@@ -104,34 +99,34 @@ pub struct Connection {
     pub family: Family,
     /// The id of the rule that matches; zero if none does. An id is made from the rule's name.
     pub rule: u32,
-    /// The policy in force: the rule's, with the parts replaced that were pushed for this connection.
+    /// The policy in force: the rule's, with the parts replaced that an override speaks of.
     pub policy: Policy,
-    /// The options as they were before this program first changed one; meaningful where `touched` is not zero.
+    /// The options as they were before tcpops first changed one; meaningful where `touched` is not zero.
     pub original: SocketOptions,
     /// The options in force after they were applied last; meaningful where `outcome` is not `Untouched`.
     pub in_force: SocketOptions,
     /// When the options were applied last.
     pub applied_boot_ns: u64,
-    /// The options that this program has changed, a bit for each `TcpOption` (`1 << number`).
+    /// The options that tcpops has changed, a bit for each `TcpOption` (`1 << number`).
     pub touched: u8,
-    /// Where the keepalive in force came from.
+    /// The source of the keepalive in force.
     pub keepalive_source: Source,
-    /// Where the lifetimes in force came from.
+    /// The source of the lifetimes in force.
     pub lifetime_source: Source,
-    /// What came of applying the options.
+    /// The outcome of applying the options last.
     pub outcome: Outcome,
     /// The errno of the refusal, positive; zero if there was none.
     pub errno: u16,
     /// The option that was refused.
     pub refused: TcpOption,
-    /// What the program has set itself: [`OWN_KEEPALIVE`], [`OWN_USER_TIMEOUT`].
+    /// The parts that the program has set itself, or had on when the options were first read: a bit for each `Part`.
     pub own: u8,
-    /// The interface that the socket is bound to, by SO_BINDTODEVICE or by an IPv6 link-local address; zero for none. It
-    /// belongs to the socket's name: sock_diag does not find a bound socket without it.
+    /// The interface that the socket is bound to, by SO_BINDTODEVICE or by an IPv6 link-local address; zero for none.
+    /// It belongs to the socket's name: sock_diag does not find a bound socket without it.
     pub bound_dev_if: u32,
     /// Which side sent the first FIN.
     pub fin_by: FinBy,
-    /// Where the TCP_USER_TIMEOUT in force came from.
+    /// The source of the TCP_USER_TIMEOUT in force.
     pub user_timeout_source: Source,
     /// Explicit padding.
     pub pad: [u8; 2],

@@ -1,11 +1,11 @@
-//! What the kernel programs tell the agent through the ring buffer `EVENTS`.
+//! The records of the ring buffer `EVENTS`, through which the kernel programs report to the agent.
 
 use bytemuck::{CheckedBitPattern, NoUninit, Pod, Zeroable};
 
 use crate::conn::{ConnKey, Connection};
 use crate::state::TcpState;
 
-/// What happened.
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
 #[repr(u8)]
 pub enum EventKind {
@@ -19,15 +19,15 @@ pub enum EventKind {
     Closed = 4,
 }
 
-/// Set in [`Event::flags`] where the policy in force limits how long the connection may live: the agent then looks.
+/// The bit of [`Event::flags`] that says that the policy in force limits the connection's lifetime: the agent then
+/// looks at it.
 pub const EVENT_HAS_LIFETIME: u8 = 1;
 
-/// One record of the ring buffer. It carries the whole entry, so that whoever reads it need not look for an entry that may
-/// be gone by then.
+/// One record. It carries the whole entry, which may be gone by the time the record is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
 #[repr(C)]
 pub struct Event {
-    /// When it happened.
+    /// The time of what happened.
     pub at_boot_ns: u64,
     /// The connection.
     pub key: ConnKey,
@@ -39,22 +39,22 @@ pub struct Event {
     pub new_state: TcpState,
     /// [`EVENT_HAS_LIFETIME`].
     pub flags: u8,
-    /// With [`EventKind::Closed`]: the errno that the socket held (`sk_err`): 0 after a normal close, ECONNRESET after a
+    /// The errno that the socket held (`sk_err`) at [`EventKind::Closed`]: 0 after a normal close, ECONNRESET after a
     /// reset, ETIMEDOUT, ECONNREFUSED, or ECONNABORTED where somebody destroyed it.
     pub errno: u32,
     /// The entry after what happened.
     pub connection: Connection,
-    /// With [`EventKind::Closed`], zero otherwise: how the connection fared.
+    /// The socket's own counts at [`EventKind::Closed`]; zero otherwise.
     pub summary: Summary,
 }
 
-/// In [`Summary::sk_flags`] (`enum sock_flags` of the kernel's include/net/sock.h): the peer's FIN has come (`tcp_fin` of
-/// net/ipv4/tcp_input.c).
+/// The bit of [`Summary::sk_flags`] that says that the peer's FIN has come (`enum sock_flags` of the kernel's
+/// include/net/sock.h, `tcp_fin` of net/ipv4/tcp_input.c).
 pub const SOCK_DONE: u8 = 1 << 1;
-/// In [`Summary::sk_flags`]: SO_KEEPALIVE was on, whoever set it.
+/// The bit of [`Summary::sk_flags`] that says that SO_KEEPALIVE was on, no matter who set it.
 pub const SOCK_KEEPOPEN: u8 = 1 << 3;
 
-/// How a connection fared, as its socket counted (`struct tcp_sock` of the kernel's include/linux/tcp.h).
+/// The counts of a socket at its end (`struct tcp_sock` of the kernel's include/linux/tcp.h).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Summary {
@@ -74,7 +74,7 @@ pub struct Summary {
     pub sk_flags: u8,
     /// Explicit padding.
     pub pad: u8,
-    /// `icsk_user_timeout`: TCP_USER_TIMEOUT, whoever set it, milliseconds; 0 is off.
+    /// `icsk_user_timeout`: TCP_USER_TIMEOUT, no matter who set it, milliseconds; 0 is off.
     pub user_timeout_ms: u32,
 }
 

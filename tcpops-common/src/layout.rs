@@ -22,7 +22,7 @@ const _: () = {
     assert!(offset_of!(Connection, original) == 136);
     assert!(offset_of!(Connection, applied_boot_ns) == 160);
     assert!(size_of::<Summary>() == 32);
-    // With the ring's header of eight bytes, a quarter of a KiB for each.
+    // The ring adds a header of eight bytes to each: a quarter of a KiB.
     assert!(size_of::<Event>() == 248);
     assert!(size_of::<Probe>() == 24);
     assert!(size_of::<RuleMask>() == 128);

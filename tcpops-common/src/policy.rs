@@ -1,22 +1,29 @@
-//! What may be wanted of a connection: socket options and lifetimes; and what became of it.
+//! Policies: the socket options and lifetimes that are wanted of a connection, and the outcome of applying them.
 
 use bytemuck::{CheckedBitPattern, NoUninit, Pod, Zeroable};
 
-/// What a policy says about one of its parts.
+/// The setting of one part of a policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, NoUninit, CheckedBitPattern)]
 #[repr(u8)]
 pub enum Setting {
-    /// Nothing: the part stays as the program set it, or goes back to that.
+    /// The policy says nothing: the part stays as the program set it, or goes back to that.
     #[default]
     Leave = 0,
-    /// The values beside it are wanted.
+    /// The policy's values are wanted.
     Set = 1,
-    /// The feature is wanted off, whatever the program set.
+    /// The part is wanted off, whatever the program set.
     Clear = 2,
-    /// The values beside it are wanted where the program has not set the feature itself.
+    /// The policy's values are wanted where the program has not set the part itself.
     Default = 3,
-    /// The values beside it are wanted where they are tighter than the program's own.
+    /// The policy's values are wanted where they are tighter than the program's own.
     Floor = 4,
+}
+
+impl Setting {
+    /// True if the policy says anything of the part.
+    pub const fn speaks(self) -> bool {
+        !matches!(self, Self::Leave)
+    }
 }
 
 /// The limits of `setsockopt` for the options that a policy carries.
@@ -43,9 +50,9 @@ pub mod limits {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, NoUninit, CheckedBitPattern)]
 #[repr(C)]
 pub struct Options {
-    /// SO_KEEPALIVE and its parameters: on with the values below (and against whom), or off.
+    /// SO_KEEPALIVE and its parameters.
     pub keepalive: Setting,
-    /// TCP_USER_TIMEOUT: on with the value below (and against whom), or off.
+    /// TCP_USER_TIMEOUT.
     pub user_timeout: Setting,
     /// TCP_KEEPCNT, probes.
     pub keepcnt: u8,
@@ -71,9 +78,9 @@ impl Options {
         user_timeout_ms: 0,
     };
 
-    /// Whether anything is wanted.
+    /// True if the policy says anything of options.
     pub const fn any(&self) -> bool {
-        !matches!((self.keepalive, self.user_timeout), (Setting::Leave, Setting::Leave))
+        self.keepalive.speaks() || self.user_timeout.speaks()
     }
 }
 
@@ -100,15 +107,15 @@ impl SocketOptions {
     pub const NONE: Self = Self { keepalive: 0, keepcnt: 0, keepidle_s: 0, keepintvl_s: 0, pad: 0, user_timeout_ms: 0 };
 }
 
-/// When a connection is to be closed: the first limit to come closes it; zero means no such limit.
+/// The limits of a connection's life: the first that is reached closes it; zero means no such limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Lifetime {
-    /// After so many nanoseconds with no byte sent or received.
+    /// The nanoseconds that may pass with no byte sent or received.
     pub idle_ns: u64,
-    /// So many nanoseconds after the connection was established.
+    /// The nanoseconds that may pass since the connection was established.
     pub max_age_ns: u64,
-    /// At this time of `CLOCK_BOOTTIME`.
+    /// The time of `CLOCK_BOOTTIME` at which it is over.
     pub deadline_boot_ns: u64,
 }
 
@@ -116,30 +123,31 @@ impl Lifetime {
     /// No limit at all.
     pub const NONE: Self = Self { idle_ns: 0, max_age_ns: 0, deadline_boot_ns: 0 };
 
-    /// Whether no limit is set.
+    /// True if no limit is set.
     pub const fn is_none(&self) -> bool {
         self.idle_ns == 0 && self.max_age_ns == 0 && self.deadline_boot_ns == 0
     }
 }
 
-/// Everything wanted of a connection, by a rule or pushed for the one connection.
+/// Everything that is wanted of a connection, by a rule or by an override.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, NoUninit, CheckedBitPattern)]
 #[repr(C)]
 pub struct Policy {
     /// The socket options.
     pub options: Options,
-    /// Whether the policy says anything about lifetimes.
+    /// The setting of the lifetimes.
     pub lifetime_setting: Setting,
-    /// In a pushed policy 1 where the push was about options: only then are they set again. Unused in a rule's.
+    /// 1 in an override that is to set options; one that changed lifetimes alone does not set them again. Unused in a
+    /// rule's policy.
     pub options_pushed: u8,
-    /// By how much `idle` and `max_age` are made longer at the most, percent: by a share of this that the conid decides,
-    /// so that connections that began together do not end together.
+    /// The most by which `idle` and `max_age` are made longer, percent. The conid decides the share of it, so that
+    /// connections that began together do not end together.
     pub jitter_percent: u8,
     /// Explicit padding.
     pub pad: u8,
-    /// The number of a pushed policy, from 1, by which a walk knows what it has applied; zero in a rule's.
+    /// The number of an override, from 1, by which a walk knows which one it has applied; zero in a rule's policy.
     pub serial: u32,
-    /// Who pushed it, as `SO_PEERCRED` told; meaningful where `serial` is not zero.
+    /// The uid that set the override, from `SO_PEERCRED`; meaningful where `serial` is not zero.
     pub by_uid: u32,
     /// The lifetimes, where the setting is [`Setting::Set`].
     pub lifetime: Lifetime,
@@ -158,37 +166,38 @@ impl Policy {
         lifetime: Lifetime::NONE,
     };
 
-    /// This policy with every part that `over` speaks of replaced by `over`'s, and `over`'s number and author.
-    pub fn overridden_by(&self, over: &Self) -> Self {
+    /// This policy with every part that the override speaks of replaced by the override's, and with its number and
+    /// author.
+    pub fn overridden_by(&self, override_: &Self) -> Self {
         let mut merged = *self;
-        merged.override_with(over);
+        merged.override_with(override_);
         merged
     }
 
     /// [`Policy::overridden_by`] in place: the stack of the kernel programs is short.
-    pub fn override_with(&mut self, over: &Self) {
-        self.serial = over.serial;
-        self.by_uid = over.by_uid;
-        if over.options.keepalive as u8 != Setting::Leave as u8 {
-            self.options.keepalive = over.options.keepalive;
-            self.options.keepcnt = over.options.keepcnt;
-            self.options.keepidle_s = over.options.keepidle_s;
-            self.options.keepintvl_s = over.options.keepintvl_s;
+    pub fn override_with(&mut self, override_: &Self) {
+        self.serial = override_.serial;
+        self.by_uid = override_.by_uid;
+        if override_.options.keepalive.speaks() {
+            self.options.keepalive = override_.options.keepalive;
+            self.options.keepcnt = override_.options.keepcnt;
+            self.options.keepidle_s = override_.options.keepidle_s;
+            self.options.keepintvl_s = override_.options.keepintvl_s;
         }
-        if over.options.user_timeout as u8 != Setting::Leave as u8 {
-            self.options.user_timeout = over.options.user_timeout;
-            self.options.user_timeout_ms = over.options.user_timeout_ms;
+        if override_.options.user_timeout.speaks() {
+            self.options.user_timeout = override_.options.user_timeout;
+            self.options.user_timeout_ms = override_.options.user_timeout_ms;
         }
-        if over.lifetime_setting as u8 != Setting::Leave as u8 {
-            self.lifetime_setting = over.lifetime_setting;
-            self.lifetime = over.lifetime;
-            self.jitter_percent = over.jitter_percent;
+        if override_.lifetime_setting.speaks() {
+            self.lifetime_setting = override_.lifetime_setting;
+            self.lifetime = override_.lifetime;
+            self.jitter_percent = override_.jitter_percent;
         }
     }
 
     /// The lifetimes in force under this policy: none unless they are set.
     pub fn lifetime_in_force(&self) -> Lifetime {
-        if self.lifetime_setting as u8 == Setting::Set as u8 { self.lifetime } else { Lifetime::NONE }
+        if matches!(self.lifetime_setting, Setting::Set) { self.lifetime } else { Lifetime::NONE }
     }
 }
 
@@ -212,21 +221,7 @@ pub enum TcpOption {
     KeepAlive = 5,
 }
 
-impl TcpOption {
-    /// The name of the constant in tcp(7) and socket(7).
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::UserTimeout => "TCP_USER_TIMEOUT",
-            Self::KeepIdle => "TCP_KEEPIDLE",
-            Self::KeepIntvl => "TCP_KEEPINTVL",
-            Self::KeepCnt => "TCP_KEEPCNT",
-            Self::KeepAlive => "SO_KEEPALIVE",
-        }
-    }
-}
-
-/// Where the policy in force came from.
+/// The source of a part of the policy in force.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, NoUninit, CheckedBitPattern)]
 #[repr(u8)]
 pub enum Source {
@@ -235,11 +230,11 @@ pub enum Source {
     None = 0,
     /// The rule named in the connection's entry.
     Rule = 1,
-    /// A policy pushed for this connection.
+    /// An override, set for this one connection.
     Override = 2,
 }
 
-/// What came of applying the options last.
+/// The outcome of applying the options last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, NoUninit, CheckedBitPattern)]
 #[repr(u8)]
 pub enum Outcome {

@@ -1,10 +1,10 @@
-//! Asking a peer, by a keepalive probe, whether it is still there.
+//! Probes: a peer is asked, by a keepalive probe, whether it is still there.
 
 use bytemuck::{CheckedBitPattern, NoUninit};
 
 use crate::policy::SocketOptions;
 
-/// How far a probe is.
+/// The phase of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
 #[repr(u8)]
 pub enum ProbePhase {
@@ -20,12 +20,12 @@ pub enum ProbePhase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
 #[repr(C)]
 pub struct Probe {
-    /// How far it is.
+    /// The phase.
     pub phase: ProbePhase,
     /// Explicit padding.
     pub pad: [u8; 3],
     /// The options that were in force when the kernel began to probe.
     pub saved: SocketOptions,
-    /// When it began to; zero before.
+    /// The time at which the kernel began to probe; zero before.
     pub asked_boot_ns: u64,
 }

@@ -36,7 +36,7 @@ pub const PORT_BLOCKS: u32 = 65_536 / PORT_BLOCK;
 pub const SOURCE_CHUNK: usize = 4096;
 /// The chunks of one slot of `RULE_SOURCE`: the text of a rule set may have 1 MiB.
 pub const SOURCE_CHUNKS: u32 = 256;
-/// How many levels up the cgroup hierarchy a rule's cgroup is looked for.
+/// The number of levels up the cgroup hierarchy in which a rule's cgroup is looked for.
 pub const MAX_CGROUP_DEPTH: u32 = 16;
 
 /// One end of a connection, as an index.
@@ -72,7 +72,7 @@ pub struct RuleIndex {
     pub generation: u64,
 }
 
-/// Which dimensions some rule of the set asks about; the look-ups of the others are saved.
+/// The dimensions that some rule of the set asks about; the look-ups of the others are saved.
 pub mod dimensions {
     /// The local address.
     pub const LOCAL_ADDR: u32 = 1 << 0;
@@ -98,13 +98,13 @@ pub const fn kind(direction: Direction, family: Family, origin: Origin) -> usize
     (direction as usize) << 2 | (family as usize) << 1 | origin as usize
 }
 
-/// What is common to the rules of one slot: a value of `RULE_SETS`.
+/// The things that the rules of one slot have in common: a value of `RULE_SETS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct RuleSet {
-    /// How many rules there are.
+    /// The number of rules.
     pub rules: u32,
-    /// How many words of a [`RuleMask`] they take.
+    /// The number of words of a [`RuleMask`] that they take.
     pub words: u32,
     /// [`dimensions`] in use.
     pub dimensions: u32,
@@ -116,7 +116,7 @@ pub struct RuleSet {
     pub source_len: u32,
     /// The class of each kind of connection, see [`kind`].
     pub kind_classes: [u32; KINDS],
-    /// SHA-256 of the rules file as it was when it was last taken in; zero if there was none.
+    /// SHA-256 of the rules file as it was when it was last read; zero if there was none.
     pub file_hash: [u8; 32],
 }
 
@@ -124,7 +124,7 @@ pub struct RuleSet {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
 #[repr(C)]
 pub struct Rule {
-    /// What the rule wants.
+    /// The policy that the rule wants.
     pub policy: Policy,
     /// A number made from the name, so that it stays with it; never zero.
     pub id: u32,
@@ -164,7 +164,7 @@ pub struct AddrKey {
 /// The bits of an [`AddrKey`] that come before the address.
 pub const ADDR_KEY_PREFIX: u32 = 32;
 
-/// What a key of `RULE_KEYS` is about.
+/// The kind of a key of `RULE_KEYS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum KeyKind {

@@ -1,4 +1,4 @@
-//! Switches and numbers that the kernel programs and the agent share at run time.
+//! The settings that the kernel programs and the agent share at run time.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -6,8 +6,8 @@ use bytemuck::{Pod, Zeroable};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Settings {
-    /// 1 while the agent reads the ring on its own account, every [`POLL_INTERVAL_MS`]; a kernel program that finds 0
-    /// sets it and wakes the agent. So a busy host pays no wake-up for each event, and a quiet one causes none.
+    /// 1 while the agent polls the ring every [`POLL_INTERVAL_MS`]; a kernel program that finds 0 sets it and wakes the
+    /// agent. So a busy host does not pay a wake-up for each event, and a quiet host has none.
     pub reader_awake: u32,
     /// 1 while a walk gives every socket back the options that its program had set (`tcpops detach`).
     pub restoring: u32,
@@ -15,7 +15,7 @@ pub struct Settings {
     pub adopting: u32,
     /// 1 while a walk judges every connection anew by the rules in force.
     pub reevaluating: u32,
-    /// 1 while some peer is to be asked, or was asked and gets its socket's options back (`PROBES`).
+    /// 1 while `PROBES` has something for a walk to do.
     pub probing: u32,
     /// Explicit padding.
     pub pad: u32,
@@ -23,8 +23,9 @@ pub struct Settings {
     pub cgroup_id: u64,
 }
 
-/// How often the agent reads the ring while events come, milliseconds.
+/// The interval at which the agent reads the ring while events come, milliseconds.
 pub const POLL_INTERVAL_MS: u64 = 2;
 
-/// The number of records in the ring with which the agent is woken though it polls: two milliseconds of 500,000 a second.
+/// The number of records in the ring with which the agent is woken though it polls: two milliseconds of 500,000 a
+/// second.
 pub const WAKE_BACKLOG: u64 = 1024;

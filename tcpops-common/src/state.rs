@@ -1,12 +1,30 @@
 //! TCP states as the kernel numbers them, and the codes that `tcpops state` answers with.
 
 use bytemuck::{CheckedBitPattern, NoUninit};
+use strum::{FromRepr, IntoStaticStr, VariantArray};
 
 /// A TCP state, numbered as in the kernel's `include/net/tcp_states.h`; the names are those of RFC 9293.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, NoUninit, CheckedBitPattern)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    NoUninit,
+    CheckedBitPattern,
+    FromRepr,
+    IntoStaticStr,
+    VariantArray,
+)]
+#[strum(serialize_all = "kebab-case")]
 #[repr(u8)]
 pub enum TcpState {
     /// A number that this program does not know (a newer kernel's).
+    #[default]
     Unknown = 0,
     /// Data flows.
     Established = 1,
@@ -15,8 +33,10 @@ pub enum TcpState {
     /// A SYN came in; the handshake is not complete.
     SynRecv = 3,
     /// This side sent a FIN that is not acknowledged.
+    #[strum(serialize = "fin-wait-1")]
     FinWait1 = 4,
     /// This side's FIN is acknowledged; the peer has not closed.
+    #[strum(serialize = "fin-wait-2")]
     FinWait2 = 5,
     /// Both sides closed; the kernel waits for stray segments.
     TimeWait = 6,
@@ -35,64 +55,23 @@ pub enum TcpState {
 }
 
 impl TcpState {
+    /// Every state, in the kernel's order.
+    pub const ALL: &[Self] = Self::VARIANTS;
+
     /// The state with the kernel's number `number`; [`TcpState::Unknown`] for a number that is not listed above.
-    pub const fn from_kernel(number: u32) -> Self {
-        match number {
-            1 => Self::Established,
-            2 => Self::SynSent,
-            3 => Self::SynRecv,
-            4 => Self::FinWait1,
-            5 => Self::FinWait2,
-            6 => Self::TimeWait,
-            7 => Self::Close,
-            8 => Self::CloseWait,
-            9 => Self::LastAck,
-            10 => Self::Listen,
-            11 => Self::Closing,
-            12 => Self::NewSynRecv,
-            _ => Self::Unknown,
-        }
+    pub fn from_kernel(number: u32) -> Self {
+        u8::try_from(number).ok().and_then(Self::from_repr).unwrap_or(Self::Unknown)
     }
 
     /// The lower-case name that the API and the command line use, spelled as `ss` spells it where it has one.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Established => "established",
-            Self::SynSent => "syn-sent",
-            Self::SynRecv => "syn-recv",
-            Self::FinWait1 => "fin-wait-1",
-            Self::FinWait2 => "fin-wait-2",
-            Self::TimeWait => "time-wait",
-            Self::Close => "close",
-            Self::CloseWait => "close-wait",
-            Self::LastAck => "last-ack",
-            Self::Listen => "listen",
-            Self::Closing => "closing",
-            Self::NewSynRecv => "new-syn-recv",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
-
-    /// Every state, in the kernel's order.
-    pub const ALL: [Self; 13] = [
-        Self::Unknown,
-        Self::Established,
-        Self::SynSent,
-        Self::SynRecv,
-        Self::FinWait1,
-        Self::FinWait2,
-        Self::TimeWait,
-        Self::Close,
-        Self::CloseWait,
-        Self::LastAck,
-        Self::Listen,
-        Self::Closing,
-        Self::NewSynRecv,
-    ];
 }
 
-/// What `tcp_conid_state` answers: the module's codes, each of them reachable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The codes of `tcp_conid_state`, each of them reachable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 #[repr(i8)]
 pub enum StateCode {
     /// The connection is established.
@@ -117,20 +96,12 @@ impl StateCode {
         self as i8
     }
 
-    /// The name beside the number.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Accepting => "accepting",
-            Self::Connecting => "connecting",
-            Self::None => "none",
-            Self::Eof => "eof",
-            Self::Error => "error",
-            Self::Bad => "bad",
-        }
+    /// The name that goes with the number.
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 
-    /// What `tcp_conid_alive` answers: true from code 1 upward.
+    /// The answer of `tcp_conid_alive`: true from code 1 upward.
     pub const fn alive(self) -> bool {
         self.code() >= 1
     }
@@ -161,11 +132,10 @@ mod tests {
 
     #[test]
     fn numbers_round_trip() {
-        for state in TcpState::ALL {
+        for &state in TcpState::ALL {
             assert_eq!(TcpState::from_kernel(state as u32), state);
         }
-        assert_eq!(TcpState::from_kernel(13), TcpState::Unknown);
-        assert_eq!(TcpState::from_kernel(u32::MAX), TcpState::Unknown);
+        assert_eq!([13, 257, u32::MAX].map(TcpState::from_kernel), [TcpState::Unknown; 3]);
     }
 
     #[test]
@@ -185,7 +155,30 @@ mod tests {
 
     #[test]
     fn alive_means_a_positive_code() {
-        let alive = TcpState::ALL.map(|state| StateCode::classify(state, false)).map(StateCode::alive);
-        assert_eq!(alive.iter().filter(|alive| **alive).count(), 5);
+        let alive = TcpState::ALL.iter().filter(|state| StateCode::classify(**state, false).alive());
+        assert_eq!(alive.count(), 5);
+    }
+
+    #[test]
+    fn names_are_those_of_the_documents() {
+        let states = [
+            "unknown",
+            "established",
+            "syn-sent",
+            "syn-recv",
+            "fin-wait-1",
+            "fin-wait-2",
+            "time-wait",
+            "close",
+            "close-wait",
+            "last-ack",
+            "listen",
+            "closing",
+            "new-syn-recv",
+        ];
+        assert!(TcpState::ALL.iter().map(|state| state.name()).eq(states));
+        let codes = [StateCode::Ok, StateCode::Accepting, StateCode::Connecting, StateCode::None, StateCode::Eof];
+        assert_eq!(codes.map(StateCode::name), ["ok", "accepting", "connecting", "none", "eof"]);
+        assert_eq!([StateCode::Error, StateCode::Bad].map(StateCode::name), ["error", "bad"]);
     }
 }

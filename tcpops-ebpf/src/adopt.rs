@@ -1,4 +1,4 @@
-//! Taking in the sockets that were open before the program was attached.
+//! Adopts the sockets that were open before the program was attached.
 
 use aya_log_ebpf::debug;
 use tcpops_common::conn::{Connection, Direction, ListenPort, Origin};
@@ -6,14 +6,15 @@ use tcpops_common::counters::Counter;
 use tcpops_common::settings::Settings;
 use tcpops_common::state::TcpState;
 
-use crate::counters::bump;
 use crate::enforce;
+use crate::kernel::counters::bump;
 use crate::kernel::follow::by_tracepoint;
+use crate::kernel::maps::LISTEN_PORTS;
 use crate::kernel::socket::{Cgroup, Socket};
-use crate::maps::LISTEN_PORTS;
 use crate::track;
 
-/// Remembers the port of a listener, whoever's it is: a connection from there is inbound. A walk comes by listeners first.
+/// Remembers the port of a listener, also of one that is not in scope: a connection from there is inbound. A walk comes
+/// by listeners first.
 pub(crate) fn note_listener(socket: &Socket) {
     if matches!(TcpState::from_kernel(socket.state()), TcpState::Listen) {
         let _full = LISTEN_PORTS.insert(port(socket), 1, 0);
@@ -24,8 +25,8 @@ fn port(socket: &Socket) -> ListenPort {
     ListenPort { netns_cookie: socket.netns_cookie(), port: u64::from(socket.local_port()) }
 }
 
-/// Gives a socket without a conid one, and an entry, and sees to it that its states are reported. The socket is locked, as it is at a
-/// handshake: of the two, whichever comes first makes the one entry.
+/// Gives a socket a conid and an entry, and has its states reported. The socket is locked here as at a handshake, so
+/// the first of the two to come makes the one entry.
 pub(crate) fn adopt(socket: &Socket, settings: &Settings) {
     let state = TcpState::from_kernel(socket.state());
     if matches!(state, TcpState::Close | TcpState::Unknown) || !in_scope(socket.cgroup(), settings.cgroup_id) {
@@ -44,8 +45,10 @@ pub(crate) fn adopt(socket: &Socket, settings: &Settings) {
     }
     bump(Counter::Adopted);
     log_adopted(key.conid, state as u32);
-    // What is still in its handshake gets its rule at the end of it.
-    if !matches!(state, TcpState::SynSent | TcpState::SynRecv) && enforce::first_rule(socket, socket, connection) {
+    // A socket that is still in its handshake gets its rule at the end of it.
+    if !matches!(state, TcpState::SynSent | TcpState::SynRecv)
+        && enforce::first_rule(socket.options(), socket, connection)
+    {
         track::applied(key, connection);
     }
 }
@@ -54,7 +57,7 @@ fn in_scope(cgroup: Option<Cgroup>, id: u64) -> bool {
     id == 0 || cgroup.is_some_and(|cgroup| cgroup.is_within(id))
 }
 
-/// In a frame of its own: what follows it needs the stack.
+/// Has a frame of its own, since what follows it needs the stack.
 #[inline(never)]
 fn describe(connection: &mut Connection, socket: &Socket, state: TcpState) {
     socket.ends().describe(connection);

@@ -1,4 +1,4 @@
-//! Telling the agent.
+//! Writing to the ring, and waking the agent.
 
 use tcpops_common::conn::{ConnKey, Connection};
 use tcpops_common::counters::Counter;
@@ -7,11 +7,11 @@ use tcpops_common::policy::Setting;
 use tcpops_common::settings::WAKE_BACKLOG;
 use tcpops_common::state::TcpState;
 
-use crate::counters::bump;
+use crate::kernel::counters::bump;
+use crate::kernel::maps::SETTINGS;
 use crate::kernel::ring::{self, Wake};
-use crate::maps::SETTINGS;
 
-/// What a record says beside the entry.
+/// The part of a record that is not the entry.
 pub(crate) struct Happening {
     pub(crate) at_boot_ns: u64,
     pub(crate) kind: EventKind,
@@ -20,8 +20,8 @@ pub(crate) struct Happening {
     pub(crate) errno: u32,
 }
 
-/// Hands a record to the agent, and wakes it if it sleeps or is far behind; a full ring is counted. The record is written
-/// where it stays: it is too large for the stack.
+/// Hands a record to the agent, and wakes it if it sleeps or is far behind; a full ring is counted. The record is
+/// written where it stays: it is too large for the stack.
 #[inline(always)]
 pub(crate) fn emit(key: &ConnKey, connection: &Connection, what: &Happening, finish: impl FnOnce(&mut Event)) {
     let written = ring::write(wake(), |event| {

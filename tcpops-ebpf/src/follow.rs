@@ -1,8 +1,8 @@
-//! At each state transition of any socket: follows those that were taken in on a kernel that cannot turn on their state
-//! callbacks.
+//! Runs at each state transition of any socket, and follows those that were adopted on a kernel that cannot turn on
+//! their state callbacks.
 //!
-//! Why `tp_btf/inet_sock_set_state`: the tracepoint comes right after the callback, with the socket held in the same way
-//! (`tcp_set_state` of the kernel's net/ipv4/tcp.c), and for every socket, so that nothing has to be turned on.
+//! Why `tp_btf/inet_sock_set_state`: the tracepoint comes right after the callback, with the socket held in the same
+//! way (`tcp_set_state` of the kernel's net/ipv4/tcp.c), and for every socket, so that nothing has to be turned on.
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
@@ -13,15 +13,16 @@ use crate::kernel::follow::{socket, transition};
 use crate::kernel::{storage, table};
 use crate::track;
 
-/// For transitions that interrupt no other.
+/// The program for transitions that interrupt no other.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn tcpops_follow(ctx: BtfTracePointContext) -> i32 {
     follow(&ctx)
 }
 
-/// For transitions that interrupt another: the kernel leaves a tracing program out where it would run within itself, as
-/// when a softirq comes while it runs on the same processor (`__bpf_trace_run` of the kernel's kernel/trace/bpf_trace.c).
-/// Of two programs one is free. Mostly both run, and the second finds nothing to do.
+/// The program for transitions that interrupt another: the kernel leaves a tracing program out where it would run
+/// within itself, as when a softirq comes while it runs on the same processor (`__bpf_trace_run` of the kernel's
+/// kernel/trace/bpf_trace.c). So there are two, of which one is free. Mostly both run, and the second finds nothing to
+/// do.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn tcpops_follow_nested(ctx: BtfTracePointContext) -> i32 {
     follow(&ctx)

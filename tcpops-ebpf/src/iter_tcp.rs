@@ -1,19 +1,19 @@
-//! Once for each socket of a network namespace, when the agent asks for a walk.
+//! Runs once for each socket of a network namespace, when the agent asks for a walk.
 //!
 //! Why `iter/tcp`: it is the one program type that reaches sockets which are already open, with the socket locked and
 //! `bpf_setsockopt` allowed.
 
+use tcpops_common::apply::restore;
 use tcpops_common::conn::ConnKey;
 use tcpops_common::counters::Counter;
 
 use crate::adopt::{adopt, note_listener};
-use crate::apply::restore;
-use crate::counters::bump;
 use crate::enforce;
+use crate::kernel::counters::bump;
 use crate::kernel::iter::{self, IterTcp};
+use crate::kernel::maps::SETTINGS;
 use crate::kernel::socket::Socket;
 use crate::kernel::{storage, table};
-use crate::maps::SETTINGS;
 use crate::probe;
 use crate::track;
 
@@ -41,22 +41,22 @@ fn visit(socket: &Socket) {
     let key = ConnKey { cookie: socket.cookie(), conid };
     let Some(connection) = table::connection(&key) else { return };
     if settings.restoring != 0 {
-        restore(socket, connection);
+        restore(&socket.options(), connection);
         return;
     }
-    let pushed = table::pushed(&key);
-    if let Some(pushed) = pushed
-        && connection.policy.serial != pushed.serial
+    let override_ = table::override_of(&key);
+    if let Some(override_) = override_
+        && connection.awaits(override_)
     {
-        enforce::pushed(socket, connection, pushed);
+        enforce::apply_override(socket.options(), connection, override_);
     }
-    if settings.reevaluating != 0 && enforce::reconsider(socket, connection, pushed) {
+    if settings.reevaluating != 0 && enforce::reconsider(socket, connection, override_) {
         bump(Counter::Reevaluated);
         track::applied(key, connection);
     }
     if settings.probing != 0
         && let Some(probe) = table::probe(&key)
     {
-        probe::step(socket, &key, connection, probe);
+        probe::step(socket.options(), &key, connection, probe);
     }
 }

@@ -2,10 +2,9 @@
 //!
 //! Three programs share everything below: `sockops` runs at each handshake and state transition of every TCP socket
 //! under the cgroup it is attached to; `setsockopt` when a program there sets an option; `iter_tcp` runs once for each
-//! socket of a network namespace when the agent asks for a walk. Where the kernel has no state callbacks for what a walk
-//! takes in, `follow` stands in for them. They decide what is wanted ([`matching`]), set it ([`apply`]) and keep the maps
-//! true ([`track`]).
-//! Everything that the verifier watches over, and every `unsafe`, is under [`kernel`].
+//! socket of a network namespace when the agent asks for a walk. Where the kernel has no state callbacks for what a
+//! walk adopts, `follow` stands in for them. They find the rule ([`matching`]), put it in force ([`enforce`]) and keep
+//! the maps true ([`track`]). Everything that the verifier watches over, and every `unsafe`, is under [`kernel`].
 
 #![no_std]
 #![no_main]
@@ -18,17 +17,13 @@ mod setsockopt;
 mod sockops;
 
 mod adopt;
-mod apply;
 mod enforce;
 mod matching;
-mod own;
 mod probe;
 mod track;
 
-mod counters;
 mod events;
 mod kernel;
-mod maps;
 
 /// Some helpers are for GPL programs only (`bpf_probe_read_kernel`).
 #[unsafe(no_mangle)]

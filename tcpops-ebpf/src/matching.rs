@@ -1,4 +1,4 @@
-//! The first rule that matches a connection; how, is told in `tcpops_common::rule`.
+//! The first rule that matches a connection; `tcpops_common::rule` says how it is found.
 
 use core::hint::black_box;
 
@@ -10,12 +10,12 @@ use tcpops_common::rule::{
     PORT_BLOCK, Rule, RuleKey, RuleMask, RuleSet, SLOTS, Side, WORDS, dimensions, kind, port_block,
 };
 
-use crate::counters::bump;
+use crate::kernel::counters::bump;
+use crate::kernel::maps::{RULE_ADDRS, RULE_INDEX, RULE_MASKS, RULE_PORTS, RULE_SETS, RULES};
 use crate::kernel::socket::Socket;
 use crate::kernel::table;
-use crate::maps::{RULE_ADDRS, RULE_INDEX, RULE_MASKS, RULE_PORTS, RULE_SETS, RULES};
 
-/// How often the look-up is repeated when the rules are replaced meanwhile.
+/// The number of look-ups that are tried while the rules are being replaced.
 const ATTEMPTS: u32 = 2;
 
 /// The first rule that matches.
@@ -34,8 +34,8 @@ pub(crate) fn first_match(socket: &Socket, connection: &Connection) -> Option<&'
     None
 }
 
-/// Whether some rule limits how long a handshake to the outside may take. Half a rule set does not matter here: the rule
-/// itself is looked up with care.
+/// True if some rule limits how long a handshake to the outside may take. Half a rule set does not matter here: the
+/// rule itself is looked up with care.
 pub(crate) fn limits_handshakes() -> bool {
     RULE_SETS.get((generation() & 1) as u32).is_some_and(|set| set.dimensions & dimensions::CONNECT != 0)
 }

@@ -1,17 +1,20 @@
-//! At each setsockopt(2) of a program.
+//! Runs at each setsockopt(2) of a program.
 //!
-//! Why `cgroup/setsockopt`: programs set keepalive when it suits them, many of them (everything in Go, say) right after the
-//! handshake. Here what a rule wants can be upheld at once, with the socket locked, and what the program wants is known.
+//! Why `cgroup/setsockopt`: programs set keepalive when it suits them, many of them (everything in Go, say) right after
+//! the handshake. Here what a rule wants can be upheld at once, with the socket locked, and what the program wants is
+//! known.
 
 use aya_ebpf::macros::cgroup_sockopt;
 use aya_ebpf::programs::SockoptContext;
+use tcpops_common::apply::give_way;
 use tcpops_common::conn::ConnKey;
 use tcpops_common::counters::Counter;
+use tcpops_common::enforce::Answer;
 
-use crate::counters::bump;
+use crate::kernel::clock::now_boot_ns;
+use crate::kernel::counters::bump;
 use crate::kernel::sockopt::SetSockopt;
 use crate::kernel::{storage, table};
-use crate::own;
 
 /// Always answers 1: the call goes on, with the program's value or another.
 #[cgroup_sockopt(setsockopt)]
@@ -23,7 +26,7 @@ pub(crate) fn tcpops_setsockopt(ctx: SockoptContext) -> i32 {
     1
 }
 
-/// `None` where the call is none of this program's business.
+/// `None` where the call does not concern tcpops.
 fn changes(call: SetSockopt) -> Option<()> {
     let option = call.option()?;
     let socket = call.socket()?;
@@ -31,9 +34,13 @@ fn changes(call: SetSockopt) -> Option<()> {
     let key = ConnKey { cookie: table::cookie(conid)?, conid };
     let connection = table::connection(&key)?;
     let value = call.value()?;
-    if let Some(instead) = own::program_sets(&socket, connection, option, value) {
-        call.replace(instead);
-        bump(Counter::OwnOptions);
+    match connection.program_sets(option, value) {
+        Answer::Pass => {}
+        Answer::Replace(instead) => {
+            call.replace(instead);
+            bump(Counter::OwnOptions);
+        }
+        Answer::GiveWay(part) => give_way(&socket.options(), connection, part, now_boot_ns()),
     }
     Some(())
 }

@@ -1,4 +1,4 @@
-//! At each handshake and state transition.
+//! Runs at each handshake and state transition.
 //!
 //! Why sockops: it is the one hook that sees every TCP socket of a cgroup hierarchy with the socket locked, in time to
 //! set options before the first byte, and that reports every later transition of the sockets which ask for it.
@@ -10,8 +10,8 @@ use tcpops_common::conn::{ConnKey, Connection, Direction};
 use tcpops_common::counters::Counter;
 use tcpops_common::state::TcpState;
 
-use crate::counters::bump;
 use crate::enforce;
+use crate::kernel::counters::bump;
 use crate::kernel::socket::Socket;
 use crate::kernel::sockops::{SockOps, op};
 use crate::kernel::{storage, table};
@@ -51,7 +51,7 @@ fn opened(ops: SockOps, direction: Direction, state: TcpState) {
     let describe = |entry: &mut Connection| {
         track::describe(entry, ops, &socket, direction, state);
         if matches!(state, TcpState::SynSent) {
-            enforce::limit_of_handshake(&socket, entry);
+            enforce::limit_handshake(&socket, entry);
         }
     };
     let Some((key, connection)) = track::open(ops.cookie(), &socket, describe) else {
@@ -90,14 +90,14 @@ fn apply_rules(ops: SockOps, socket: &Socket, connection: &mut Connection, key: 
     if matches!(connection.state, TcpState::SynSent) {
         return;
     }
-    let pushed = connection.policy.serial != 0;
-    let matched = enforce::first_rule(&ops, socket, connection);
+    // It was set while the handshake was under way.
+    let has_override = connection.policy.serial != 0;
+    let matched = enforce::first_rule(ops.options(), socket, connection);
     let Some(key) = key else { return };
-    if pushed && let Some(policy) = table::pushed(&key) {
-        // Pushed while the handshake was under way.
-        enforce::pushed(&ops, connection, policy);
+    if has_override && let Some(override_) = table::override_of(&key) {
+        enforce::apply_override(ops.options(), connection, override_);
     }
-    if matched || pushed {
+    if matched || has_override {
         track::applied(key, connection);
     }
 }

@@ -7,16 +7,17 @@ use tcpops_common::counters::Counter;
 use tcpops_common::event::{EventKind, Summary};
 use tcpops_common::state::TcpState;
 
-use crate::counters::bump;
 use crate::events::{Happening, emit};
 use crate::kernel::atomic;
+use crate::kernel::clock::now_boot_ns;
+use crate::kernel::counters::bump;
+use crate::kernel::maps::{CONIDS, CONNECTIONS, NEXT_CONID, OVERRIDES};
 use crate::kernel::socket::{Cgroup, Socket};
-use crate::kernel::sockops::{SockOps, now_boot_ns};
+use crate::kernel::sockops::SockOps;
 use crate::kernel::{storage, table};
-use crate::maps::{CONIDS, CONNECTIONS, NEXT_CONID, OVERRIDES};
 
-/// The entry of a connection of which nothing is known yet. Its state, `Unknown`, is set last, so that a reader can tell
-/// an entry that is being made.
+/// The entry of a connection before anything is known. Its state, `Unknown`, is replaced last, so that a reader can
+/// tell an entry that is being made.
 static EMPTY: Connection = Connection::EMPTY;
 
 /// Gives the connection a conid and an entry, which `describe` fills; `None` where there is no room for it.
@@ -45,7 +46,7 @@ pub(crate) fn open(
     Some((key, connection))
 }
 
-/// Fills an empty entry with what a handshake tells. In a frame of its own: what follows it needs the stack.
+/// Fills an empty entry with what a handshake tells. It has a frame of its own, since what follows it needs the stack.
 #[inline(never)]
 pub(crate) fn describe(
     connection: &mut Connection,
@@ -74,7 +75,7 @@ pub(crate) fn begin(connection: &mut Connection, socket: &Socket, state: TcpStat
     connection.state = state;
 }
 
-/// Whose FIN came first, of a connection that is in this state and was in no other but the first ones.
+/// The side whose FIN came first, as far as this state alone tells.
 fn fin_by(state: TcpState) -> FinBy {
     match state {
         TcpState::FinWait1 | TcpState::FinWait2 | TcpState::Closing => FinBy::Local,
@@ -85,7 +86,7 @@ fn fin_by(state: TcpState) -> FinBy {
 
 fn insert(key: &ConnKey) -> Option<&'static mut Connection> {
     CONIDS.insert(key.conid, key.cookie, u64::from(BPF_NOEXIST)).ok()?;
-    // By reference: by value it would be copied to the stack, which is short.
+    // A reference, since a value would be copied to the stack, which is short.
     let empty: &Connection = &EMPTY;
     if CONNECTIONS.insert(key, empty, u64::from(BPF_NOEXIST)).is_err() {
         remove(CONIDS.remove(key.conid));
@@ -129,7 +130,7 @@ fn transition(key: ConnKey, connection: &mut Connection, old_state: TcpState, ne
     tell(&key, connection, EventKind::Transition, old_state, now_boot_ns);
 }
 
-/// Writes a record of a connection that lives. In a frame of its own: what follows it needs the stack.
+/// Writes a record of a connection that lives. It has a frame of its own, since what follows it needs the stack.
 #[inline(never)]
 fn tell(key: &ConnKey, connection: &Connection, kind: EventKind, old_state: TcpState, at_boot_ns: u64) {
     let errno = if matches!(kind, EventKind::Applied) { u32::from(connection.errno) } else { 0 };
@@ -137,7 +138,7 @@ fn tell(key: &ConnKey, connection: &Connection, kind: EventKind, old_state: TcpS
     emit(key, connection, &what, |event| event.summary = Summary::NONE);
 }
 
-/// Says that a rule was applied.
+/// Reports that a rule or an override was applied.
 pub(crate) fn applied(key: ConnKey, connection: &Connection) {
     tell(&key, connection, EventKind::Applied, connection.state, now_boot_ns());
 }
@@ -164,7 +165,7 @@ fn end(key: &ConnKey, connection: &Connection, socket: &Socket, old_state: TcpSt
     emit(key, connection, &what, |event| socket.summarize(&mut event.summary));
 }
 
-/// Takes back what [`open`] did: the connection would not report its end.
+/// Undoes [`open`] for a connection that would not report its end.
 pub(crate) fn abandon(key: ConnKey, socket: &Socket) {
     forget(&key);
     storage::clear(socket);

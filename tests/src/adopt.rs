@@ -232,7 +232,7 @@ fn connections_of_three_namespaces_are_taken_in_and_report_their_close() {
             assert_eq!(outsider.options(far), Options::DEFAULT);
         }
         assert_eq!(program.options(listener), Options::DEFAULT);
-        // What is pushed reaches each, and so does a close.
+        // An override reaches each, and so does a close.
         agent.keepalive(&idle.0.id(), 30, 3, 3);
         assert_eq!(program.options(idle.0), Options::on(30, 3, 3, 95_000));
         program.send(idle.0, "still there");
@@ -297,7 +297,7 @@ fn mptcp_and_fast_open_come_to_no_harm() {
         agent.lifetime(&entry["conid"].to_string(), &json!({ "max_age_seconds": 600 })).ok();
     }
     assert_eq!(program.options(fast_in), Options::on(30, 3, 3, 95_000));
-    check(&mut program, "pushed");
+    check(&mut program, "overridden");
     agent.put("/v1/rules", &json!({ "rule": [] })).ok();
     check(&mut program, "judged anew");
     // The main socket would live on without its subflow: that is no close.

@@ -319,12 +319,12 @@ fn a_lifetime_that_is_over_names_its_rule_or_who_pushed_it() {
     assert_eq!(seen, [(json!("expiring"), expired), (json!("closed"), ended)]);
     assert_eq!(cause(&agent.closed(by_rule.accepted)), with_errno(by("reset", "peer"), ECONNRESET));
 
-    let pushed = both(&lab, "127.0.0.1");
-    agent.lifetime(&pushed.accepted.id(), &json!({ "idle_seconds": 1 })).ok();
-    agent.lifetime(&pushed.out.id(), &json!({ "max_age_seconds": 1000 })).ok();
+    let overridden = both(&lab, "127.0.0.1");
+    agent.lifetime(&overridden.accepted.id(), &json!({ "idle_seconds": 1 })).ok();
+    agent.lifetime(&overridden.out.id(), &json!({ "max_age_seconds": 1000 })).ok();
     let expired = json!({ "name": "expired", "lifetime": "idle", "by_uid": 0, "errno": ECONNABORTED });
-    assert_eq!(cause(&agent.closed(pushed.accepted)), expired);
-    assert_eq!(cause(&agent.closed(pushed.out)), with_errno(by("reset", "peer"), ECONNRESET));
+    assert_eq!(cause(&agent.closed(overridden.accepted)), expired);
+    assert_eq!(cause(&agent.closed(overridden.out)), with_errno(by("reset", "peer"), ECONNRESET));
 }
 
 #[test]

@@ -24,14 +24,14 @@ fn detach_leaves_nothing_behind() {
     let lab = Lab::new();
     let mut agent = lab.agent().rules(RULES).start();
     let mut line = lab.outbound("127.0.0.1");
-    // A program with options of its own, and one with a push.
+    // A program with options of its own, and one with an override.
     line.program.listen("127.0.0.1");
-    let (pushed, _far) = Lab::another(&mut line);
-    agent.keepalive(&pushed.id(), 33, 3, 3);
+    let (overridden, _far) = Lab::another(&mut line);
+    agent.keepalive(&overridden.id(), 33, 3, 3);
     assert_eq!(bpftool::attached(lab.cgroup.path()).len(), 2);
     assert_eq!(bpftool::links(lab.cgroup.id()), 2);
     let (wanted, also) = (Options::on(60, 5, 7, 95_000), Options::on(33, 3, 3, 95_000));
-    assert_eq!((line.program.options(line.sock), line.program.options(pushed)), (wanted, also));
+    assert_eq!((line.program.options(line.sock), line.program.options(overridden)), (wanted, also));
 
     agent.cli_stdout(&["detach"]);
     let status = agent.running().wait(Duration::from_secs(10));
@@ -41,7 +41,7 @@ fn detach_leaves_nothing_behind() {
     assert!(bpftool::attached(lab.cgroup.path()).is_empty());
     assert_eq!(bpftool::links(lab.cgroup.id()), 0);
     // Connections live on, with the options that their programs gave them.
-    for sock in [line.sock, pushed] {
+    for sock in [line.sock, overridden] {
         assert_eq!(line.program.options(sock), Options::DEFAULT);
         assert_eq!(ss::socket(&lab.ns, sock.cookie).unwrap().timer, None);
         assert!(line.program.is_quiet(sock));

@@ -81,10 +81,10 @@ fn a_cap_is_a_share_of_the_connections_and_does_not_bind_people() {
     assert_eq!(shown["expires"]["held"], "held back by the guard's percent_per_minute");
     assert!(shown["expires"]["seconds"].as_f64().unwrap() > 30.0, "{shown}");
 
-    // A request is not held back, nor a lifetime that was pushed; both are on record.
+    // A request is not held back, nor an override of a lifetime; both are on record.
     agent.delete(&format!("/v1/connections/{}", open[0].id())).ok();
     agent.lifetime(&open[1].id(), &json!({ "idle_seconds": 1 })).ok();
-    wait_until("the pushed lifetime ends", SOON, || agent.code(&open[1].id()) == -1);
+    wait_until("the overridden lifetime ends", SOON, || agent.code(&open[1].id()) == -1);
     said(&["close", "uid=0", "why=\"request\"", "result=\"reset\""]);
     said(&["close", "uid=0", "why=\"idle\"", "result=\"reset\""]);
     wait_until("they wait no more", SOON, || guard(&agent)["waiting"] == 6);

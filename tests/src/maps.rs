@@ -129,7 +129,7 @@ fn assert_same(entry: &Value, said: &Value) {
     }
 }
 
-/// A listener, connections of both directions and families, one with pushed policies, one half closed.
+/// A listener, connections of both directions and families, one with overrides, one half closed.
 fn populate(lab: &Lab, agent: &Agent) -> [crate::harness::lab::Line; 4] {
     let mut lines = [lab.outbound("127.0.0.1"), lab.outbound("::1"), lab.inbound("127.0.0.1"), lab.inbound("::1")];
     agent.keepalive(&lines[3].sock.id(), 33, 3, 3);
@@ -203,7 +203,7 @@ fn the_list_ss_and_bpftool_agree() {
 }
 
 #[test]
-fn overrides_hold_what_was_pushed_until_the_connection_ends() {
+fn overrides_hold_an_override_until_the_connection_ends() {
     let lab = Lab::new();
     let agent = lab.agent().rules(RULES).start();
     let mut lines = populate(&lab, &agent);

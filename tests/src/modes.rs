@@ -91,9 +91,9 @@ fn a_push_wins_as_force_does() {
     let mut line = lab.outbound("127.0.0.1");
     agent.keepalive(&line.sock.id(), 33, 3, 3);
     set(&mut line, &[(KEEPALIVE, 0), (KEEPIDLE, 1000)]);
-    let pushed = Options::on(33, 3, 3, 95_000);
-    assert_eq!(line.program.options(line.sock), pushed);
-    assert_eq!(result(&agent, &line)["in_force"], pushed.json());
+    let overridden = Options::on(33, 3, 3, 95_000);
+    assert_eq!(line.program.options(line.sock), overridden);
+    assert_eq!(result(&agent, &line)["in_force"], overridden.json());
     agent.delete(&format!("/v1/connections/{}/keepalive", line.sock.id())).ok();
     set(&mut line, &[(KEEPALIVE, 1)]);
     assert!(!line.program.options(line.sock).keepalive, "off is off");

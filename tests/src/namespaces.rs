@@ -84,7 +84,7 @@ fn namespaces_are_deleted_while_they_are_walked() {
     let keepalive = json!({ "idle": "60s", "count": 5, "interval": "5s" });
     let stop = AtomicBool::new(false);
     let walks = thread::scope(|scope| {
-        // Walks without end over whatever there is: changed rules, pushes, tcp_info, dry runs.
+        // Walks without end over whatever there is: changed rules, overrides, tcp_info, dry runs.
         let walking = scope.spawn(|| {
             let mut walks = 0;
             while !stop.load(Ordering::Relaxed) {
@@ -95,9 +95,9 @@ fn namespaces_are_deleted_while_they_are_walked() {
                 for entry in agent.list("?direction=outbound") {
                     agent.get(&format!("/v1/connections/{}", entry["conid"]));
                     let change = json!({ "max_age_seconds": 3600 });
-                    let pushed = agent.lifetime(&entry["conid"].to_string(), &change);
+                    let overridden = agent.lifetime(&entry["conid"].to_string(), &change);
                     // What ends meanwhile is gone, or in a namespace that is.
-                    assert!([200, 404, 502].contains(&pushed.status), "{}", pushed.text());
+                    assert!([200, 404, 502].contains(&overridden.status), "{}", overridden.text());
                 }
                 walks += 1;
             }

@@ -67,21 +67,21 @@ fn a_dry_run_tells_exactly_what_the_change_then_does() {
     let child = lab.cgroup.child("child");
     let agent = lab.agent().start();
     // Connections of every kind: both families and directions, another user, another cgroup, a listener, two with
-    // something pushed, one that has set keepalive itself, one whose handshake never ends.
+    // an override, one that has set keepalive itself, one whose handshake never ends.
     let (v4, v6) = (lab.outbound("127.0.0.1"), lab.outbound("::1"));
     let (in4, _in6) = (lab.inbound("127.0.0.1"), lab.inbound("::1"));
-    let (mut own, mut pushed, limited) =
+    let (mut own, mut overridden, limited) =
         (lab.outbound("127.0.0.1"), lab.outbound("127.0.0.1"), lab.outbound("127.0.0.1"));
     own.program.set(own.sock, KEEPALIVE, 1);
-    agent.keepalive(&pushed.sock.id(), 33, 3, 3);
+    agent.keepalive(&overridden.sock.id(), 33, 3, 3);
     agent.lifetime(&limited.sock.id(), &json!({ "max_age_seconds": 900 })).ok();
     agent.delete(&format!("/v1/connections/{}/lifetime", v6.sock.id())).ok();
     let mut nobody = lab.program_of(65_534);
-    nobody.connect(pushed.outsider.listen("127.0.0.1").local);
+    nobody.connect(overridden.outsider.listen("127.0.0.1").local);
     let mut nested = Peer::start(&lab.ns, Some(&child), 0);
-    let below = nested.connect(pushed.outsider.listen("127.0.0.1").local);
+    let below = nested.connect(overridden.outsider.listen("127.0.0.1").local);
     lab.ns.filter(&["tcp dport 7001 drop"]);
-    let _never = pushed.program.begin_connect(([127, 0, 0, 1], 7001).into());
+    let _never = overridden.program.begin_connect(([127, 0, 0, 1], 7001).into());
     assert_eq!(agent.list("").len(), 12);
 
     let matchers = [

@@ -48,18 +48,18 @@ fn exactly_those_that_match_change_and_get_back_what_they_had() {
 }
 
 #[test]
-fn what_was_pushed_for_one_connection_wins() {
+fn an_override_for_one_connection_wins() {
     let lab = Lab::new();
     let agent = lab.agent().start();
-    let (pushed, other) = (lab.outbound("127.0.0.1"), lab.outbound("127.0.0.1"));
-    agent.keepalive(&pushed.sock.id(), 60, 5, 5);
+    let (overridden, other) = (lab.outbound("127.0.0.1"), lab.outbound("127.0.0.1"));
+    agent.keepalive(&overridden.sock.id(), 60, 5, 5);
     agent.put("/v1/rules", &rules(&[rule("all", &json!({}), 100)])).ok();
-    assert_eq!(pushed.program.options(pushed.sock), Options::on(60, 5, 5, 0));
+    assert_eq!(overridden.program.options(overridden.sock), Options::on(60, 5, 5, 0));
     assert_eq!(other.program.options(other.sock), Options::on(100, 3, 2, 0));
     agent.put("/v1/rules", &rules(&[])).ok();
-    assert_eq!(pushed.program.options(pushed.sock), Options::on(60, 5, 5, 0));
+    assert_eq!(overridden.program.options(overridden.sock), Options::on(60, 5, 5, 0));
     assert_eq!(other.program.options(other.sock), Options::DEFAULT);
-    assert_eq!(agent.connection(&pushed.sock.id())["policy"]["keepalive_source"], "override");
+    assert_eq!(agent.connection(&overridden.sock.id())["policy"]["keepalive_source"], "override");
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn a_rule_or_none() {
 }
 
 #[test]
-fn what_was_pushed_and_what_it_hides() {
+fn an_override_and_what_it_hides() {
     let lab = Lab::new();
     let agent = lab.agent().rules(RULES).start();
     open_to_all(&agent);
@@ -66,8 +66,8 @@ fn what_was_pushed_and_what_it_hides() {
     assert_eq!(found["rule"]["name"], "sip");
     let wanted = json!({ "keepalive": true, "idle_seconds": 30, "count": 4, "interval_seconds": 10 });
     assert_eq!(found["override"], json!({ "by_uid": 0, "applied": true, "wanted": wanted, "lifetime": {} }));
-    let pushed = shown(&agent, line.sock, "pushed");
-    assert_eq!(pushed.as_deref(), Some("by uid 0: keepalive 30s/4x10s, lifetime none"));
+    let overridden = shown(&agent, line.sock, "pushed");
+    assert_eq!(overridden.as_deref(), Some("by uid 0: keepalive 30s/4x10s, lifetime none"));
     let keepalive = shown(&agent, line.sock, "keepalive");
     assert_eq!(keepalive.as_deref(), Some("30s/4x10s, pushed; the rule wants 60s/5x5s"));
     let lifetime = shown(&agent, line.sock, "lifetime");

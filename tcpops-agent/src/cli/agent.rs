@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use clap::Args;
+use strum::VariantArray as _;
 use tracing_subscriber::EnvFilter;
 
 use super::context::non_empty;
@@ -33,7 +34,7 @@ pub(crate) struct AgentArgs {
     #[arg(long, value_name = "PROGRAM")]
     hook: Option<PathBuf>,
     /// Run it with events of these types only, separated by commas [default: closed]
-    #[arg(long, value_name = "TYPE", value_delimiter = ',', value_parser = words(&Kind::ALL, Kind::name))]
+    #[arg(long, value_name = "TYPE", value_delimiter = ',', value_parser = words(Kind::VARIANTS, Kind::name))]
     hook_type: Vec<Kind>,
 }
 

@@ -72,19 +72,12 @@ fn probe_line(result: &ProbeResult) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tcpops_common::state::TcpState;
-
     use super::*;
-    use crate::api::connections::StateName;
-    use crate::api::values::State;
+    use crate::cli::state::tests::states;
 
     #[test]
     fn the_code_is_always_printed() {
-        let tcp_state = Some(State(TcpState::Established));
-        let ok = ConnectionState { conid: Some(17), code: 1, name: StateName::Ok, tcp_state, alive: true };
-        assert_eq!(state_line(&ok), "alive 1 ok\n");
-        let none = ConnectionState { conid: None, code: -1, name: StateName::None, tcp_state: None, alive: false };
-        assert_eq!(state_line(&none), "not-alive -1 none\n");
+        assert_eq!(states().map(|state| state_line(&state)), ["alive 1 ok\n", "not-alive -1 none\n"]);
     }
 
     #[test]

@@ -35,19 +35,24 @@ fn state_line(state: &ConnectionState) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use tcpops_common::state::TcpState;
 
     use super::*;
     use crate::api::connections::StateName;
     use crate::api::values::State;
 
+    /// The states of a connection that is established, and of one that is not known.
+    pub(crate) fn states() -> [ConnectionState; 2] {
+        let tcp_state = Some(State(TcpState::Established));
+        [
+            ConnectionState { conid: Some(17), code: 1, name: StateName::Ok, tcp_state, alive: true },
+            ConnectionState { conid: None, code: -1, name: StateName::None, tcp_state: None, alive: false },
+        ]
+    }
+
     #[test]
     fn the_code_is_always_printed() {
-        let tcp_state = Some(State(TcpState::Established));
-        let ok = ConnectionState { conid: Some(17), code: 1, name: StateName::Ok, tcp_state, alive: true };
-        assert_eq!(state_line(&ok), "1 ok established\n");
-        let none = ConnectionState { conid: None, code: -1, name: StateName::None, tcp_state: None, alive: false };
-        assert_eq!(state_line(&none), "-1 none -\n");
+        assert_eq!(states().map(|state| state_line(&state)), ["1 ok established\n", "-1 none -\n"]);
     }
 }

@@ -8,7 +8,7 @@ where
     T: Copy + Send + Sync + 'static,
 {
     PossibleValuesParser::new(values.iter().copied().map(name)).map(move |word| {
-        let named = values.iter().find(|value| name(**value).eq_ignore_ascii_case(&word));
-        *named.expect("the parser takes no other words")
+        let named = values.iter().copied().find(|value| name(*value).eq_ignore_ascii_case(&word));
+        named.expect("the parser takes no other words")
     })
 }

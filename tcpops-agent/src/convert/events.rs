@@ -3,15 +3,14 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
+use strum::VariantArray as _;
 use tcpops_common::policy::Outcome;
 use tcpops_common::state::TcpState;
 
 use super::connections::ends;
 use super::policy::{lifetime_in_force, option_name, options, outcome};
 use crate::api::connections::ListQuery;
-use crate::api::events::{
-    Cause as ApiCause, CauseName, Detail, Event, EventPolicy, EventsQuery, StateSeconds, Summary,
-};
+use crate::api::events::{Cause as ApiCause, Detail, Event, EventPolicy, EventsQuery, StateSeconds, Summary};
 use crate::api::lifetime::Lifetime;
 use crate::api::policy::Source;
 use crate::api::values::{State, ValueError};
@@ -49,9 +48,8 @@ impl EventFilter {
 /// The kinds that a list of types names.
 pub(crate) fn kinds(types: &str) -> Result<Kinds, ValueError> {
     types.split(',').try_fold(Kinds::NONE, |kinds, name| {
-        let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name.trim());
-        kind.map(|kind| kinds.with(kind)).ok_or_else(|| {
-            let known = Kind::ALL.map(Kind::name).join(", ");
+        name.trim().parse().map(|kind| kinds.with(kind)).map_err(|_unknown| {
+            let known = Kind::VARIANTS.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
             let expected = format_args!("some of {known}, separated by commas");
             ValueError::new(expected, format_args!("\"{}\"", name.trim())).of("type")
         })
@@ -157,17 +155,11 @@ fn errno(errno: u16) -> Option<i32> {
 }
 
 fn cause(cause: &Cause, errno_held: u16, rule_names: &HashMap<u32, String>) -> ApiCause {
-    let (name, detail) = match cause {
-        Cause::Fin(_) => (CauseName::Fin, None),
-        Cause::GivenUp => (CauseName::Fin, Some(Detail::Handshake)),
-        Cause::Reset(_) => (CauseName::Reset, None),
-        Cause::Timeout(timeout) => (CauseName::Timeout, Some((*timeout).into())),
-        Cause::Refused => (CauseName::Refused, None),
-        Cause::Unreachable => (CauseName::Refused, Some(Detail::Unreachable)),
-        Cause::Expired(..) => (CauseName::Expired, None),
-        Cause::Request(_) => (CauseName::ClosedByRequest, None),
-        Cause::Aborted => (CauseName::Aborted, None),
-        Cause::Unknown => (CauseName::Unknown, None),
+    let detail = match cause {
+        Cause::GivenUp => Some(Detail::Handshake),
+        Cause::Timeout(timeout) => Some((*timeout).into()),
+        Cause::Unreachable => Some(Detail::Unreachable),
+        _ => None,
     };
     let (expiry, author) = match cause {
         Cause::Expired(expiry, author) => (Some(*expiry), Some(*author)),
@@ -175,7 +167,7 @@ fn cause(cause: &Cause, errno_held: u16, rule_names: &HashMap<u32, String>) -> A
         _ => (None, None),
     };
     ApiCause {
-        name,
+        name: cause.kind().into(),
         side: cause.side().map(Into::into),
         detail,
         lifetime: expiry.map(Into::into),

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use tcpops_common::conn::{Connection, OWN_KEEPALIVE, OWN_USER_TIMEOUT};
+use tcpops_common::conn::Connection;
+use tcpops_common::option::Part;
 use tcpops_common::policy::{Lifetime, Options, Outcome, Policy, Setting, SocketOptions, Source, TcpOption};
 
 use crate::api::keepalive::SocketOptions as ApiOptions;
@@ -44,13 +45,12 @@ pub(crate) fn intent(rule: Option<&str>, policy: &Policy, clocks: Clocks) -> api
 /// The override of a connection, as its detail shows it.
 pub(crate) fn pushed(pushed: &Policy, connection: &Connection, clocks: Clocks) -> api::Override {
     let api::Intent { wanted, lifetime, .. } = intent(None, pushed, clocks);
-    api::Override { by_uid: pushed.by_uid, applied: connection.policy.serial == pushed.serial, wanted, lifetime }
+    api::Override { by_uid: pushed.by_uid, applied: !connection.awaits(pushed), wanted, lifetime }
 }
 
 /// The options that the program has set itself.
 pub(crate) fn set_by_program(connection: &Connection) -> Vec<OwnOption> {
-    let parts = [(OWN_KEEPALIVE, OwnOption::Keepalive), (OWN_USER_TIMEOUT, OwnOption::UserTimeout)];
-    parts.into_iter().filter(|(flag, _)| connection.own & flag != 0).map(|(_, option)| option).collect()
+    Part::ALL.iter().filter(|part| connection.is_own(**part)).map(|part| (*part).into()).collect()
 }
 
 fn wanted(options: &Options) -> api::Wanted {

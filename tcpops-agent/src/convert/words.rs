@@ -1,14 +1,16 @@
 //! Words between the maps and the model on one side and the protocol on the other.
 
 use tcpops_common::conn;
+use tcpops_common::option::Part;
 use tcpops_common::state::StateCode;
 
 use crate::api::connections::{Limit, StateName};
-use crate::api::events::{Detail, EventType, Loss, Side};
+use crate::api::events::{CauseName, Detail, EventType, Loss, Side};
+use crate::api::policy::OwnOption;
 use crate::api::probe::{Method, Verdict};
 use crate::api::values::{Direction, Family, Origin};
 use crate::model::expiry::lifetimes::Expiry;
-use crate::model::history::cause::{self, Unanswered};
+use crate::model::history::cause::{self, CauseKind, Timeout};
 use crate::model::history::record::{self, Kind};
 use crate::model::requests::peer::{self, PeerStatus};
 
@@ -28,12 +30,14 @@ same! {
     Direction => conn::Direction { Inbound, Outbound, Listen }
     conn::Origin => Origin { Handshake, Adopted }
     Origin => conn::Origin { Handshake, Adopted }
+    Part => OwnOption { Keepalive, UserTimeout }
     StateCode => StateName { Ok, Accepting, Connecting, None, Eof, Error, Bad }
     Expiry => Limit { Idle, MaxAge, Deadline, FirstByte, HalfClosed, Connect }
     Kind => EventType { Opened, Adopted, Transition, Applied, Refused, Expiring, Closed, Lost, Resynchronised }
     record::Loss => Loss { SlowReader, RingOverflow, Detached, AgentRestarted }
     cause::Side => Side { Local, Peer }
-    Unanswered => Detail { Keepalive, UserTimeout, Retransmissions, Handshake }
+    CauseKind => CauseName { Fin, Reset, Timeout, Refused, Expired, ClosedByRequest, Aborted, Unknown }
+    Timeout => Detail { Keepalive, UserTimeout, Retransmissions, Handshake }
     PeerStatus => Verdict { Alive, Dead, Unknown }
     peer::Method => Method { Probes, Retransmissions }
 }

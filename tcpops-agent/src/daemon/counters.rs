@@ -3,90 +3,95 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-macro_rules! counts {
-    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
-        /// Something that is counted.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum AgentCounter { $($(#[doc = $doc])+ $variant,)+ }
+use strum::{EnumMessage, IntoStaticStr, VariantArray};
 
-        impl AgentCounter {
-            /// Everything that is counted, in order.
-            pub(crate) const ALL: [Self; [$($name),+].len()] = [$(Self::$variant),+];
-
-            /// The name under which it is shown.
-            pub(crate) const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)+ }
-            }
-
-            /// What it counts, in a sentence.
-            pub(crate) const fn help(self) -> &'static str {
-                match self { $(Self::$variant => concat!($($doc),+),)+ }
-            }
-        }
-    };
+/// An event that the agent counts. The comment of each is its help text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumMessage, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub(crate) enum AgentCounter {
+    /// Connections that were reset because a limit of a rule was over, or one that was pushed.
+    ExpiredReset,
+    /// Connections to which a FIN was sent for the same reason.
+    ExpiredFin,
+    /// Connections that were reset because somebody asked for it.
+    RequestedReset,
+    /// Connections to which a FIN was sent because somebody asked for it.
+    RequestedFin,
+    /// Connections that were reset at once where a FIN was wanted, since no process could be found that has them open.
+    FinImpossible,
+    /// Connections that cannot be closed: subflows of MPTCP connections, orphans before Linux 6.11, listeners.
+    NotClosable,
+    /// Attempts to close a connection that failed; those that a limit asks for are tried again.
+    CloseFailed,
+    /// Connections that were held back because the budget of closes in a second was spent.
+    HeldByBudget,
+    /// Connections that were held back because their rule had closed its share in that minute.
+    HeldByCap,
+    /// Connections that no rule closes, whose time was over by one.
+    Protected,
+    /// Connections that a rule which is not enforced would have closed.
+    NotEnforced,
+    /// Resets that came less than 10 ms after the limit was over.
+    #[strum(serialize = "close_late_under_10ms")]
+    CloseLateUnder10ms,
+    /// Resets that came 10 to 100 ms after the limit was over.
+    #[strum(serialize = "close_late_under_100ms")]
+    CloseLateUnder100ms,
+    /// Resets that came 100 ms to 1 s after the limit was over.
+    #[strum(serialize = "close_late_under_1s")]
+    CloseLateUnder1s,
+    /// Resets that came more than 1 s after the limit was over; those that were held back are in none of these four.
+    #[strum(serialize = "close_late_over_1s")]
+    CloseLateOver1s,
+    /// Resets that were made under the lock of the socket, where no other connection can take its place; those below were not.
+    CloseUnderLock,
+    /// Resets of which less than 10 us were between the last look whether it is the right connection and the kernel's answer.
+    #[strum(serialize = "close_window_under_10us")]
+    CloseWindowUnder10us,
+    /// Resets of which this took 10 to 100 us.
+    #[strum(serialize = "close_window_under_100us")]
+    CloseWindowUnder100us,
+    /// Resets of which this took 100 us to 1 ms.
+    #[strum(serialize = "close_window_under_1ms")]
+    CloseWindowUnder1ms,
+    /// Resets of which this took more than 1 ms.
+    #[strum(serialize = "close_window_over_1ms")]
+    CloseWindowOver1ms,
+    /// Runs of the hook that ended with exit code 0.
+    HookDone,
+    /// Runs of the hook that ended otherwise, or could not begin.
+    HookFailed,
+    /// Runs of the hook that took too long and were killed.
+    HookKilled,
+    /// Events that were dropped for the hook, since too many waited for it.
+    HookDropped,
 }
 
-counts! {
-    /// Connections that were reset because a limit of a rule was over, or one that was pushed.
-    ExpiredReset = "expired_reset",
-    /// Connections to which a FIN was sent for the same reason.
-    ExpiredFin = "expired_fin",
-    /// Connections that were reset because somebody asked for it.
-    RequestedReset = "requested_reset",
-    /// Connections to which a FIN was sent because somebody asked for it.
-    RequestedFin = "requested_fin",
-    /// Connections that were reset at once where a FIN was wanted, since no process could be found that has them open.
-    FinImpossible = "fin_impossible",
-    /// Connections that cannot be closed: subflows of MPTCP connections, orphans before Linux 6.11, listeners.
-    NotClosable = "not_closable",
-    /// Attempts to close a connection that failed; those that a limit asks for are tried again.
-    CloseFailed = "close_failed",
-    /// Connections that were held back because the budget of closes in a second was spent.
-    HeldByBudget = "held_by_budget",
-    /// Connections that were held back because their rule had closed its share in that minute.
-    HeldByCap = "held_by_cap",
-    /// Connections that no rule closes, whose time was over by one.
-    Protected = "protected",
-    /// Connections that a rule which is not enforced would have closed.
-    NotEnforced = "not_enforced",
-    /// Resets that came less than 10 ms after the limit was over.
-    LateUnder10ms = "close_late_under_10ms",
-    /// Resets that came 10 to 100 ms after the limit was over.
-    LateUnder100ms = "close_late_under_100ms",
-    /// Resets that came 100 ms to 1 s after the limit was over.
-    LateUnder1s = "close_late_under_1s",
-    /// Resets that came more than 1 s after the limit was over; those that were held back are in none of these four.
-    LateOver1s = "close_late_over_1s",
-    /// Resets that were made under the lock of the socket, where no other connection can take its place; those below were not.
-    UnderLock = "close_under_lock",
-    /// Resets of which less than 10 us were between the last look whether it is the right connection and the kernel's answer.
-    WindowUnder10us = "close_window_under_10us",
-    /// Resets of which this took 10 to 100 us.
-    WindowUnder100us = "close_window_under_100us",
-    /// Resets of which this took 100 us to 1 ms.
-    WindowUnder1ms = "close_window_under_1ms",
-    /// Resets of which this took more than 1 ms.
-    WindowOver1ms = "close_window_over_1ms",
-    /// Runs of the hook that ended with exit code 0.
-    HookDone = "hook_done",
-    /// Runs of the hook that ended otherwise, or could not begin.
-    HookFailed = "hook_failed",
-    /// Runs of the hook that took too long and were killed.
-    HookKilled = "hook_killed",
-    /// Events that were dropped for the hook, since too many waited for it.
-    DroppedForHook = "hook_dropped",
+impl AgentCounter {
+    /// The name under which it is shown.
+    pub(crate) fn name(self) -> &'static str {
+        self.into()
+    }
+
+    /// The events that it counts, in a sentence.
+    pub(crate) fn help(self) -> &'static str {
+        self.get_documentation().unwrap_or_default()
+    }
 }
 
 /// The counts.
 #[derive(Debug)]
 pub(crate) struct AgentCounters {
-    counts: [AtomicU64; AgentCounter::ALL.len()],
+    counts: [AtomicU64; AgentCounter::VARIANTS.len()],
     longest_window_ns: AtomicU64,
 }
 
 impl Default for AgentCounters {
     fn default() -> Self {
-        Self { counts: [const { AtomicU64::new(0) }; AgentCounter::ALL.len()], longest_window_ns: AtomicU64::new(0) }
+        Self {
+            counts: [const { AtomicU64::new(0) }; AgentCounter::VARIANTS.len()],
+            longest_window_ns: AtomicU64::new(0),
+        }
     }
 }
 
@@ -109,20 +114,20 @@ impl AgentCounters {
     /// A reset was made so long after the limit was over.
     pub(crate) fn late(&self, late: Duration) {
         self.add(match late.as_millis() {
-            0..10 => AgentCounter::LateUnder10ms,
-            10..100 => AgentCounter::LateUnder100ms,
-            100..1000 => AgentCounter::LateUnder1s,
-            _ => AgentCounter::LateOver1s,
+            0..10 => AgentCounter::CloseLateUnder10ms,
+            10..100 => AgentCounter::CloseLateUnder100ms,
+            100..1000 => AgentCounter::CloseLateUnder1s,
+            _ => AgentCounter::CloseLateOver1s,
         });
     }
 
     /// A reset was made with so long between the last look and the kernel's answer.
     pub(crate) fn window(&self, window: Duration) {
         self.add(match window.as_micros() {
-            0..10 => AgentCounter::WindowUnder10us,
-            10..100 => AgentCounter::WindowUnder100us,
-            100..1000 => AgentCounter::WindowUnder1ms,
-            _ => AgentCounter::WindowOver1ms,
+            0..10 => AgentCounter::CloseWindowUnder10us,
+            10..100 => AgentCounter::CloseWindowUnder100us,
+            100..1000 => AgentCounter::CloseWindowUnder1ms,
+            _ => AgentCounter::CloseWindowOver1ms,
         });
         let window_ns = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
         self.longest_window_ns.fetch_max(window_ns, Ordering::Relaxed);
@@ -148,30 +153,19 @@ mod tests {
             counters.window(Duration::from_micros(us));
         }
         let late = [
-            AgentCounter::LateUnder10ms,
-            AgentCounter::LateUnder100ms,
-            AgentCounter::LateUnder1s,
-            AgentCounter::LateOver1s,
+            AgentCounter::CloseLateUnder10ms,
+            AgentCounter::CloseLateUnder100ms,
+            AgentCounter::CloseLateUnder1s,
+            AgentCounter::CloseLateOver1s,
         ];
         assert_eq!(late.map(|count| counters.get(count)), [2; 4]);
         let window = [
-            AgentCounter::WindowUnder10us,
-            AgentCounter::WindowUnder100us,
-            AgentCounter::WindowUnder1ms,
-            AgentCounter::WindowOver1ms,
+            AgentCounter::CloseWindowUnder10us,
+            AgentCounter::CloseWindowUnder100us,
+            AgentCounter::CloseWindowUnder1ms,
+            AgentCounter::CloseWindowOver1ms,
         ];
         assert_eq!(window.map(|count| counters.get(count)), [1; 4]);
         assert_eq!(counters.longest_window(), Duration::from_millis(5));
-    }
-
-    #[test]
-    fn names_are_those_of_counters() {
-        for (index, count) in AgentCounter::ALL.into_iter().enumerate() {
-            assert_eq!(count as usize, index);
-            assert!(
-                count.name().bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
-            );
-            assert!(AgentCounter::ALL.iter().filter(|other| other.name() == count.name()).count() == 1);
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! The records of late: a ring, whose oldest make room for new ones.
+//! The latest records: a ring, in which the oldest make room for new ones.
 
 use std::collections::VecDeque;
 
@@ -7,15 +7,15 @@ use crate::model::history::record::{Loss, Record, What};
 /// Where a reader begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// With what is published from now on.
+    /// With the next record that is published.
     Now,
-    /// With the oldest record that is there.
+    /// With the oldest record that is kept.
     Oldest,
     /// After the record with this number.
     After(u64),
 }
 
-/// The last records, in order.
+/// The latest records, in order.
 #[derive(Debug)]
 pub(crate) struct History {
     records: VecDeque<Record>,
@@ -26,24 +26,24 @@ pub(crate) struct History {
     next_seq: u64,
 }
 
-/// The place up to which a reader has read.
+/// How far a reader has read.
 #[derive(Debug)]
 pub(crate) struct Cursor {
     /// The number of the record that comes next.
     next_seq: u64,
-    /// Whether it comes from numbers of another agent.
-    is_stranger: bool,
+    /// True if the reader asked for the numbers of another agent's records.
+    from_other_agent: bool,
 }
 
 impl Cursor {
-    /// The number of the last record that was read or passed over.
+    /// The number of the last record that was read or skipped.
     pub(crate) fn last_seq(&self) -> u64 {
         self.next_seq.saturating_sub(1)
     }
 }
 
 impl History {
-    /// At most `capacity` records, of which the first has the number `first_seq`. Memory is taken as it fills.
+    /// Makes an empty history of at most `capacity` records, the first of which gets the number `first_seq`.
     pub(crate) fn new(first_seq: u64, capacity: usize) -> Self {
         Self { records: VecDeque::new(), capacity, first_seq, next_seq: first_seq }
     }
@@ -62,31 +62,31 @@ impl History {
         self.next_seq
     }
 
-    /// The number of the oldest record that is there, or of the next one.
+    /// The number of the oldest record that is kept, or of the next one where none is.
     fn oldest_seq(&self) -> u64 {
         self.next_seq - self.records.len() as u64
     }
 
-    /// A cursor that begins there.
+    /// Makes a cursor that begins there.
     pub(crate) fn cursor(&self, start: Start) -> Cursor {
-        let at = |next_seq| Cursor { next_seq, is_stranger: false };
+        let at = |next_seq| Cursor { next_seq, from_other_agent: false };
         match start {
             Start::Now => at(self.next_seq),
             Start::Oldest => at(self.oldest_seq()),
-            // The last record of the agent before has a lower number; a clock that was set back gives higher ones.
+            // The records of an earlier agent have lower numbers, or higher ones if the clock was set back.
             Start::After(seq) if seq >= self.next_seq || seq.saturating_add(1) < self.first_seq => {
-                Cursor { next_seq: self.oldest_seq(), is_stranger: true }
+                Cursor { next_seq: self.oldest_seq(), from_other_agent: true }
             }
             Start::After(seq) => at(seq + 1),
         }
     }
 
-    /// Puts the records that follow, at most `limit`, at the end of `into`; before them one that says so where some are
-    /// not there any more. It has the number of the last one that is missing.
+    /// Appends the next records to `into`, at most `limit`. Where some are not kept any more, a record of the loss comes
+    /// first, with the number of the last one that is missing.
     pub(crate) fn read(&self, cursor: &mut Cursor, limit: usize, now_boot_ns: u64, into: &mut Vec<Record>) {
         let oldest = self.oldest_seq();
         let missing = oldest.saturating_sub(cursor.next_seq);
-        let loss = if std::mem::take(&mut cursor.is_stranger) {
+        let loss = if std::mem::take(&mut cursor.from_other_agent) {
             Some((None, Loss::AgentRestarted))
         } else {
             (missing > 0).then_some((Some(missing), Loss::SlowReader))

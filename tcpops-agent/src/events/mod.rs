@@ -1,59 +1,58 @@
-//! What happened, for whoever wants to know: one history from which every reader reads at its own pace.
+//! The log of what happened: one history, from which every reader reads at its own pace.
 //!
-//! Publishing appends to the history and never waits. A reader has a cursor and nothing else; one that is too slow finds
-//! that the oldest records have made room for new ones, is told how many it missed, and goes on.
+//! Publishing appends to the history and never waits. A reader is only a cursor. If it is too slow, the oldest records have
+//! made room for new ones: it gets a record of how many it missed, and goes on.
 
 mod history;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
+use strum::VariantArray;
 use tokio::sync::watch;
 
 pub(crate) use history::Start;
 
 use self::history::{Cursor, History};
-use crate::model::history::cause::Cause;
+use crate::model::history::cause::CauseKind;
 use crate::model::history::record::{Kind, Loss, Record, What};
+use crate::model::rules::in_force::RuleNames;
 
-/// How many records are kept, for readers that are slow and for those that come later: up to 3.3 MiB, taken as it fills.
-/// The oldest make room.
+/// How many records are kept for readers that are slow or begin later: up to 3.3 MiB, taken as it fills. The oldest make
+/// room for new ones.
 const CAPACITY: usize = 16_384;
-/// How many names of rules are remembered; beyond that, those that are not in force are forgotten.
+/// How many names of rules are kept; beyond that, only the names of the rules in force.
 const MAX_NAMES: usize = 8192;
-/// How many records a reader is given at a time.
+/// The most records that a reader takes at a time.
 const BATCH: usize = 128;
 
-/// The names of rules by id, those of late included.
-pub(crate) type RuleNames = HashMap<u32, String>;
-
-/// What readers wait for.
+/// What readers wait for a change of.
 #[derive(Clone, Copy, Debug)]
 struct Newest {
     next_seq: u64,
     closed: bool,
 }
 
-/// Hands records out to readers.
+/// The log that the agent publishes to.
 #[derive(Debug)]
 pub(crate) struct EventLog {
     history: Mutex<History>,
     newest: watch::Sender<Newest>,
+    /// The names of the rules in the records, which may not be in force any more.
     names: RwLock<Arc<RuleNames>>,
-    tally: Tally,
+    counts: Counts,
 }
 
-/// What the fan-out counts.
+/// How many records were published and missed, for the metrics.
 #[derive(Debug, Default)]
-struct Tally {
-    published: [AtomicU64; Kind::ALL.len()],
-    closes: [AtomicU64; Cause::NAMES.len()],
+struct Counts {
+    published: [AtomicU64; Kind::VARIANTS.len()],
+    closes: [AtomicU64; CauseKind::VARIANTS.len()],
     missed: AtomicU64,
 }
 
-/// Reads records, from a place of its own.
+/// Reads the log at its own pace.
 #[derive(Debug)]
 pub(crate) struct Reader {
     event_log: Arc<EventLog>,
@@ -62,45 +61,45 @@ pub(crate) struct Reader {
 }
 
 impl EventLog {
-    /// `first_seq` is the number of the first record. The microseconds since 1970 at which the agent started keep the
-    /// numbers of different runs apart, also of two in one second, and are exact in JSON.
+    /// Makes an empty log whose first record has the number `first_seq`: the microseconds from 1970 to the agent's start,
+    /// which keep the numbers of two runs apart and are exact in JSON.
     pub(crate) fn new(first_seq: u64) -> Self {
         Self {
             history: Mutex::new(History::new(first_seq, CAPACITY)),
             newest: watch::Sender::new(Newest { next_seq: first_seq, closed: false }),
             names: RwLock::default(),
-            tally: Tally::default(),
+            counts: Counts::default(),
         }
     }
 
-    /// Appends a record. Readers that wait hear of it with [`announce`](Self::announce).
+    /// Appends a record. Readers that wait only wake with [`announce`](Self::announce).
     pub(crate) fn publish(&self, at_boot_ns: u64, what: What) {
-        self.tally.published[what.kind() as usize].fetch_add(1, Ordering::Relaxed);
+        self.counts.published[what.kind() as usize].fetch_add(1, Ordering::Relaxed);
         if let Some(cause) = what.cause() {
-            self.tally.closes[cause.number()].fetch_add(1, Ordering::Relaxed);
+            self.counts.closes[cause.kind() as usize].fetch_add(1, Ordering::Relaxed);
         }
         self.history().push(at_boot_ns, what);
     }
 
-    /// Wakes the readers that wait, if there is something new: once for all that was published meanwhile.
+    /// Wakes the readers that wait, if there is something new: once for everything published in the meantime.
     pub(crate) fn announce(&self) {
         let next_seq = self.history().next_seq();
         self.newest.send_if_modified(|newest| std::mem::replace(&mut newest.next_seq, next_seq) != next_seq);
     }
 
-    /// Nothing more comes: readers end when they have read what is there.
+    /// Ends the log: readers end once they have read what is there.
     pub(crate) fn close(&self) {
         self.announce();
         self.newest.send_modify(|newest| newest.closed = true);
     }
 
-    /// A reader that begins there.
+    /// Makes a reader that begins there.
     pub(crate) fn read_from(self: &Arc<Self>, start: Start) -> Reader {
         let cursor = self.history().cursor(start);
         Reader { event_log: Arc::clone(self), cursor, newest: self.newest.subscribe() }
     }
 
-    /// Takes in the names of the rules in force.
+    /// Adds the names of the rules in force.
     pub(crate) fn learn_names(&self, in_force: &RuleNames) {
         let mut names = self.names.write();
         let mut known = RuleNames::clone(&names);
@@ -108,25 +107,24 @@ impl EventLog {
         *names = Arc::new(if known.len() > MAX_NAMES { in_force.clone() } else { known });
     }
 
-    /// The names of the rules that records tell of.
+    /// The names of the rules in the records.
     pub(crate) fn names(&self) -> Arc<RuleNames> {
         Arc::clone(&self.names.read())
     }
 
     /// How many records of a kind were published.
     pub(crate) fn published(&self, kind: Kind) -> u64 {
-        self.tally.published[kind as usize].load(Ordering::Relaxed)
+        self.counts.published[kind as usize].load(Ordering::Relaxed)
     }
 
-    /// How many connections ended for a cause of this name.
-    pub(crate) fn closes(&self, name: &str) -> u64 {
-        let number = Cause::NAMES.iter().position(|known| *known == name);
-        number.map_or(0, |number| self.tally.closes[number].load(Ordering::Relaxed))
+    /// How many connections ended for a cause of this kind.
+    pub(crate) fn closes(&self, kind: CauseKind) -> u64 {
+        self.counts.closes[kind as usize].load(Ordering::Relaxed)
     }
 
     /// How many records readers missed.
     pub(crate) fn missed(&self) -> u64 {
-        self.tally.missed.load(Ordering::Relaxed)
+        self.counts.missed.load(Ordering::Relaxed)
     }
 
     /// How many readers there are.
@@ -140,16 +138,16 @@ impl EventLog {
 }
 
 impl Reader {
-    /// Puts the records that follow at the end of `into`, a batch at the most; none where none are there yet.
+    /// Appends the next records to `into`, at most a batch; nothing where none are there yet.
     pub(crate) fn take(&mut self, now_boot_ns: u64, into: &mut Vec<Record>) {
         let before = into.len();
         self.event_log.history().read(&mut self.cursor, BATCH, now_boot_ns, into);
         if let Some(Record { what: What::Lost(Some(count), Loss::SlowReader), .. }) = into.get(before) {
-            self.event_log.tally.missed.fetch_add(*count, Ordering::Relaxed);
+            self.event_log.counts.missed.fetch_add(*count, Ordering::Relaxed);
         }
     }
 
-    /// Waits until there is more; false where nothing more comes. Safe to abandon and call again.
+    /// Waits until there is more; false where nothing more comes. It is safe to drop the future and call this again.
     pub(crate) async fn more(&mut self) -> bool {
         let next_seq = self.last_seq() + 1;
         match self.newest.wait_for(|newest| newest.next_seq > next_seq || newest.closed).await {
@@ -158,12 +156,12 @@ impl Reader {
         }
     }
 
-    /// The number of the last record that was taken or passed over.
+    /// The number of the last record that was taken or skipped.
     pub(crate) fn last_seq(&self) -> u64 {
         self.cursor.last_seq()
     }
 
-    /// The names of the rules that records tell of.
+    /// The names of the rules in the records.
     pub(crate) fn names(&self) -> Arc<RuleNames> {
         self.event_log.names()
     }

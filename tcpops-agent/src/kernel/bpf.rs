@@ -1,5 +1,5 @@
-//! The calls of bpf(2) that aya does not have, or keeps to itself: batch look-ups, links to cgroups that can be pinned,
-//! whatever the program, and programs that aya cannot express.
+//! The calls of bpf(2) that aya does not have, or keeps to itself: elements of maps in bytes, batch look-ups, links to cgroups
+//! that can be pinned whatever the program, and programs that aya cannot express.
 
 #![expect(unsafe_code, reason = "bpf(2) is called by hand where aya does not")]
 
@@ -7,35 +7,44 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::path::Path;
 
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_prog_type};
+use rustix::path::Arg as _;
 
-/// Zeroes in every field; the kernel refuses fields that a command does not know and that are not zero.
+/// Zeroes in every field: the kernel refuses a field that a command does not know, unless it is zero.
 fn attr() -> bpf_attr {
     // SAFETY: bpf_attr is a union of plain integers, for which all zeroes is a value.
     unsafe { std::mem::zeroed() }
 }
 
-/// Calls bpf(2); the answer is a descriptor for some commands and zero for the others.
+/// Calls bpf(2), which returns a descriptor for some commands and zero for the others.
 fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<RawFd> {
     // SAFETY: the caller filled `attr` for `command`, and what it points to lives until the call returns.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<bpf_attr>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as RawFd) }
 }
 
-/// Opens what is pinned at `path`.
-pub(crate) fn object_get(path: &CStr) -> io::Result<OwnedFd> {
+/// Calls bpf(2) for a command that answers with a new descriptor.
+fn descriptor(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
+    let fd = bpf(command, attr)?;
+    // SAFETY: the kernel made this descriptor for the call, and nothing else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Opens the object that is pinned at `path`.
+pub(crate) fn object_get(path: &Path) -> io::Result<OwnedFd> {
+    let path = path.into_c_str()?;
     let mut attr = attr();
     // SAFETY: this is the part of the union that the command uses; writing integers to it is always sound.
     let object = unsafe { &mut attr.__bindgen_anon_4 };
     object.pathname = path.as_ptr() as u64;
-    let fd = bpf(bpf_cmd::BPF_OBJ_GET, &mut attr)?;
-    // SAFETY: the kernel made this descriptor for the call, and nobody else knows of it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    descriptor(bpf_cmd::BPF_OBJ_GET, &mut attr)
 }
 
 /// Pins an object at `path`.
-pub(crate) fn object_pin(object: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
+pub(crate) fn object_pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = path.into_c_str()?;
     let mut attr = attr();
     // SAFETY: this is the part of the union that the command uses; writing integers to it is always sound.
     let pin = unsafe { &mut attr.__bindgen_anon_4 };
@@ -44,27 +53,27 @@ pub(crate) fn object_pin(object: BorrowedFd<'_>, path: &CStr) -> io::Result<()> 
     bpf(bpf_cmd::BPF_OBJ_PIN, &mut attr).map(drop)
 }
 
-/// Attaches a program to a cgroup, beside those of others: for links that is the rule.
+/// Attaches a program to a cgroup, next to those of others, which is the rule for links; or makes the link of an iterator,
+/// which has no target.
 ///
 /// # Errors
 /// `E2BIG` where 64 programs are attached already, `EPERM` where one above is attached exclusively.
 pub(crate) fn link_create(
     program: BorrowedFd<'_>,
-    cgroup: BorrowedFd<'_>,
+    target: Option<BorrowedFd<'_>>,
     hook: bpf_attach_type,
 ) -> io::Result<OwnedFd> {
     let mut attr = attr();
     // SAFETY: `link_create` is the part of the union that this command uses; writing integers to it is always sound.
     let create = unsafe { &mut attr.link_create };
     create.__bindgen_anon_1.prog_fd = program.as_raw_fd().cast_unsigned();
-    create.__bindgen_anon_2.target_fd = cgroup.as_raw_fd().cast_unsigned();
+    create.__bindgen_anon_2.target_fd = target.map_or(0, |target| target.as_raw_fd().cast_unsigned());
     create.attach_type = hook as u32;
-    let fd = bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)?;
-    // SAFETY: the kernel made this descriptor for the call, and nobody else knows of it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    descriptor(bpf_cmd::BPF_LINK_CREATE, &mut attr)
 }
 
-/// Loads an iterator program, one instruction a number, for the iterator whose function has this id in the kernel's BTF.
+/// Loads an iterator program, given as one number for each instruction, for the iterator whose function has the id
+/// `iterator` in the kernel's BTF.
 pub(crate) fn prog_load_iter(name: &CStr, code: &[u64], iterator: u32) -> io::Result<OwnedFd> {
     let license = c"Dual MIT/GPL";
     let mut attr = attr();
@@ -79,21 +88,7 @@ pub(crate) fn prog_load_iter(name: &CStr, code: &[u64], iterator: u32) -> io::Re
     for (to, from) in load.prog_name.iter_mut().zip(name.to_bytes()) {
         *to = from.cast_signed();
     }
-    let fd = bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)?;
-    // SAFETY: the kernel made this descriptor for the call, and nobody else knows of it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// A link from which iterations of an iterator program are made.
-pub(crate) fn link_create_iter(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let mut attr = attr();
-    // SAFETY: `link_create` is the part of the union that this command uses; writing integers to it is always sound.
-    let create = unsafe { &mut attr.link_create };
-    create.__bindgen_anon_1.prog_fd = program.as_raw_fd().cast_unsigned();
-    create.attach_type = bpf_attach_type::BPF_TRACE_ITER as u32;
-    let fd = bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)?;
-    // SAFETY: the kernel made this descriptor for the call, and nobody else knows of it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    descriptor(bpf_cmd::BPF_PROG_LOAD, &mut attr)
 }
 
 /// A descriptor that runs the iterator of a link, in the namespace of the calling thread, as it is read.
@@ -102,21 +97,19 @@ pub(crate) fn iter_create(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // SAFETY: `iter_create` is the part of the union that this command uses; writing integers to it is always sound.
     let create = unsafe { &mut attr.iter_create };
     create.link_fd = link.as_raw_fd().cast_unsigned();
-    let fd = bpf(bpf_cmd::BPF_ITER_CREATE, &mut attr)?;
-    // SAFETY: the kernel made this descriptor for the call, and nobody else knows of it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    descriptor(bpf_cmd::BPF_ITER_CREATE, &mut attr)
 }
 
 /// Reads the value of a key. The slices here and below have the sizes of the map's keys and values.
 ///
 /// # Errors
 /// `ENOENT` where the map has no such key.
-pub(super) fn lookup_element(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<()> {
+pub(crate) fn lookup_element(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<()> {
     element(bpf_cmd::BPF_MAP_LOOKUP_ELEM, map, key, value.as_mut_ptr() as u64, 0)
 }
 
 /// Writes the value of a key.
-pub(super) fn update_element(map: BorrowedFd<'_>, key: &[u8], value: &[u8], flags: u64) -> io::Result<()> {
+pub(crate) fn update_element(map: BorrowedFd<'_>, key: &[u8], value: &[u8], flags: u64) -> io::Result<()> {
     element(bpf_cmd::BPF_MAP_UPDATE_ELEM, map, key, value.as_ptr() as u64, flags)
 }
 
@@ -124,7 +117,7 @@ pub(super) fn update_element(map: BorrowedFd<'_>, key: &[u8], value: &[u8], flag
 ///
 /// # Errors
 /// `ENOENT` where the map has no such key.
-pub(super) fn delete_element(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
+pub(crate) fn delete_element(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
     element(bpf_cmd::BPF_MAP_DELETE_ELEM, map, key, 0, 0)
 }
 
@@ -141,14 +134,14 @@ fn element(command: bpf_cmd, map: BorrowedFd<'_>, key: &[u8], value: u64, flags:
 
 /// How a batch look-up ended.
 pub(crate) enum Batch {
-    /// There may be more; so many entries were read.
+    /// The number of entries read, with possibly more to come.
     More(usize),
-    /// This was the end; so many entries were read.
+    /// The number of entries read up to the end.
     Last(usize),
 }
 
-/// Reads up to `max` entries of a hash or a trie into `keys` and `values`, which have room for them; from the start, or
-/// from `cursor`, which is moved on and has the size of a key, and at least four bytes.
+/// Reads up to `max` entries of a hash or a trie into `keys` and `values`, which have room for them: from the start, or from
+/// `cursor`, which is moved on. A cursor has the size of a key, and at least four bytes.
 ///
 /// # Errors
 /// `ENOSPC` where one bucket of the map holds more than `max` entries; the caller comes again with more room.
@@ -182,7 +175,7 @@ pub(crate) fn lookup_batch(
     }
 }
 
-/// Puts another program behind a link, atomically: there is no moment without one.
+/// Replaces the program of a link, atomically: there is no moment without one.
 pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = attr();
     // SAFETY: `link_update` is the part of the union that this command uses; writing integers to it is always sound.
@@ -208,7 +201,7 @@ pub(crate) fn link_cgroup_id(link: BorrowedFd<'_>) -> io::Result<Option<u64>> {
     Ok((id != 0).then_some(id))
 }
 
-/// Lets the program of an iteration, which writes nothing, see every socket.
+/// Runs an iteration, whose program writes nothing, over every socket.
 pub(crate) fn run_to_end(mut iteration: File) -> io::Result<()> {
     let mut output = [0; 64];
     loop {

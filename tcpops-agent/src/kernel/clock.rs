@@ -1,7 +1,5 @@
 //! `CLOCK_BOOTTIME`, the clock of every timestamp in the maps, and a timer on it.
 
-#![expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
-
 use std::time::Duration;
 
 use rustix::time::{
@@ -11,13 +9,14 @@ use rustix::time::{
 use tokio::io::unix::AsyncFd;
 
 use crate::kernel::error::{KernelError, Result};
+use crate::kernel::readiness::register;
 
-/// Nanoseconds since boot, suspended time included.
+/// Nanoseconds since boot, including suspended time.
 pub(crate) fn now_boot_ns() -> u64 {
     nanoseconds(clock_gettime(ClockId::Boottime))
 }
 
-/// The time that the calling thread has spent on a CPU.
+/// The CPU time of the calling thread.
 pub(crate) fn thread_cpu_time() -> Duration {
     Duration::from_nanos(nanoseconds(clock_gettime(ClockId::ThreadCPUTime)))
 }
@@ -28,7 +27,7 @@ pub(crate) fn now_wall_and_boot_ns() -> (i128, u64) {
     (i128::from(wall.tv_sec) * 1_000_000_000 + i128::from(wall.tv_nsec), now_boot_ns())
 }
 
-/// What one jiffy takes, microseconds: the resolution of the coarse clocks, which the kernel reckons from it
+/// The length of a jiffy in microseconds: it is the resolution of the coarse clocks
 /// (`KTIME_LOW_RES` of include/linux/hrtimer_defs.h).
 pub(crate) fn tick_us() -> u32 {
     u32::try_from(nanoseconds(clock_getres(ClockId::MonotonicCoarse)) / 1000).unwrap_or(0)
@@ -44,20 +43,17 @@ fn nanoseconds(time: Timespec) -> u64 {
 #[derive(Debug)]
 pub(crate) struct Timer {
     fd: AsyncFd<rustix::fd::OwnedFd>,
-    /// What it is set to, so that setting it to the same costs nothing.
+    /// Setting it again to the same time costs no system call.
     due_boot_ns: Option<u64>,
 }
 
 impl Timer {
-    /// A timer that is not set. Within a tokio runtime.
+    /// A timer that is off. Must be called within a tokio runtime.
     pub(crate) fn new() -> Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let fd = timerfd_create(TimerfdClockId::Boottime, flags)
-            .map_err(|error| KernelError::syscall("timerfd_create", "CLOCK_BOOTTIME", error))?;
-        // SAFETY: the descriptor is owned by what is registered, and lives as long.
-        let fd =
-            unsafe { AsyncFd::register(fd) }.map_err(|error| KernelError::syscall("epoll_ctl", "the timer", error))?;
-        Ok(Self { fd, due_boot_ns: None })
+            .map_err(KernelError::syscall("timerfd_create", "CLOCK_BOOTTIME"))?;
+        Ok(Self { fd: register("the timer", fd)?, due_boot_ns: None })
     }
 
     /// Sets the timer to `due_boot_ns`, past or future, or turns it off.
@@ -73,23 +69,22 @@ impl Timer {
         };
         let timer = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
         timerfd_settime(self.fd.get_ref(), TimerfdTimerFlags::ABSTIME, &timer)
-            .map_err(|error| KernelError::syscall("timerfd_settime", "the timer", error))?;
+            .map_err(KernelError::syscall("timerfd_settime", "the timer"))?;
         self.due_boot_ns = due_boot_ns;
         Ok(())
     }
 
-    /// Returns when the time has come.
+    /// Returns when the time has come. Cancel-safe.
     pub(crate) async fn due(&mut self) -> Result<()> {
         loop {
-            let mut guard =
-                self.fd.readable().await.map_err(|error| KernelError::syscall("epoll_wait", "the timer", error))?;
+            let mut guard = self.fd.readable().await.map_err(KernelError::syscall("epoll_wait", "the timer"))?;
             let mut count = [0; 8];
             match guard.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut count)?)) {
                 Ok(Ok(_)) => {
                     self.due_boot_ns = None;
                     return Ok(());
                 }
-                Ok(Err(error)) => return Err(KernelError::syscall("read", "the timer", error)),
+                Ok(Err(error)) => return Err(KernelError::syscall("read", "the timer")(error)),
                 Err(_would_block) => {}
             }
         }

@@ -1,4 +1,4 @@
-//! Descriptors of other processes, and what a socket says of itself.
+//! Descriptors of other processes, and the options of sockets.
 
 #![expect(unsafe_code, reason = "socket options that no library reads")]
 
@@ -17,25 +17,25 @@ const SO_NETNS_COOKIE: i32 = 71;
 /// Linux 6.5.
 const SO_PEERPIDFD: i32 = 77;
 
-/// A handle to the process at the other end of a unix socket, as it was when it connected.
+/// A pidfd of the process at the other end of a unix socket, as it was when it connected.
 #[derive(Debug)]
 pub(crate) struct Peer(OwnedFd);
 
 impl Peer {
-    /// Of an accepted unix socket.
+    /// The peer of an accepted unix socket.
     ///
     /// # Errors
-    /// `NoPeerPidfd` on kernels before 6.5, which cannot tell without a race.
+    /// `NoPeerPidfd` on kernels before 6.5, which have no race-free way.
     pub(crate) fn of(socket: BorrowedFd<'_>) -> Result<Self> {
         let fd: RawFd = get(socket, SO_PEERPIDFD).map_err(|error| match error {
             Errno::NOPROTOOPT => KernelError::NoPeerPidfd,
-            error => KernelError::syscall("getsockopt", "SO_PEERPIDFD", error),
+            error => KernelError::syscall("getsockopt", "SO_PEERPIDFD")(error),
         })?;
         // SAFETY: the kernel made this descriptor for the call, and nobody else knows of it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// A copy of the descriptor `number` of that process; `None` if it has none of that number.
+    /// A duplicate of the descriptor `number` of that process; `None` if it has no such descriptor.
     pub(crate) fn descriptor(&self, number: RawFd) -> io::Result<Option<Descriptor>> {
         match pidfd_getfd(self.0.as_fd(), number, PidfdGetfdFlags::empty()) {
             Ok(fd) => Ok(Some(Descriptor(fd))),
@@ -45,18 +45,16 @@ impl Peer {
     }
 }
 
-/// A descriptor that another process owns too.
+/// A duplicate of a descriptor of another process.
 #[derive(Debug)]
 pub(crate) struct Descriptor(OwnedFd);
 
-/// What a descriptor turned out to be.
+/// What a descriptor leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DescriptorKind {
-    /// A TCP socket.
     Tcp,
     /// An MPTCP socket: its subflows are TCP connections, it is not.
     Mptcp,
-    /// Something else.
     Other,
 }
 
@@ -65,21 +63,20 @@ impl Descriptor {
         Self(fd)
     }
 
-    /// `SO_COOKIE` of a TCP socket.
+    /// `SO_COOKIE`, if it is a TCP socket.
     pub(crate) fn cookie(&self) -> Option<u64> {
         tcp_cookie(self.0.as_fd())
     }
 
-    /// Sends a FIN, as the program that owns it does with `shutdown(SHUT_WR)`; false where it is not connected any more.
+    /// Sends a FIN, as `shutdown(SHUT_WR)` of the program would; false where the socket is no longer connected.
     pub(crate) fn end_writing(&self) -> Result<bool> {
         match rustix::net::shutdown(&self.0, Shutdown::Write) {
             Ok(()) => Ok(true),
             Err(Errno::NOTCONN) => Ok(false),
-            Err(error) => Err(KernelError::syscall("shutdown", "the socket", error)),
+            Err(error) => Err(KernelError::syscall("shutdown", "the socket")(error)),
         }
     }
 
-    /// For look-ups by socket.
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -113,8 +110,7 @@ pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> Result<u64, Errno> {
     get(socket, SO_NETNS_COOKIE)
 }
 
-/// The supplementary groups of the process at the other end of a unix socket, as of its connect(2) (`SO_PEERGROUPS`,
-/// Linux 4.13).
+/// The supplementary groups that the process at the other end of a unix socket had at its connect(2) (`SO_PEERGROUPS`).
 pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     // NGROUPS_MAX of the kernel's include/uapi/linux/limits.h.
     let mut groups = vec![0_u32; 65_536];

@@ -1,10 +1,10 @@
-//! Destroying sockets with the certainty that each is still the connection that is meant: under its lock.
+//! Destroying sockets under their locks, where each is certain to be the connection that is meant.
 //!
 //! A request of sock_diag names a socket by its endpoints and cookie, and both stay when a descriptor is disconnected and
-//! connected again. Between the last look at a conid and the request there is a moment in which that can happen. A walk
-//! (`iter/tcp`) has each socket locked: what carries the wanted conid there cannot become another connection before
-//! `bpf_sock_destroy` has ended it. That is a kfunc (Linux 6.5), and neither aya nor rustc can call one; so this one
-//! program, of twenty instructions, is written down as such.
+//! connected again. That can happen between the last check of a conid and the request. A walk (`iter/tcp`) has each socket
+//! locked: a socket that carries the wanted conid there cannot become another connection before `bpf_sock_destroy` has
+//! ended it. That is a kfunc (Linux 6.5), and neither aya nor rustc can call one; so this one program is written in
+//! instructions.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,10 +15,10 @@ use std::time::Duration;
 use aya::Btf;
 use aya::maps::MapData;
 use aya_obj::btf::BtfKind;
-use aya_obj::generated::bpf_map_type;
+use aya_obj::generated::{bpf_attach_type, bpf_map_type};
 use parking_lot::Mutex;
 
-use crate::kernel::bpf::{iter_create, link_create_iter, prog_load_iter, run_to_end};
+use crate::kernel::bpf::{iter_create, link_create, prog_load_iter, run_to_end};
 use crate::kernel::clock::thread_cpu_time;
 use crate::kernel::error::{KernelError, Result};
 use crate::kernel::netns::Namespace;
@@ -29,15 +29,14 @@ pub(crate) const MAX_TARGETS: u32 = 1024;
 
 const NAME: &str = "the sockets to destroy";
 
-/// What the map holds of a socket that no walk has met yet; afterwards it is what `bpf_sock_destroy` answered.
+/// The value of a conid whose socket no walk has met; once met, it is the result of `bpf_sock_destroy`.
 const NOT_MET: i64 = 1;
 
-/// What came of a walk for one socket.
+/// The result of a walk for one socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DestroyResult {
-    /// It was there, with this conid, and is destroyed.
     Destroyed,
-    /// It was there, and had ended already.
+    /// The connection had ended already.
     Over,
     /// The kernel refused, with this errno.
     Refused(i32),
@@ -45,7 +44,7 @@ pub(crate) enum DestroyResult {
     Not,
 }
 
-/// The program, and the map with the conids that it is to destroy.
+/// The program, and its map with the conids to destroy.
 #[derive(Debug)]
 pub(crate) struct Destroyer {
     program: OwnedFd,
@@ -57,7 +56,7 @@ impl Destroyer {
     /// `bpf_sock_destroy`.
     ///
     /// # Errors
-    /// Where the kernel refuses the program although it has the kfunc.
+    /// The kernel refuses the program although it has the kfunc.
     pub(crate) fn load(btf: &Btf, tags: BorrowedFd<'_>) -> Result<Option<Self>> {
         let id = |name| btf.id_by_type_name_kind(name, BtfKind::Func).ok();
         let (Some(attach), Some(destroy)) = (id("bpf_iter_tcp"), id("bpf_sock_destroy")) else { return Ok(None) };
@@ -66,14 +65,13 @@ impl Destroyer {
         let shape = aya_obj::Map::new_from_params(kind, key, value, MAX_TARGETS, 0);
         let map = MapData::create(shape, "tcpops_targets", None).map_err(KernelError::map(NAME))?;
         let code = program(tags.as_raw_fd(), map.fd().as_fd().as_raw_fd(), destroy.cast_signed());
-        let program = prog_load_iter(c"tcpops_destroy", &code, attach).map_err(|error| {
-            KernelError::syscall("BPF_PROG_LOAD", "the program that destroys sockets under their locks", error)
-        })?;
+        let program = prog_load_iter(c"tcpops_destroy", &code, attach)
+            .map_err(KernelError::syscall("BPF_PROG_LOAD", "the program that destroys sockets under their locks"))?;
         Ok(Some(Self { program, targets: Mutex::new(Table::new(NAME, map)?) }))
     }
 
     /// Walks over `namespace` and destroys the sockets with these conids, at most [`MAX_TARGETS`]. Blocks, as a walk does.
-    /// Says what came of each, and what the walk took of a CPU.
+    /// Returns the result for each, and the CPU time of the walk.
     pub(crate) fn destroy(
         &self,
         namespace: &Namespace,
@@ -103,14 +101,15 @@ impl Destroyer {
     }
 
     fn walk(&self) -> Result<()> {
-        let failed = |call| move |error: io::Error| KernelError::syscall(call, "the walk over the sockets", error);
-        let link = link_create_iter(self.program.as_fd()).map_err(failed("BPF_LINK_CREATE"))?;
+        let failed = |call| KernelError::syscall::<io::Error>(call, "the walk over the sockets");
+        let link = link_create(self.program.as_fd(), None, bpf_attach_type::BPF_TRACE_ITER)
+            .map_err(failed("BPF_LINK_CREATE"))?;
         let iteration = File::from(iter_create(link.as_fd()).map_err(failed("BPF_ITER_CREATE"))?);
         run_to_end(iteration).map_err(failed("read"))
     }
 }
 
-/// An instruction (the kernel's include/uapi/linux/bpf.h, `struct bpf_insn`).
+/// A `struct bpf_insn` of the kernel's include/uapi/linux/bpf.h.
 const fn instruction(code: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> u64 {
     let registers = (src << 4 | dst) as u64;
     code as u64 | registers << 8 | (offset.cast_unsigned() as u64) << 16 | (immediate.cast_unsigned() as u64) << 32

@@ -1,5 +1,6 @@
-//! What the kernel, or the way to it, refused.
+//! The errors of `kernel`.
 
+use std::fmt::Display;
 use std::io;
 use std::path::PathBuf;
 
@@ -8,148 +9,64 @@ use rustix::io::Errno;
 /// The result of everything in `kernel`.
 pub(crate) type Result<T, E = KernelError> = std::result::Result<T, E>;
 
-/// Why the kernel's side of something failed: what was expected, what was found, and what to do about it.
+/// Each says what was expected, what was found and what to do; the cause is its source.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KernelError {
-    /// A system call failed.
     #[error("{call} failed on {what}")]
-    Syscall {
-        /// The call.
-        call: &'static str,
-        /// What it was about.
-        what: String,
-        #[source]
-        source: io::Error,
-    },
-    /// A BPF map could not be used.
+    Syscall { call: &'static str, what: String, source: io::Error },
     #[error("cannot use the map {name}")]
-    Map {
-        /// The map.
-        name: &'static str,
-        #[source]
-        source: aya::maps::MapError,
-    },
+    Map { name: &'static str, source: aya::maps::MapError },
     /// A BPF map holds a value that this program does not understand.
     #[error("the map {name} holds a value that is none of this version's")]
-    Value {
-        /// The map.
-        name: &'static str,
-    },
-    /// Loading the kernel programs failed.
+    Value { name: &'static str },
     #[error("cannot load the kernel programs")]
     Load(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The object lacks something that the agent uses.
-    #[error("the object has no {kind} {name}; it is not of this version")]
-    NotInObject {
-        /// A program or a map.
-        kind: &'static str,
-        /// Its name.
-        name: &'static str,
-    },
-    /// sock_diag answered with something else than an answer to the request.
+    #[error("the object has no program {name}; it is not of this version")]
+    NoProgram { name: &'static str },
     #[error("sock_diag: expected {expected}, found {found}")]
-    Diag {
-        /// The answers that the request has.
-        expected: &'static str,
-        /// What came.
-        found: String,
-    },
-    /// A network namespace could not be entered.
+    Diag { expected: &'static str, found: String },
     #[error("cannot enter the network namespace with cookie {cookie}")]
-    Namespace {
-        /// Its cookie.
-        cookie: u64,
-        #[source]
-        source: EnterError,
-    },
-    /// The agent's own network namespace has no cookie that it could read (Linux 5.14).
+    Namespace { cookie: u64, source: EnterError },
+    /// The agent cannot read the cookie of its own network namespace (Linux 5.14).
     #[error("cannot tell the agent's own network namespace")]
     OwnNamespace(#[source] EnterError),
-    /// A task of the agent panicked.
     #[error("a task of the agent failed")]
     Task(#[source] tokio::task::JoinError),
 
-    /// The kernel is older than the programs need.
     #[error("Linux {found} is too old: expected {}.{} or later (iter/tcp with bpf_setsockopt)", .expected.0, .expected.1)]
     TooOld {
-        /// The release of the running kernel.
         found: String,
-        /// The oldest that does, major and minor.
+        /// Major and minor.
         expected: (u32, u32),
     },
-    /// The agent lacks capabilities.
     #[error("the agent needs {missing}, and uid {uid} has not; run it as root")]
-    Capabilities {
-        /// Their names.
-        missing: String,
-        /// The uid of the agent.
-        uid: u32,
-    },
-    /// The kernel's types cannot be read.
+    Capabilities { missing: String, uid: u32 },
     #[error("cannot read {path}; a kernel built with CONFIG_DEBUG_INFO_BTF is needed, and /sys mounted")]
-    NoBtf {
-        /// Where they are expected.
-        path: &'static str,
-        #[source]
-        source: io::Error,
-    },
-    /// cgroup2 is not mounted.
+    NoBtf { path: &'static str, source: io::Error },
     #[error(
         "no cgroup2 file system in /proc/self/mountinfo; expected one such as /sys/fs/cgroup: mount it with \
          `mount -t cgroup2 none /sys/fs/cgroup`"
     )]
     NoCgroup2,
-    /// The process at the other end of a unix socket cannot be told without a race.
     #[error("fd: needs Linux 6.5 or later (SO_PEERPIDFD)")]
     NoPeerPidfd,
 
-    /// Pins can be in a bpf file system only.
     #[error("cannot pin below {base}: not in a bpf file system; expected a directory such as {bpffs}/tcpops")]
-    NotBpffs {
-        /// The directory that was asked for.
-        base: PathBuf,
-        /// Where bpffs is mounted.
-        bpffs: PathBuf,
-    },
-    /// Another agent holds the lock.
+    NotBpffs { base: PathBuf, bpffs: PathBuf },
     #[error("the pins below {base} are in use by another agent; stop it, or give this one other --pins and --socket")]
-    PinsInUse {
-        /// The directory of the pins.
-        base: PathBuf,
-    },
-    /// A map that this version has is not among the pins.
+    PinsInUse { base: PathBuf },
     #[error("the pins are not of this version: there is no {path}; run `tcpops detach` of the version that made them")]
-    NoPin {
-        /// Where it is expected.
-        path: PathBuf,
-    },
-    /// A pinned map differs from the one in the object.
+    NoPin { path: PathBuf },
     #[error(
         "the pinned map {path} is not of this version (found {found}, expected {expected}); run `tcpops detach` of the \
          version that made it"
     )]
-    PinnedShape {
-        /// Where it is pinned.
-        path: PathBuf,
-        /// What the kernel says of it.
-        found: String,
-        /// What the object says of it.
-        expected: String,
-    },
-    /// A pinned map has room for another number of connections than was asked for.
+    PinnedShape { path: PathBuf, found: String, expected: String },
     #[error(
         "the pinned map {path} holds {found} connections, and --max-connections asks for {expected}; run `tcpops \
          detach` first to change it, or start with --max-connections {found}"
     )]
-    PinnedCapacity {
-        /// Where it is pinned.
-        path: PathBuf,
-        /// Its capacity.
-        found: u32,
-        /// The capacity that was asked for.
-        expected: u32,
-    },
-    /// A pinned link is attached to another cgroup.
+    PinnedCapacity { path: PathBuf, found: u32, expected: u32 },
     #[error(
         "the pinned program is attached to the cgroup with id {found}, and {cgroup} has id {expected}; run `tcpops \
          detach` first to attach it elsewhere"
@@ -157,26 +74,17 @@ pub(crate) enum KernelError {
     AttachedElsewhere {
         /// The id of the cgroup of the link.
         found: u64,
-        /// The cgroup that was asked for.
         cgroup: PathBuf,
-        /// Its id.
         expected: u64,
     },
 
-    /// The path of a cgroup is not one from the root of the hierarchy.
     #[error("expected an absolute path without \"..\" such as \"/system.slice\", found \"{found}\"")]
-    CgroupPath {
-        /// The path.
-        found: String,
-    },
-    /// There is no such cgroup.
+    CgroupPath { found: String },
     #[error("no cgroup \"{path}\": {directory}")]
     NoCgroup {
-        /// Its path from the root of the hierarchy.
         path: String,
         /// The directory that does not exist.
         directory: PathBuf,
-        #[source]
         source: io::Error,
     },
 }
@@ -198,13 +106,14 @@ pub(crate) enum EnterError {
 }
 
 impl KernelError {
-    pub(crate) fn syscall(call: &'static str, what: impl Into<String>, source: impl Into<io::Error>) -> Self {
-        Self::Syscall { call, what: what.into(), source: source.into() }
+    /// The error of a system call, for `map_err`.
+    pub(crate) fn syscall<E: Into<io::Error>>(call: &'static str, what: impl Display) -> impl FnOnce(E) -> Self {
+        move |source| Self::Syscall { call, what: what.to_string(), source: source.into() }
     }
 
     /// The kernel answered a call about a socket with this errno.
     pub(crate) fn refused(call: &'static str, errno: i32) -> Self {
-        Self::syscall(call, "the socket", io::Error::from_raw_os_error(errno))
+        Self::syscall(call, "the socket")(io::Error::from_raw_os_error(errno))
     }
 
     /// The errno of a system call that failed.

@@ -1,6 +1,4 @@
-//! Reading the ring buffer `EVENTS`, with few wake-ups: the agent polls while events come, and sleeps when they stop.
-
-#![expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
+//! Reads the ring buffer `EVENTS` with few wake-ups: the agent polls while events come, and sleeps when they stop.
 
 use std::time::Duration;
 
@@ -14,38 +12,34 @@ use tokio::time::sleep;
 
 use crate::kernel::error::{KernelError, Result};
 use crate::kernel::pins::Pins;
+use crate::kernel::readiness::register;
 use crate::kernel::settings::Settings;
 
-/// Events handed out at a time, so that nothing else waits long.
+/// The most events handed out at a time, so that the loop's other work does not wait long.
 pub(crate) const BATCH: usize = 1024;
-/// How many events the ring holds: each has a header of eight bytes.
+/// The events that the ring has room for: each has a header of eight bytes.
 pub(crate) const CAPACITY: usize = EVENTS_BYTES as usize / (size_of::<Event>() + 8);
 
-/// How many times the ring is found empty before the agent sleeps: 40 ms of quiet.
+/// Empty polls before the agent sleeps: 40 ms without an event.
 const EMPTY_POLLS: u32 = 20;
 
-/// Reads events.
 pub(crate) struct Events {
     ring: AsyncFd<RingBuf<MapData>>,
     empty_polls: u32,
 }
 
 impl Events {
-    /// Opens the ring at the place where its last reader stopped. Within a tokio runtime.
+    /// Opens the ring at the place where its last reader stopped. Must be called within a tokio runtime.
     pub(crate) fn open(pins: &Pins) -> Result<Self> {
-        let ring: RingBuf<MapData> = pins.map(EVENTS)?;
-        // SAFETY: the ring owns its descriptor, gives always the same one, and lives as long as the registration.
-        let ring =
-            unsafe { AsyncFd::register(ring) }.map_err(|error| KernelError::syscall("epoll_ctl", EVENTS, error))?;
-        Ok(Self { ring, empty_polls: 0 })
+        Ok(Self { ring: register(EVENTS, pins.map(EVENTS)?)?, empty_polls: 0 })
     }
 
-    /// Passes over what is in the ring: the maps say it too.
+    /// Skips the events in the ring, when the maps are read instead.
     pub(crate) fn discard(&mut self) {
         while self.ring.get_mut().next().is_some() {}
     }
 
-    /// Waits for events and reads up to a batch of them into `events`, which is empty. Safe to abandon and call again.
+    /// Waits for events and reads up to a batch of them into `events`, which is empty. Cancel-safe.
     pub(crate) async fn next(&mut self, settings: &Settings, events: &mut Vec<Event>) -> Result<()> {
         loop {
             self.read(events)?;
@@ -58,22 +52,18 @@ impl Events {
                 self.empty_polls += 1;
                 continue;
             }
-            // From here on the first event wakes us. One that came before the switch is found by the next look.
+            // From here on the first event wakes us. An event that came before is found by reading once more.
             settings.set_reader_awake(false)?;
             self.read(events)?;
             if events.is_empty() {
-                let mut guard = self
-                    .ring
-                    .readable_mut()
-                    .await
-                    .map_err(|error| KernelError::syscall("epoll_wait", EVENTS, error))?;
+                let mut guard = self.ring.readable_mut().await.map_err(KernelError::syscall("epoll_wait", EVENTS))?;
                 guard.clear_ready();
             }
             self.empty_polls = 0;
         }
     }
 
-    /// Reads what is there, up to a batch, to the end of `events`.
+    /// Appends what is in the ring to `events`, up to a batch.
     pub(crate) fn read(&mut self, events: &mut Vec<Event>) -> Result<()> {
         while events.len() < BATCH {
             let Some(record) = self.ring.get_mut().next() else { break };

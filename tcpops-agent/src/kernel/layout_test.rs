@@ -6,6 +6,7 @@ use btfparse::{Offset, TypeInformation};
 use object::{Object as _, ObjectSection as _};
 use tcpops_common::conn::{ConnKey, Connection};
 use tcpops_common::event::{Event, Summary};
+use tcpops_common::maps::PINNED;
 use tcpops_common::policy::{Lifetime, Options, Policy, SocketOptions};
 use tcpops_common::probe::Probe;
 use tcpops_common::rule::{AddrKey, PortBlock, Rule, RuleIndex, RuleKey, RuleMask, RuleSet};
@@ -67,4 +68,15 @@ fn the_object_has_the_layout_of_this_program() {
         RuleKey { slot, kind, value }
         Settings { reader_awake, restoring, adopting, reevaluating, probing, pad, cgroup_id }
     }
+}
+
+#[test]
+fn every_map_of_the_object_is_pinned_or_known_not_to_be() {
+    let object = aya_obj::Object::parse(OBJECT).unwrap();
+    let of_aya = |name: &&str| name.starts_with('.') || name.starts_with("AYA_");
+    let mut maps: Vec<&str> = object.maps.keys().map(String::as_str).filter(|name| !of_aya(name)).collect();
+    maps.sort_unstable();
+    let mut expected = [&PINNED[..], &["LISTEN_PORTS"]].concat();
+    expected.sort_unstable();
+    assert_eq!(maps, expected);
 }

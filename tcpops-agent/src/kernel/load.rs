@@ -1,19 +1,19 @@
-//! Loading the kernel programs and attaching them: everything is made ready first, and becomes active last.
+//! Loads the kernel programs and attaches them: everything is made ready first, and becomes active last.
 
-use std::ffi::CString;
-use std::fs::File;
+use std::borrow::Cow;
+use std::fs::{self, File};
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use aya::maps::Map;
+use aya::maps::MapData;
 use aya::programs::{CgroupSockopt, Iter, SockOps};
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use aya_obj::Object;
 use aya_obj::generated::bpf_attach_type;
 use clap::ValueEnum;
+use tcpops_common::fields::OFFSETS;
 use tcpops_common::maps::{CONN_TAGS, EVENTS, PER_CONNECTION, PINNED};
 
 use crate::kernel::bpf::{link_cgroup_id, link_create, link_update, object_get, object_pin};
@@ -31,22 +31,18 @@ const TICK_US: &str = "TICK_US";
 const FOLLOW_TRACEPOINT: &str = "FOLLOW_TRACEPOINT";
 const LOG_LEVEL: &str = aya_log::LEVEL;
 
-const NO_TAGS: KernelError = KernelError::NotInObject { kind: "map", name: CONN_TAGS };
-
-/// What to load.
 #[derive(Clone, Debug)]
 pub(crate) struct LoadOptions<'a> {
-    /// An object instead of the built-in one.
+    /// Replaces the built-in object.
     pub(crate) object: Option<&'a Path>,
     /// The capacity of the maps with an entry for each connection.
     pub(crate) max_connections: u32,
-    /// The bytes of the ring buffer, where they are not those of the object.
+    /// The size of the ring buffer, if not that of the object.
     pub(crate) events_bytes: Option<u32>,
-    /// How much the kernel programs log.
     pub(crate) log_level: LogLevel,
-    /// Whether the connections that are open already will be taken in.
+    /// Whether connections that are open already are adopted.
     pub(crate) adopt: bool,
-    /// How these are to be followed; the best way that the kernel offers if it is not said.
+    /// How these are followed; `None` for the best way that the kernel offers.
     pub(crate) follow: Option<Follow>,
 }
 
@@ -69,52 +65,44 @@ pub(crate) enum LogLevel {
     Trace = 5,
 }
 
-/// The programs, loaded and not attached, with maps of their own or those that an agent before left pinned.
+/// The programs, loaded but not attached, with new maps or those that an earlier agent left pinned.
 pub(crate) struct Loaded {
     ebpf: Ebpf,
-    /// What destroys sockets under their locks, where the kernel can.
     destroyer: Option<Destroyer>,
-    /// Where the maps are pinned: a place aside, until the programs are attached.
+    /// Where the maps are pinned; new ones in the staging directory, until the programs are attached.
     directory: PathBuf,
-    /// The log of the kernel programs, if it is on.
+    /// `None` if the kernel programs do not log.
     pub(crate) log: Option<ProgramLog>,
-    /// Whether the maps were there already.
+    /// True if the maps were there already.
     pub(crate) resumed: bool,
-    /// What this kernel lacks.
     pub(crate) limitations: Vec<String>,
-    /// How connections are followed that were open before the agent.
     pub(crate) follow: Follow,
-    /// Whether the programs at the tracepoint are loaded.
+    /// True if the programs at the tracepoint are loaded.
     traces: bool,
 }
 
-/// Loads the programs. Nothing is in force yet, and what was stays.
+/// Loads the programs. Those that are in force stay so until [`Loaded::attach`].
 pub(crate) fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
-    let read;
     let object = match options.object {
-        Some(path) => {
-            read =
-                std::fs::read(path).map_err(|error| KernelError::syscall("read", path.display().to_string(), error))?;
-            read.as_slice()
-        }
-        None => OBJECT,
+        Some(path) => Cow::from(fs::read(path).map_err(KernelError::syscall("read", path.display()))?),
+        None => Cow::from(OBJECT),
     };
     let types = KernelTypes::read()?;
     let offsets = types.field_offsets();
     let resumed = pins.exist();
     let directory = if resumed {
-        check(pins, object, options.max_connections)?;
+        check(pins, &object, options.max_connections)?;
         pins.directory().to_path_buf()
     } else {
         pins.staging()?
     };
-    // Connections that were followed at the tracepoint before are so until they end.
+    // Connections that an earlier agent followed at the tracepoint are followed there until they end.
     let pinned = follow::pinned(&directory);
     let wanted = options.follow.unwrap_or_else(|| Follow::best(&types));
     let follow = if pinned { Follow::Tracepoint } else { wanted };
     let traces = pinned || (options.adopt && follow == Follow::Tracepoint);
     let btf = Btf::from_sys_fs().map_err(KernelError::load)?;
-    let mut ebpf = load_object(object, &btf, &offsets, &directory, follow, options)?;
+    let mut ebpf = load_object(&object, &btf, &offsets, &directory, follow, options)?;
     let log = match options.log_level {
         LogLevel::Off => None,
         _ => Some(ProgramLog(EbpfLogger::init(&mut ebpf).map_err(KernelError::load)?)),
@@ -125,18 +113,15 @@ pub(crate) fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
     if traces {
         follow::load(&mut ebpf, &btf)?;
     }
-    let tags = ebpf.map(CONN_TAGS).ok_or(NO_TAGS)?;
-    let destroyer = match tags {
-        Map::SkStorage(tags) => Destroyer::load(&btf, tags.fd().as_fd())?,
-        _ => return Err(NO_TAGS),
-    };
+    let tags = MapData::from_pin(directory.join(CONN_TAGS)).map_err(KernelError::map(CONN_TAGS))?;
+    let destroyer = Destroyer::load(&btf, tags.fd().as_fd())?;
     let limitations = offsets.iter().filter(|offset| offset.bytes.is_none()).map(limitation).collect();
     Ok(Loaded { ebpf, destroyer, directory, log, resumed, limitations, follow, traces })
 }
 
 impl Loaded {
-    /// Puts the programs in force on a cgroup and everything below it; or, where an agent before left its pins, behind
-    /// its link.
+    /// Attaches the programs to a cgroup and everything below it; or, if an earlier agent left its pins, puts them behind
+    /// its links.
     pub(crate) fn attach(&mut self, pins: &Pins, cgroup: &Path) -> Result<()> {
         if self.traces {
             follow::attach(&mut self.ebpf, &self.directory)?;
@@ -153,7 +138,6 @@ impl Loaded {
         if self.resumed { Ok(()) } else { pins.commit(&self.directory) }
     }
 
-    /// What walks over sockets.
     pub(crate) fn into_walker(self) -> Walker {
         Walker::new(self.ebpf, self.destroyer)
     }
@@ -167,14 +151,11 @@ fn load_object(
     follow: Follow,
     options: &LoadOptions<'_>,
 ) -> Result<Ebpf> {
-    // Zero means that there is no such field, and some fields are at offset zero.
-    let bytes: Vec<u32> = offsets.iter().map(|offset| offset.bytes.map_or(0, |bytes| bytes + 1)).collect();
+    let field_offsets: Vec<u32> = offsets.iter().map(|offset| offset.bytes.map_or(0, |bytes| bytes + 1)).collect();
     let level = options.log_level as u8;
     let mut loader = EbpfLoader::new();
     loader.btf(Some(btf)).override_global(LOG_LEVEL, &level, true);
-    for (offset, bytes) in offsets.iter().zip(&bytes) {
-        loader.override_global(offset.constant, bytes, true);
-    }
+    loader.override_global(OFFSETS, field_offsets.as_slice(), true);
     let tick_us = clock::tick_us();
     loader.override_global(TICK_US, &tick_us, true);
     let by_tracepoint = u32::from(follow == Follow::Tracepoint);
@@ -194,16 +175,14 @@ fn load_object(
 /// A program that is attached to the cgroup.
 #[derive(Clone, Copy)]
 struct Attachment {
-    /// Its name in the object.
     name: &'static str,
-    /// What it is attached to.
     hook: bpf_attach_type,
     /// The name of the pinned link.
     pin: &'static str,
 }
 
-/// In the order in which they are attached: what gives connections their entries, without which the others do nothing,
-/// comes last.
+/// In the order in which they are attached. The sockops program comes last: it gives connections their entries, without
+/// which the other does nothing.
 const ATTACHMENTS: [Attachment; 2] = [
     Attachment { name: SETSOCKOPT, hook: bpf_attach_type::BPF_CGROUP_SETSOCKOPT, pin: SETSOCKOPT_LINK },
     Attachment { name: SOCKOPS, hook: bpf_attach_type::BPF_CGROUP_SOCK_OPS, pin: SOCKOPS_LINK },
@@ -215,27 +194,26 @@ impl Attachment {
     }
 }
 
-/// Attaches to the cgroup, beside others, and pins the link so that it outlives the agent.
+/// Attaches a program to the cgroup, next to those of others, and pins the link so that it outlives the agent.
 fn attach(program: BorrowedFd<'_>, hook: bpf_attach_type, cgroup: &Path, pin: &Path) -> Result<()> {
-    let directory = File::open(cgroup)
-        .map_err(|error| KernelError::syscall("open", format!("the cgroup {}", cgroup.display()), error))?;
-    let link = link_create(program, directory.as_fd(), hook)
-        .map_err(|error| KernelError::syscall("BPF_LINK_CREATE", cgroup.display().to_string(), error))?;
-    object_pin(link.as_fd(), &c_path(pin)?)
-        .map_err(|error| KernelError::syscall("BPF_OBJ_PIN", pin.display().to_string(), error))
+    let directory =
+        File::open(cgroup).map_err(KernelError::syscall("open", format!("the cgroup {}", cgroup.display())))?;
+    let link = link_create(program, Some(directory.as_fd()), hook)
+        .map_err(KernelError::syscall("BPF_LINK_CREATE", cgroup.display()))?;
+    object_pin(link.as_fd(), pin).map_err(KernelError::syscall("BPF_OBJ_PIN", pin.display()))
 }
 
 /// Puts the program behind the link that is pinned at `pin`, so that no handshake goes without one. Where the cgroup of
-/// that link was removed, and the link with it, the program is attached anew.
+/// that link was removed, and the link with it, the program is attached again.
 fn take_over(program: BorrowedFd<'_>, hook: bpf_attach_type, cgroup: &Path, pin: &Path) -> Result<()> {
-    let failed_on = |call| move |error| KernelError::syscall(call, pin.display().to_string(), error);
-    let link = object_get(&c_path(pin)?).map_err(failed_on("BPF_OBJ_GET"))?;
+    let failed_on = |call| KernelError::syscall(call, pin.display());
+    let link = object_get(pin).map_err(failed_on("BPF_OBJ_GET"))?;
     let attached_to = link_cgroup_id(link.as_fd()).map_err(failed_on("BPF_OBJ_GET_INFO_BY_FD"))?;
     let Some(attached_to) = attached_to else {
-        std::fs::remove_file(pin).map_err(failed_on("unlink"))?;
+        fs::remove_file(pin).map_err(failed_on("unlink"))?;
         return attach(program, hook, cgroup, pin);
     };
-    let wanted = std::fs::metadata(cgroup).map_err(failed_on("stat"))?.ino();
+    let wanted = fs::metadata(cgroup).map_err(failed_on("stat"))?.ino();
     if attached_to != wanted {
         let cgroup = cgroup.to_path_buf();
         return Err(KernelError::AttachedElsewhere { found: attached_to, cgroup, expected: wanted });
@@ -243,11 +221,7 @@ fn take_over(program: BorrowedFd<'_>, hook: bpf_attach_type, cgroup: &Path, pin:
     link_update(link.as_fd(), program).map_err(failed_on("BPF_LINK_UPDATE"))
 }
 
-fn c_path(path: &Path) -> Result<CString> {
-    CString::new(path.as_os_str().as_bytes()).map_err(KernelError::load)
-}
-
-/// Compares the pinned maps with those that the object would make.
+/// Compares the pinned maps with those of the object.
 fn check(pins: &Pins, object: &[u8], max_connections: u32) -> Result<()> {
     let object = Object::parse(object).map_err(KernelError::load)?;
     pins.check(|name| {

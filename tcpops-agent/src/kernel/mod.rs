@@ -42,7 +42,8 @@ pub(crate) mod cgroup_watch;
 pub(crate) mod clock;
 mod memory;
 
-// bpf(2) itself, where aya does not have the call.
+// System calls that need `unsafe`: bpf(2) where aya does not have the call, and registering descriptors with tokio.
 mod bpf;
+mod readiness;
 
 pub(crate) use memory::release_memory;

@@ -1,7 +1,7 @@
-//! Network namespaces: finding one by its cookie, and doing something in it.
+//! Network namespaces: finding one by its netns cookie, and running something in it.
 //!
-//! `iter/tcp` and sock_diag see the namespace of the calling thread at the moment their descriptor is made. So a thread
-//! of its own enters the namespace, makes the descriptor and ends; no thread of the agent ever changes its namespace.
+//! `iter/tcp` and sock_diag see the namespace in which the calling thread was when their descriptor was made. So a thread
+//! started for it enters the namespace, makes the descriptor and ends; no other thread of the agent changes its namespace.
 
 mod unreachable;
 
@@ -29,9 +29,8 @@ use crate::kernel::error::{EnterError, KernelError, Result};
 /// A network namespace that can be entered.
 #[derive(Clone, Debug)]
 pub(crate) struct Namespace {
-    /// Its cookie.
     pub(crate) cookie: u64,
-    /// How to enter it; `None` for the agent's own.
+    /// `None` for the agent's own.
     handle: Option<Arc<File>>,
 }
 
@@ -50,14 +49,13 @@ pub(crate) enum Reach {
 pub(crate) struct Namespaces {
     own: Namespace,
     reach: Reach,
-    /// Where a namespace was found last, by cookie; checked before it is used, since a process can end.
+    /// Where a namespace was found last, by netns cookie. Checked before use, since a process can end.
     places: Mutex<HashMap<u64, PathBuf>>,
-    /// What could not be entered.
     failures: Failures,
 }
 
 impl Namespace {
-    /// Runs `action` in this namespace, on a thread that has no other use.
+    /// Runs `action` in this namespace, on a thread of its own.
     pub(crate) fn run<T: Send>(&self, action: impl FnOnce() -> T + Send) -> Result<T> {
         let Some(handle) = &self.handle else { return Ok(action()) };
         in_namespace(handle, action).map_err(|source| KernelError::Namespace { cookie: self.cookie, source })
@@ -65,15 +63,14 @@ impl Namespace {
 }
 
 impl Namespaces {
-    /// Learns the agent's own namespace.
     pub(crate) fn new(reach: Reach) -> Result<Self> {
         let cookie = current_cookie().map_err(KernelError::OwnNamespace)?;
         let own = Namespace { cookie, handle: None };
         Ok(Self { own, reach, places: Mutex::default(), failures: Failures::default() })
     }
 
-    /// Every namespace that may be entered; what cannot be is told by [`Namespaces::unreachable`]. Blocks: it looks at every
-    /// process.
+    /// Every namespace that may be entered; those that could not be are in [`Namespaces::unreachable`]. Blocks: it reads
+    /// `/proc` of every process.
     pub(crate) fn all(&self) -> Vec<Namespace> {
         let mut found = vec![self.own.clone()];
         if self.reach == Reach::All {
@@ -89,10 +86,10 @@ impl Namespaces {
         found
     }
 
-    /// The namespace with this cookie. Blocks: it may look at every process.
+    /// The namespace with this cookie. Blocks: it may read `/proc` of every process.
     ///
     /// # Errors
-    /// `Namespace` where it is not to be entered, or neither a process nor a name leads to it.
+    /// `Namespace` where it may not be entered, or neither a process nor a name leads to it.
     pub(crate) fn find(&self, cookie: u64) -> Result<Namespace> {
         let found = self.look_for(cookie);
         if let Err(why) = &found {
@@ -126,23 +123,23 @@ impl Namespaces {
         found.ok_or(EnterError::NotFound)
     }
 
-    /// What could not be entered, and still cannot. Blocks where there is such a thing: it looks at every process.
+    /// The namespaces that could not be entered and still cannot. Blocks if there are any: it reads `/proc` of every process.
     pub(crate) fn unreachable(&self) -> Vec<Unreachable> {
         self.failures.retry(|whereabouts| match whereabouts {
             Whereabouts::Cookie(cookie) => self.look_for(*cookie).map(drop),
-            // What led there is gone, and with it what was to be entered.
+            // The path that led there is gone, and the namespace with it.
             Whereabouts::Place(place) if !place.exists() => Ok(()),
             Whereabouts::Place(place) => open(place).map(drop),
         })
     }
 
-    /// Nobody asks for the namespace with this cookie any more.
+    /// Reports the namespace with this cookie as unreachable no longer.
     pub(crate) fn forget(&self, cookie: u64) {
         self.failures.forget(&Whereabouts::Cookie(cookie));
     }
 }
 
-/// One path for each namespace but the agent's own: of a process in it, or its name.
+/// A path to each namespace but the agent's own: its name, or the link of a process in it.
 fn candidates() -> Vec<PathBuf> {
     let identity = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
     let processes =
@@ -154,7 +151,7 @@ fn candidates() -> Vec<PathBuf> {
             by_inode.entry(identity).or_insert(path);
         }
     }
-    // It may be without the right to enter even this one.
+    // The agent may lack the right to enter even its own.
     if let Ok(own) = identity(Path::new("/proc/self/ns/net")) {
         by_inode.remove(&own);
     }

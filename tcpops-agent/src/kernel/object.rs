@@ -22,5 +22,5 @@ where
 
 /// A program of the object.
 pub(crate) fn untyped_program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program> {
-    ebpf.program_mut(name).ok_or(KernelError::NotInObject { kind: "program", name })
+    ebpf.program_mut(name).ok_or(KernelError::NoProgram { name })
 }

@@ -1,4 +1,4 @@
-//! The processes that have sockets open.
+//! The processes and descriptors that have a socket open.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd as _, RawFd};
@@ -15,8 +15,8 @@ pub(crate) struct Place {
     fd: RawFd,
 }
 
-/// Where sockets are open, by inode. Blocks: it looks at every descriptor of every process, a few microseconds each. A
-/// process that ends meanwhile, or may not be looked at, has none.
+/// The places where sockets are open, by inode. Blocks: it reads every descriptor of every process, a few microseconds each.
+/// A process that ends meanwhile, or may not be read, is left out.
 pub(crate) fn places(inodes: &HashSet<u64>) -> HashMap<u64, Vec<Place>> {
     let mut found: HashMap<u64, Vec<Place>> = HashMap::new();
     let processes = all_processes().into_iter().flatten().filter_map(Result::ok);
@@ -31,10 +31,10 @@ pub(crate) fn places(inodes: &HashSet<u64>) -> HashMap<u64, Vec<Place>> {
 }
 
 impl Place {
-    /// A copy of the descriptor, whatever it leads to by now.
+    /// A duplicate of the descriptor, which may lead to something else by now.
     ///
     /// # Errors
-    /// Where the process has ended or closed it, or where the agent lacks CAP_SYS_PTRACE.
+    /// The process has ended or closed it, or the agent lacks CAP_SYS_PTRACE.
     pub(crate) fn fetch(self) -> std::io::Result<Descriptor> {
         let pid = Pid::from_raw(self.pid).ok_or(rustix::io::Errno::SRCH)?;
         let process = pidfd_open(pid, PidfdFlags::empty())?;

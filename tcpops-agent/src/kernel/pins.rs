@@ -14,21 +14,21 @@ use tcpops_common::maps::{ABI, CONNECTIONS, EVENTS, PER_CONNECTION, PINNED};
 use crate::kernel::error::{KernelError, Result};
 use crate::kernel::mounts;
 
-/// The name of the pinned link of the sockops program. It is the last one to be made: where it is, all are.
+/// The name of the pinned link of the sockops program. It is made last: where it exists, all others do.
 pub(crate) const SOCKOPS_LINK: &str = "sockops";
 /// The name of the pinned link of the setsockopt program.
 pub(crate) const SETSOCKOPT_LINK: &str = "setsockopt";
 
-/// The pins of one agent, locked against every other.
+/// The pins of one agent, locked against other agents.
 #[derive(Debug)]
 pub(crate) struct Pins {
     base: PathBuf,
     directory: PathBuf,
-    /// Holds the lock; it ends with the process, however that ends.
+    /// The lock is released when the process ends, however it ends.
     _lock: OwnedFd,
 }
 
-/// What the kernel says of a map, or the object wants of it.
+/// The parameters of a map, as the kernel reports them or as the object has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) map_type: u32,
@@ -39,7 +39,7 @@ pub(crate) struct Shape {
 }
 
 impl Pins {
-    /// Makes `base` if need be (`<bpffs>/tcpops` if none is given) and locks it.
+    /// Creates `base` if need be (`<bpffs>/tcpops` if none is given) and locks it.
     ///
     /// # Errors
     /// `NotBpffs` where `base` is not within a bpf file system, `PinsInUse` where another agent holds the lock.
@@ -49,35 +49,33 @@ impl Pins {
         if !mounts::is_within(&base, "bpf")? {
             return Err(KernelError::NotBpffs { base, bpffs });
         }
-        fs::create_dir_all(&base).map_err(|error| KernelError::syscall("mkdir", base.display().to_string(), error))?;
+        fs::create_dir_all(&base).map_err(KernelError::syscall("mkdir", base.display()))?;
         let lock = open(&base, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|error| KernelError::syscall("open", base.display().to_string(), error))?;
+            .map_err(KernelError::syscall("open", base.display()))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
             rustix::io::Errno::WOULDBLOCK => KernelError::PinsInUse { base: base.clone() },
-            error => KernelError::syscall("flock", base.display().to_string(), error),
+            error => KernelError::syscall("flock", base.display())(error),
         })?;
         let directory = base.join(format!("v{ABI}"));
         Ok(Self { base, directory, _lock: lock })
     }
 
-    /// Where the maps are pinned, for people.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Whether an agent before left its pins.
+    /// True if an earlier agent left its pins.
     pub(crate) fn exist(&self) -> bool {
         self.directory.join(SOCKOPS_LINK).exists()
     }
 
-    /// A directory to build new pins in, beside the place where they will be; empty.
+    /// An empty directory for new pins, next to the one that they will be moved to.
     pub(crate) fn staging(&self) -> Result<PathBuf> {
         let staging = self.staging_directory();
         remove_directory(&staging)?;
-        // Maps without a link are what is left of a start that failed half way in an older version.
+        // Maps without a link are left by a start that failed half way in an older version.
         remove_directory(&self.directory)?;
-        fs::create_dir(&staging)
-            .map_err(|error| KernelError::syscall("mkdir", staging.display().to_string(), error))?;
+        fs::create_dir(&staging).map_err(KernelError::syscall("mkdir", staging.display()))?;
         Ok(staging)
     }
 
@@ -85,37 +83,34 @@ impl Pins {
         self.base.join(format!("v{ABI}-new"))
     }
 
-    /// Makes the staged pins the ones in force.
+    /// Moves the staged pins to their place.
     pub(crate) fn commit(&self, staging: &Path) -> Result<()> {
-        fs::rename(staging, &self.directory)
-            .map_err(|error| KernelError::syscall("rename", staging.display().to_string(), error))
+        fs::rename(staging, &self.directory).map_err(KernelError::syscall("rename", staging.display()))
     }
 
-    /// Takes the links away: the programs are detached, and the maps stay.
+    /// Removes the links: the programs are detached, and the maps stay.
     pub(crate) fn unlink(&self) -> Result<()> {
         for name in [SOCKOPS_LINK, SETSOCKOPT_LINK] {
             let link = self.directory.join(name);
-            fs::remove_file(&link)
-                .map_err(|error| KernelError::syscall("unlink", link.display().to_string(), error))?;
+            fs::remove_file(&link).map_err(KernelError::syscall("unlink", link.display()))?;
         }
         Ok(())
     }
 
-    /// Takes all pins away; with the last reference to each link its program is detached, and with the last to each map
-    /// the map is gone.
+    /// Removes all pins; the last reference to a link detaches its program, and the last to a map deletes the map.
     pub(crate) fn remove(&self) -> Result<()> {
         remove_directory(&self.directory)?;
         remove_directory(&self.staging_directory())?;
         // Only if it is empty: another version's pins may be there.
         match fs::remove_dir(&self.base) {
             Err(error) if !matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) => {
-                Err(KernelError::syscall("rmdir", self.base.display().to_string(), error))
+                Err(KernelError::syscall("rmdir", self.base.display())(error))
             }
             _ => Ok(()),
         }
     }
 
-    /// Compares the pinned maps with what the object wants: aya reuses a pin whatever its sizes are.
+    /// Compares the pinned maps with those of the object: aya reuses a pin whatever its sizes are.
     pub(crate) fn check(&self, wanted: impl Fn(&str) -> Option<Shape>) -> Result<()> {
         for name in PINNED {
             let path = self.directory.join(name);
@@ -165,7 +160,7 @@ impl Pins {
 fn remove_directory(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(KernelError::syscall("unlink", directory.display().to_string(), error))
+            Err(KernelError::syscall("unlink", directory.display())(error))
         }
         _ => Ok(()),
     }

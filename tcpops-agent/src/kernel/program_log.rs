@@ -1,21 +1,17 @@
-//! What the kernel programs log with aya-log.
-
-#![expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
+//! The log of the kernel programs (aya-log).
 
 use aya_log::EbpfLogger;
-use tokio::io::unix::AsyncFd;
 
-use crate::kernel::error::{KernelError, Result};
+use crate::kernel::error::Result;
+use crate::kernel::readiness::register;
 
-/// Hands the log of the kernel programs on to this process's.
+/// Passes the log of the kernel programs on to the agent's.
 pub(crate) struct ProgramLog(pub(crate) EbpfLogger<&'static dyn log::Log>);
 
 impl ProgramLog {
-    /// Follows the log for as long as the runtime lives. Within a tokio runtime.
+    /// Follows the log for as long as the tokio runtime lives; must be called within it.
     pub(crate) fn follow(self) -> Result<()> {
-        // SAFETY: the logger owns its descriptor, gives always the same one, and lives as long as the registration.
-        let mut log = unsafe { AsyncFd::register(self.0) }
-            .map_err(|error| KernelError::syscall("epoll_ctl", "AYA_LOGS", error))?;
+        let mut log = register("AYA_LOGS", self.0)?;
         tokio::spawn(async move {
             loop {
                 match log.readable_mut().await {

@@ -1,4 +1,4 @@
-//! What the program needs of the host, checked before anything is touched.
+//! The kernel version and the capabilities that the agent needs, checked before it touches anything.
 
 use rustix::process::geteuid;
 use rustix::thread::{CapabilitySet, capabilities};
@@ -8,18 +8,17 @@ use crate::kernel::error::{KernelError, Result};
 /// The oldest kernel on which the programs are known to work.
 const OLDEST: (u32, u32) = (6, 1);
 
-/// The release of the running kernel.
 pub(crate) fn kernel_release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
-/// Whether a socket that no program has any more can be destroyed. Before Linux 6.11 it was not freed then (`tcp_abort` of
-/// the kernel's net/ipv4/tcp.c).
+/// True if orphans can be destroyed: before Linux 6.11 they were not freed then (`tcp_abort` of the kernel's
+/// net/ipv4/tcp.c).
 pub(crate) fn can_destroy_orphans() -> bool {
     version(&kernel_release()).is_some_and(|version| version >= (6, 11))
 }
 
-/// Checks kernel and capabilities.
+/// Checks both.
 ///
 /// # Errors
 /// `TooOld` or `Capabilities`.
@@ -33,7 +32,7 @@ pub(crate) fn check() -> Result<()> {
         (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
         (CapabilitySet::PERFMON, "CAP_PERFMON"),
     ];
-    let held = capabilities(None).map_err(|error| KernelError::syscall("capget", "this process", error))?.effective;
+    let held = capabilities(None).map_err(KernelError::syscall("capget", "this process"))?.effective;
     let missing: Vec<&str> =
         needed.into_iter().filter(|(capability, _)| !held.contains(*capability)).map(|(_, name)| name).collect();
     if missing.is_empty() {

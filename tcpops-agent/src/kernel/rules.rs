@@ -1,4 +1,4 @@
-//! Writing the rule maps: the slot that is not in force first, then the switch.
+//! The rule maps: a rule set is written to the slot that is not in force, which is then switched to.
 
 use bytemuck::{Pod, Zeroable};
 use tcpops_common::maps::{RULE_ADDRS, RULE_INDEX, RULE_KEYS, RULE_MASKS, RULE_PORTS, RULE_SETS, RULE_SOURCE, RULES};
@@ -11,25 +11,25 @@ use crate::kernel::error::Result;
 use crate::kernel::pins::Pins;
 use crate::kernel::table::Table;
 
-/// The most bytes that the text of a rule set takes.
+/// The most bytes of the text of a rule set.
 pub(crate) const MAX_SOURCE: usize = SOURCE_CHUNK * SOURCE_CHUNKS as usize;
 
 /// A rule set in the form of the maps, for one slot.
 #[derive(Clone, Debug)]
 pub(crate) struct RuleTables {
-    /// The header; the length of the source is filled in when it is written.
+    /// The header; [`Rules::replace`] fills in the length of the source.
     pub(crate) set: RuleSet,
-    /// The rules in order.
+    /// The rules, in order.
     pub(crate) rules: Vec<Rule>,
-    /// The rules that accept each class.
+    /// For each class, the rules that accept it.
     pub(crate) masks: Vec<RuleMask>,
-    /// The classes of all local ports, then of all remote ones, where some rule asks for ports.
+    /// The classes of all local ports, then of all remote ports; empty if no rule asks for ports.
     pub(crate) ports: Vec<PortBlock>,
-    /// The class of each prefix; the length counts the bits of the key before the address.
+    /// The length, the key and the class of each prefix; the length includes the bits of the key before the address.
     pub(crate) addrs: Vec<(u32, AddrKey, u32)>,
     /// The class of each uid and cgroup.
     pub(crate) keys: Vec<(RuleKey, u32)>,
-    /// The text that the next agent reads, at most [`MAX_SOURCE`] bytes.
+    /// The text for the next agent, at most [`MAX_SOURCE`] bytes.
     pub(crate) source: Vec<u8>,
 }
 
@@ -42,7 +42,6 @@ struct AddrPrefix {
     data: AddrKey,
 }
 
-/// The rule maps.
 pub(crate) struct Rules {
     index: Table<u32, RuleIndex>,
     sets: Table<u32, RuleSet>,

@@ -1,4 +1,4 @@
-//! `SETTINGS` and `COUNTERS`.
+//! `SETTINGS` and `COUNTERS`: what the kernel programs are told, and what they count.
 
 use aya::maps::{MapData, PerCpuArray};
 use parking_lot::Mutex;
@@ -10,15 +10,14 @@ use crate::kernel::error::{KernelError, Result};
 use crate::kernel::pins::Pins;
 use crate::kernel::table::Table;
 
-/// The settings of the kernel programs, and what they count.
 pub(crate) struct Settings {
     settings: Mutex<Table<u32, KernelSettings>>,
     counters: PerCpuArray<MapData, u64>,
-    /// How many walks do what `PROBES` says.
+    /// The requests that want walks to work through `PROBES`.
     probing: Mutex<u32>,
 }
 
-/// Keeps walks doing what `PROBES` says.
+/// While it is held, walks work through `PROBES`.
 pub(crate) struct Probing<'a>(&'a Settings);
 
 impl Drop for Probing<'_> {
@@ -34,34 +33,34 @@ impl Drop for Probing<'_> {
 }
 
 impl Settings {
-    /// Opens the maps, and turns everything off.
+    /// Opens the maps, and turns every setting off.
     pub(crate) fn open(pins: &Pins) -> Result<Self> {
         let settings = Self {
             settings: Mutex::new(Table::open(pins, SETTINGS)?),
             counters: pins.map(COUNTERS)?,
             probing: Mutex::default(),
         };
-        // An agent that died in the middle of something left it on.
+        // An agent that died may have left one on.
         settings.change(|settings| *settings = KernelSettings::default())?;
         Ok(settings)
     }
 
-    /// Tells the kernel programs whether the reader of the ring polls.
+    /// Tells the kernel programs that the reader of the ring polls, and need not be woken.
     pub(crate) fn set_reader_awake(&self, awake: bool) -> Result<()> {
         self.change(|settings| settings.reader_awake = awake.into())
     }
 
-    /// Makes walks give sockets back their original options, or do their usual work.
+    /// Has walks give sockets back their original options, instead of their usual work.
     pub(crate) fn set_restoring(&self, restoring: bool) -> Result<()> {
         self.change(|settings| settings.restoring = restoring.into())
     }
 
-    /// Makes walks judge every connection anew by the rules in force, or not.
+    /// Has walks apply the rules in force to every connection again.
     pub(crate) fn set_reevaluating(&self, reevaluating: bool) -> Result<()> {
         self.change(|settings| settings.reevaluating = reevaluating.into())
     }
 
-    /// Makes walks take in sockets that have no entry, those at or below the cgroup with this id (zero: all), or not.
+    /// Has walks adopt the sockets without an entry, at or below the cgroup with this id (zero: all).
     pub(crate) fn set_adopting(&self, cgroup_id: Option<u64>) -> Result<()> {
         self.change(|settings| {
             settings.adopting = cgroup_id.is_some().into();
@@ -69,7 +68,7 @@ impl Settings {
         })
     }
 
-    /// Makes walks do what `PROBES` says, for as long as somebody holds what this returns.
+    /// Has walks work through `PROBES` for as long as the result is held.
     pub(crate) fn probing(&self) -> Result<Probing<'_>> {
         let mut holders = self.probing.lock();
         self.change(|settings| settings.probing = 1)?;
@@ -84,7 +83,7 @@ impl Settings {
         table.put(0, &settings)
     }
 
-    /// What a counter stands at, over all CPUs.
+    /// The value of a counter, summed over all CPUs.
     pub(crate) fn counter(&self, counter: Counter) -> Result<u64> {
         let values = self.counters.get(&(counter as u32), 0).map_err(KernelError::map(COUNTERS))?;
         Ok(values.iter().sum())

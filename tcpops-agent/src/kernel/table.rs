@@ -28,13 +28,13 @@ pub(crate) struct Table<K, V> {
 
 impl<K: Pod, V: CheckedBitPattern + NoUninit> Table<K, V> {
     /// Opens the pinned map `name`.
-    pub(super) fn open(pins: &Pins, name: &'static str) -> Result<Self> {
+    pub(crate) fn open(pins: &Pins, name: &'static str) -> Result<Self> {
         Self::new(name, pins.map_data(name)?)
     }
 
     /// # Errors
     /// `Map` where the map is of another kind, or its keys and values have other sizes.
-    pub(super) fn new(name: &'static str, map: MapData) -> Result<Self> {
+    pub(crate) fn new(name: &'static str, map: MapData) -> Result<Self> {
         let check = || {
             let info = map.info()?;
             let (key, value) = (info.key_size() as usize, info.value_size() as usize);
@@ -54,40 +54,40 @@ impl<K: Pod, V: CheckedBitPattern + NoUninit> Table<K, V> {
         Ok(Self { name, map, entries: PhantomData })
     }
 
-    pub(super) fn get(&self, key: K) -> Result<Option<V>> {
+    pub(crate) fn get(&self, key: K) -> Result<Option<V>> {
         self.bytes(key)?.map(|bytes| self.decode(&bytes)).transpose()
     }
 
     /// The value at an index of an array, where there always is one.
-    pub(super) fn at(&self, index: K) -> Result<V> {
+    pub(crate) fn at(&self, index: K) -> Result<V> {
         self.get(index)?.ok_or(KernelError::Value { name: self.name })
     }
 
-    pub(super) fn contains(&self, key: K) -> Result<bool> {
+    pub(crate) fn contains(&self, key: K) -> Result<bool> {
         Ok(self.bytes(key)?.is_some())
     }
 
-    pub(super) fn put(&self, key: K, value: &V) -> Result<()> {
+    pub(crate) fn put(&self, key: K, value: &V) -> Result<()> {
         self.update(key, value, BPF_ANY)
     }
 
     /// # Errors
     /// `EEXIST` where there is an entry.
-    pub(super) fn put_new(&self, key: K, value: &V) -> Result<()> {
+    pub(crate) fn put_new(&self, key: K, value: &V) -> Result<()> {
         self.update(key, value, BPF_NOEXIST)
     }
 
     /// Removes the entry, if there is one.
-    pub(super) fn remove(&self, key: K) -> Result<()> {
+    pub(crate) fn remove(&self, key: K) -> Result<()> {
         match delete_element(self.fd(), bytes_of(&key)) {
             Err(error) if error.raw_os_error() != Some(libc::ENOENT) => {
-                Err(KernelError::syscall("BPF_MAP_DELETE_ELEM", self.name, error))
+                Err(KernelError::syscall("BPF_MAP_DELETE_ELEM", self.name)(error))
             }
             _ => Ok(()),
         }
     }
 
-    pub(super) fn keys(&self) -> Result<Vec<K>> {
+    pub(crate) fn keys(&self) -> Result<Vec<K>> {
         let mut keys = Vec::new();
         self.for_each_batch(|batch| {
             keys.extend(batch.iter().map(|(key, _)| *key));
@@ -98,7 +98,7 @@ impl<K: Pod, V: CheckedBitPattern + NoUninit> Table<K, V> {
 
     /// Hands every entry of a hash or a trie to `visit`, in batches; it answers false to stop. An entry that is there
     /// throughout is visited at least once.
-    pub(super) fn for_each_batch(&self, mut visit: impl FnMut(&mut Vec<(K, V)>) -> bool) -> Result<()> {
+    pub(crate) fn for_each_batch(&self, mut visit: impl FnMut(&mut Vec<(K, V)>) -> bool) -> Result<()> {
         let mut room = BATCH;
         // The kernel keeps its place in a bucket's number or a key.
         let mut cursor = vec![0; size_of::<K>().max(size_of::<u32>())];
@@ -114,7 +114,7 @@ impl<K: Pod, V: CheckedBitPattern + NoUninit> Table<K, V> {
                     room *= 2;
                     continue;
                 }
-                Err(error) => return Err(KernelError::syscall("BPF_MAP_LOOKUP_BATCH", self.name, error)),
+                Err(error) => return Err(KernelError::syscall("BPF_MAP_LOOKUP_BATCH", self.name)(error)),
             };
             first = false;
             batch.clear();
@@ -132,13 +132,13 @@ impl<K: Pod, V: CheckedBitPattern + NoUninit> Table<K, V> {
         match lookup_element(self.fd(), bytes_of(&key), &mut value) {
             Ok(()) => Ok(Some(value)),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-            Err(error) => Err(KernelError::syscall("BPF_MAP_LOOKUP_ELEM", self.name, error)),
+            Err(error) => Err(KernelError::syscall("BPF_MAP_LOOKUP_ELEM", self.name)(error)),
         }
     }
 
     fn update(&self, key: K, value: &V, flags: u32) -> Result<()> {
         update_element(self.fd(), bytes_of(&key), bytes_of(value), flags.into())
-            .map_err(|error| KernelError::syscall("BPF_MAP_UPDATE_ELEM", self.name, error))
+            .map_err(KernelError::syscall("BPF_MAP_UPDATE_ELEM", self.name))
     }
 
     fn decode(&self, value: &[u8]) -> Result<V> {

@@ -1,4 +1,4 @@
-//! Running the `iter/tcp` program over every socket of a network namespace.
+//! Runs the `iter/tcp` program over every socket of a network namespace.
 
 use std::fs::File;
 
@@ -12,10 +12,9 @@ use crate::kernel::error::{KernelError, Result};
 use crate::kernel::netns::Namespace;
 use crate::kernel::object::{ITER, program};
 
-/// How often a namespace is walked where no socket must be missed, and nobody can tell afterwards.
+/// The walks over a namespace where no socket may be missed and nothing shows afterwards that one was.
 const WALKS: u32 = 2;
 
-/// Walks over sockets.
 pub(crate) struct Walker {
     ebpf: Mutex<Ebpf>,
     destroyer: Option<Destroyer>,
@@ -26,26 +25,25 @@ impl Walker {
         Self { ebpf: Mutex::new(ebpf), destroyer }
     }
 
-    /// What destroys sockets on such walks; `None` where the kernel cannot (before 6.5).
+    /// `None` where the kernel cannot destroy sockets on a walk (before 6.5).
     pub(crate) fn destroyer(&self) -> Option<&Destroyer> {
         self.destroyer.as_ref()
     }
 
-    /// As [`walk`](Self::walk), but often enough that a socket which one walk missed is met by another.
+    /// Walks more than once, so that a socket that one walk missed is met by another.
     pub(crate) fn walk_all(&self, namespace: &Namespace) -> Result<()> {
         (0..WALKS).try_for_each(|_| self.walk(namespace))
     }
 
     /// Runs the program for each socket of `namespace`, to the end. Blocks: 2 to 4 ms and about a microsecond a socket.
     ///
-    /// Below 6.17 a walk can miss a socket while others come and go; what must not be missed is looked for afterwards,
-    /// and walked for again.
+    /// Before Linux 6.17 a walk can miss a socket while others come and go; the caller checks afterwards, and walks again.
     pub(crate) fn walk(&self, namespace: &Namespace) -> Result<()> {
-        let failed = |error| KernelError::syscall("read", "the walk over the sockets", error);
-        run_to_end(namespace.run(|| self.iteration())??).map_err(failed)
+        run_to_end(namespace.run(|| self.iteration())??)
+            .map_err(KernelError::syscall("read", "the walk over the sockets"))
     }
 
-    /// A descriptor that walks the namespace of the calling thread as it is read.
+    /// The descriptor of a walk over the namespace of the calling thread, which runs as it is read.
     fn iteration(&self) -> Result<File> {
         let mut ebpf = self.ebpf.lock();
         let program: &mut Iter = program(&mut ebpf, ITER)?;

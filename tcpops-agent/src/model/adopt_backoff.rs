@@ -1,62 +1,62 @@
-//! When to walk again for connections that found no room.
+//! When to walk again to adopt connections that found no room in the maps.
 
-/// The least time between two walks, nanoseconds.
+/// The shortest time between two walks, nanoseconds.
 pub(crate) const INTERVAL_NS: u64 = 10_000_000_000;
-/// The most, where one after the other takes nothing in.
+/// The longest, reached when walks in a row adopt nothing.
 const LONGEST_NS: u64 = 300_000_000_000;
 
-/// Whether connections were left out, and when the next attempt to take them in may be.
+/// Tells when to walk for connections that were left out: seldom, and ever less often while a walk adopts nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AdoptBackoff {
     /// How many had been left out before the last walk.
-    left_out_then: u64,
+    left_out_before: u64,
     /// How many have been left out since the maps were made.
     left_out: u64,
-    /// When the next walk may be; `None` while there is one.
+    /// When the next walk may begin; `None` during a walk.
     not_before_boot_ns: Option<u64>,
     wait_ns: u64,
 }
 
-/// What is to be done.
+/// The answer to whether a walk is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attempt {
-    /// Nothing: nobody was left out, there is no room, or a walk is under way.
+    /// No walk: nothing was left out, there is no room, or a walk is under way.
     None,
-    /// A walk, at this time.
+    /// A walk at this time.
     At(u64),
-    /// A walk.
+    /// A walk now.
     Now,
 }
 
 impl AdoptBackoff {
-    /// After the first walk, at the start of the agent; `left_out` as it was before that.
+    /// The state after the walk at the start of the agent; `left_out` was counted before that walk.
     pub(crate) fn new(now_boot_ns: u64, left_out: u64) -> Self {
         let not_before_boot_ns = Some(now_boot_ns.saturating_add(INTERVAL_NS));
-        Self { left_out_then: left_out, left_out, not_before_boot_ns, wait_ns: INTERVAL_NS }
+        Self { left_out_before: left_out, left_out, not_before_boot_ns, wait_ns: INTERVAL_NS }
     }
 
-    /// How many connections have been left out by now.
+    /// Takes note of how many connections have been left out so far.
     pub(crate) fn note(&mut self, left_out: u64) {
         self.left_out = left_out;
     }
 
-    /// What is to be done, with or without room in the maps.
+    /// Tells whether a walk is due. `has_room` says that the maps have room.
     pub(crate) fn attempt(&self, now_boot_ns: u64, has_room: bool) -> Attempt {
         match self.not_before_boot_ns {
-            Some(_) if self.left_out == self.left_out_then || !has_room => Attempt::None,
+            None => Attempt::None,
+            Some(_) if self.left_out == self.left_out_before || !has_room => Attempt::None,
             Some(at_boot_ns) if now_boot_ns < at_boot_ns => Attempt::At(at_boot_ns),
             Some(_) => Attempt::Now,
-            None => Attempt::None,
         }
     }
 
-    /// A walk begins. Those that it leaves out count anew.
+    /// Takes note that a walk begins. The connections that it leaves out count for the next one.
     pub(crate) fn begin(&mut self) {
-        self.left_out_then = self.left_out;
+        self.left_out_before = self.left_out;
         self.not_before_boot_ns = None;
     }
 
-    /// A walk took so many in.
+    /// Takes note that a walk ended, and of how many connections it adopted.
     pub(crate) fn end(&mut self, now_boot_ns: u64, adopted: u64) {
         self.wait_ns = if adopted > 0 { INTERVAL_NS } else { (self.wait_ns * 2).min(LONGEST_NS) };
         self.not_before_boot_ns = Some(now_boot_ns.saturating_add(self.wait_ns));

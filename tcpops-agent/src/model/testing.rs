@@ -1,4 +1,4 @@
-//! A connection for unit tests.
+//! Connections for unit tests.
 
 use tcpops_common::conn::{ConnKey, Connection, from_ip};
 use tcpops_common::state::TcpState;
@@ -34,6 +34,7 @@ pub(crate) fn candidate() -> Candidate {
         established_boot_ns: 100,
         state_since_boot_ns: 100,
         limits: Limits::default(),
+        exempt: 0,
         rule: 0,
         is_override: false,
         manner: Manner::Reset,

@@ -1,8 +1,11 @@
 //! The only code that the compiler cannot check and the verifier must: contexts, helpers, pointers from the kernel.
 
 pub(crate) mod atomic;
+pub(crate) mod clock;
+pub(crate) mod counters;
 pub(crate) mod follow;
 pub(crate) mod iter;
+pub(crate) mod maps;
 pub(crate) mod options;
 pub(crate) mod ring;
 pub(crate) mod socket;

@@ -1,40 +1,58 @@
-//! Reading and setting the options that policies are about, on the socket of a context.
+//! Socket options, by the helpers of the kernel.
 
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::{bpf_getsockopt, bpf_setsockopt};
+use tcpops_common::apply::OptionAccess;
+use tcpops_common::counters::Counter;
+use tcpops_common::option::SOL_TCP;
 use tcpops_common::policy::TcpOption;
 
-use crate::apply::OptionAccess;
+use crate::kernel::counters::bump;
 use crate::kernel::socket::Socket;
 use crate::kernel::sockops::{STATE_CB_FLAG, SockOps};
 
-const SOL_SOCKET: i32 = 1;
-const SOL_TCP: i32 = 6;
 const TCP_BPF_SOCK_OPS_CB_FLAGS: i32 = 1008;
 
-impl OptionAccess for SockOps {
+/// The argument of the helpers: a socket, or a context that has one.
+#[derive(Clone, Copy)]
+pub(crate) struct Target(*mut c_void);
+
+impl OptionAccess for Target {
     fn set(&self, option: TcpOption, value: u32) -> Result<(), i32> {
-        set(self.as_ptr(), option, value)
+        let (level, number) = option.constants();
+        set(self.0, level, number, value)
     }
 
     fn get(&self, option: TcpOption) -> Result<u32, i32> {
-        get(self.as_ptr(), option)
+        let (level, number) = option.constants();
+        let mut value = 0_u32;
+        // SAFETY: the target is a context or socket that the helper takes; the helper writes the int.
+        match unsafe { bpf_getsockopt(self.0, level, number, (&raw mut value).cast(), 4) } {
+            0 => Ok(value),
+            error => Err(error as i32),
+        }
+    }
+
+    fn bump(&self, counter: Counter) {
+        bump(counter);
     }
 }
 
-impl OptionAccess for Socket {
-    fn set(&self, option: TcpOption, value: u32) -> Result<(), i32> {
-        set(self.as_ptr(), option, value)
-    }
-
-    fn get(&self, option: TcpOption) -> Result<u32, i32> {
-        get(self.as_ptr(), option)
+impl SockOps {
+    /// The options of its socket.
+    pub(crate) fn options(self) -> Target {
+        Target(self.as_ptr())
     }
 }
 
 impl Socket {
-    /// Whether the state callback is on: then the sockops program hears of each transition.
+    /// Its options.
+    pub(crate) fn options(&self) -> Target {
+        Target(self.as_ptr())
+    }
+
+    /// True if the state callback is on: then the sockops program hears of each transition.
     pub(crate) fn reports_states(&self) -> bool {
         self.cb_flags() & STATE_CB_FLAG != 0
     }
@@ -43,53 +61,14 @@ impl Socket {
     ///
     /// EINVAL before Linux 6.12, which has no TCP_BPF_SOCK_OPS_CB_FLAGS.
     pub(crate) fn enable_state_callback(&self) -> Result<(), i32> {
-        set_number(self.as_ptr(), SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, self.cb_flags() | STATE_CB_FLAG)
+        set(self.as_ptr(), SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, self.cb_flags() | STATE_CB_FLAG)
     }
 }
 
-/// Level and name of an option, as in socket(7) and tcp(7).
-const fn constants(option: TcpOption) -> (i32, i32) {
-    match option {
-        TcpOption::None => (SOL_TCP, 0),
-        TcpOption::UserTimeout => (SOL_TCP, 18),
-        TcpOption::KeepIdle => (SOL_TCP, 4),
-        TcpOption::KeepIntvl => (SOL_TCP, 5),
-        TcpOption::KeepCnt => (SOL_TCP, 6),
-        TcpOption::KeepAlive => (SOL_SOCKET, 9),
-    }
-}
-
-/// The option with this level and name, if policies are about it.
-pub(crate) fn option_of(level: i32, name: i32) -> Option<TcpOption> {
-    match (level, name) {
-        (SOL_TCP, 18) => Some(TcpOption::UserTimeout),
-        (SOL_TCP, 4) => Some(TcpOption::KeepIdle),
-        (SOL_TCP, 5) => Some(TcpOption::KeepIntvl),
-        (SOL_TCP, 6) => Some(TcpOption::KeepCnt),
-        (SOL_SOCKET, 9) => Some(TcpOption::KeepAlive),
-        _ => None,
-    }
-}
-
-fn set(target: *mut c_void, option: TcpOption, value: u32) -> Result<(), i32> {
-    let (level, name) = constants(option);
-    set_number(target, level, name, value)
-}
-
-fn set_number(target: *mut c_void, level: i32, name: i32, mut value: u32) -> Result<(), i32> {
+fn set(target: *mut c_void, level: i32, number: i32, mut value: u32) -> Result<(), i32> {
     // SAFETY: the target is a context or socket that the helper takes, the value an int on the stack.
-    match unsafe { bpf_setsockopt(target, level, name, (&raw mut value).cast(), 4) } {
+    match unsafe { bpf_setsockopt(target, level, number, (&raw mut value).cast(), 4) } {
         0 => Ok(()),
-        error => Err(error as i32),
-    }
-}
-
-fn get(target: *mut c_void, option: TcpOption) -> Result<u32, i32> {
-    let (level, name) = constants(option);
-    let mut value = 0_u32;
-    // SAFETY: as above; the helper writes the int.
-    match unsafe { bpf_getsockopt(target, level, name, (&raw mut value).cast(), 4) } {
-        0 => Ok(value),
         error => Err(error as i32),
     }
 }

@@ -7,12 +7,12 @@ use aya_ebpf::helpers::bpf_ringbuf_query;
 use tcpops_common::event::Event;
 use tcpops_common::settings::Settings;
 
-use crate::maps::EVENTS;
+use crate::kernel::maps::EVENTS;
 
 /// A record with its header (`BPF_RINGBUF_HDR_SZ` of the kernel's include/uapi/linux/bpf.h), rounded up to eight bytes.
 const RECORD: u64 = (size_of::<Event>() as u64 + 8).next_multiple_of(8);
 
-/// Whether to wake the reader.
+/// The choice to wake the reader or not.
 #[derive(Clone, Copy)]
 pub(crate) enum Wake {
     /// It polls.
@@ -25,8 +25,7 @@ pub(crate) enum Wake {
 #[inline(always)]
 pub(crate) fn write(wake: Wake, fill: impl FnOnce(&mut Event)) -> bool {
     let Some(mut entry) = EVENTS.reserve(0) else { return false };
-    // SAFETY: `fill` writes every field before the record is submitted and reads none; what the memory held before is
-    // nobody's business, and no reference to it is kept.
+    // SAFETY: `fill` reads no field and writes every one before the record is submitted, and keeps no reference to it.
     fill(unsafe { entry.assume_init_mut() });
     entry.submit(u64::from(match wake {
         Wake::No => BPF_RB_NO_WAKEUP,
@@ -35,7 +34,7 @@ pub(crate) fn write(wake: Wake, fill: impl FnOnce(&mut Event)) -> bool {
     true
 }
 
-/// How many records the reader has not taken yet.
+/// The number of records that the reader has not taken yet.
 pub(crate) fn backlog_records() -> u64 {
     let map = ptr::from_ref(&EVENTS).cast_mut();
     // SAFETY: the loader puts the map in place of the static's address; the query reads positions only.

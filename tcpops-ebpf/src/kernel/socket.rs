@@ -1,7 +1,6 @@
 //! A full TCP socket of the kernel, and the fields of it that no helper gives.
 //!
-//! The offsets of those fields are constants that the agent reads from the running kernel's BTF and sets when it loads
-//! the program (rustc emits no CO-RE relocations). The verifier checks each access against the same BTF.
+//! `tcpops_common::fields` lists them.
 
 use core::ffi::c_void;
 use core::ptr::NonNull;
@@ -11,52 +10,19 @@ use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_jiffies64, bpf_probe_read_ker
 use tcpops_common::conn::{Connection, Family};
 use tcpops_common::counters::Counter;
 use tcpops_common::event::Summary;
+use tcpops_common::fields::Field;
 use tcpops_common::rule::MAX_CGROUP_DEPTH;
 
-use crate::counters::bump;
+use crate::kernel::counters::bump;
 
 const AF_INET: u32 = 2;
 
-macro_rules! offsets {
-    ($($name:ident: $field:literal,)+) => {
-        $(#[doc = concat!("Offset of `", $field, "`, bytes, plus one; zero where the kernel has no such field.")]
-        #[unsafe(no_mangle)]
-        static $name: Global<u32> = Global::new(0);)+
-    };
-}
+/// The offset of each [`Field`], as [`OFFSETS`](tcpops_common::fields::OFFSETS) has it. Set by the agent.
+#[unsafe(no_mangle)]
+static FIELD_OFFSETS: [Global<u32>; Field::ALL.len()] = [const { Global::new(0) }; Field::ALL.len()];
 
-offsets! {
-    SK_UID: "sock.sk_uid",
-    SK_ERR: "sock.sk_err",
-    SK_FLAGS: "sock.__sk_common.skc_flags",
-    SK_BOUND_DEV_IF: "sock.__sk_common.skc_bound_dev_if",
-    SK_CGROUP: "sock.sk_cgrp_data.cgroup",
-    SK_STATE: "sock.__sk_common.skc_state",
-    SK_FAMILY: "sock.__sk_common.skc_family",
-    SK_NUM: "sock.__sk_common.skc_num",
-    SK_DPORT: "sock.__sk_common.skc_dport",
-    SK_RCV_SADDR: "sock.__sk_common.skc_rcv_saddr",
-    SK_DADDR: "sock.__sk_common.skc_daddr",
-    SK_V6_RCV_SADDR: "sock.__sk_common.skc_v6_rcv_saddr",
-    SK_V6_DADDR: "sock.__sk_common.skc_v6_daddr",
-    SK_NET: "sock.__sk_common.skc_net.net",
-    NET_COOKIE: "net.net_cookie",
-    TP_CB_FLAGS: "tcp_sock.bpf_sock_ops_cb_flags",
-    TP_BYTES_RECEIVED: "tcp_sock.bytes_received",
-    TP_BYTES_SENT: "tcp_sock.bytes_sent",
-    TP_BYTES_RETRANS: "tcp_sock.bytes_retrans",
-    TP_TOTAL_RETRANS: "tcp_sock.total_retrans",
-    TP_LSNDTIME: "tcp_sock.lsndtime",
-    ICSK_LRCVTIME: "inet_connection_sock.icsk_ack.lrcvtime",
-    ICSK_RETRANSMITS: "inet_connection_sock.icsk_retransmits",
-    ICSK_USER_TIMEOUT: "inet_connection_sock.icsk_user_timeout",
-    ICSK_PROBES_OUT: "inet_connection_sock.icsk_probes_out",
-    CGROUP_PARENT: "cgroup.self.parent",
-    CGROUP_KN: "cgroup.kn",
-    KN_ID: "kernfs_node.id",
-}
-
-/// Milliseconds of a jiffy times 1,000: what one tick of the kernel's coarse clock takes, microseconds. Set by the agent.
+/// Milliseconds of a jiffy times 1,000: what one tick of the kernel's coarse clock takes, microseconds. Set by the
+/// agent.
 #[unsafe(no_mangle)]
 static TICK_US: Global<u32> = Global::new(0);
 
@@ -121,7 +87,7 @@ impl Socket {
         NonNull::new(socket).map(Self)
     }
 
-    /// For helpers that take a socket.
+    /// The pointer for helpers that take a socket.
     pub(crate) fn as_ptr(&self) -> *mut c_void {
         self.0.as_ptr()
     }
@@ -134,94 +100,94 @@ impl Socket {
 
     /// The owner's uid in the initial user namespace.
     pub(crate) fn uid(&self) -> u32 {
-        self.field(&SK_UID)
+        self.field(Field::Uid)
     }
 
     /// The interface that the socket is bound to; zero for none.
     pub(crate) fn bound_dev_if(&self) -> u32 {
-        self.field(&SK_BOUND_DEV_IF)
+        self.field(Field::BoundDevIf)
     }
 
     /// The number of its TCP state.
     pub(crate) fn state(&self) -> u32 {
-        u32::from(self.field::<u8>(&SK_STATE))
+        u32::from(self.field::<u8>(Field::State))
     }
 
     /// The cookie of its network namespace.
     pub(crate) fn netns_cookie(&self) -> u64 {
-        read::<u64>(self.field(&SK_NET), NET_COOKIE.load()).unwrap_or(0)
+        read::<u64>(self.field(Field::Net), Field::NetCookie).unwrap_or(0)
     }
 
     /// This end's port.
     pub(crate) fn local_port(&self) -> u16 {
-        self.field(&SK_NUM)
+        self.field(Field::Num)
     }
 
     /// The callbacks that are on.
     pub(crate) fn cb_flags(&self) -> u32 {
-        u32::from(self.field::<u8>(&TP_CB_FLAGS))
+        u32::from(self.field::<u8>(Field::CbFlags))
     }
 
     /// Both ends. The fields are those of `struct sock_common` (kernel include/net/sock.h): `skc_num` is in host order,
     /// all others in network order.
     pub(crate) fn ends(&self) -> Ends {
         Ends {
-            family: u32::from(self.field::<u16>(&SK_FAMILY)),
+            family: u32::from(self.field::<u16>(Field::Family)),
             local_port: self.local_port(),
-            remote_port: u16::from_be(self.field(&SK_DPORT)),
-            local_ip4: self.field(&SK_RCV_SADDR),
-            remote_ip4: self.field(&SK_DADDR),
-            local_ip6: self.field(&SK_V6_RCV_SADDR),
-            remote_ip6: self.field(&SK_V6_DADDR),
+            remote_port: u16::from_be(self.field(Field::Dport)),
+            local_ip4: self.field(Field::RcvSaddr),
+            remote_ip4: self.field(Field::Daddr),
+            local_ip6: self.field(Field::V6RcvSaddr),
+            remote_ip6: self.field(Field::V6Daddr),
         }
     }
 
     /// The errno that the socket holds.
     pub(crate) fn error(&self) -> u32 {
-        self.field(&SK_ERR)
+        self.field(Field::Err)
     }
 
-    /// How the connection fared so far.
+    /// Writes what the socket has counted.
     pub(crate) fn summarize(&self, summary: &mut Summary) {
-        summary.bytes_received = self.field(&TP_BYTES_RECEIVED);
-        summary.bytes_sent = self.field::<u64>(&TP_BYTES_SENT).wrapping_sub(self.field::<u64>(&TP_BYTES_RETRANS));
-        summary.total_retrans = self.field(&TP_TOTAL_RETRANS);
+        summary.bytes_received = self.field(Field::BytesReceived);
+        summary.bytes_sent = self.field::<u64>(Field::BytesSent).wrapping_sub(self.field::<u64>(Field::BytesRetrans));
+        summary.total_retrans = self.field(Field::TotalRetrans);
         summary.idle_ms = self.idle_ms();
-        summary.retransmits = self.field(&ICSK_RETRANSMITS);
-        summary.probes = self.field(&ICSK_PROBES_OUT);
-        summary.sk_flags = self.field::<u64>(&SK_FLAGS) as u8;
+        summary.retransmits = self.field(Field::Retransmits);
+        summary.probes = self.field(Field::ProbesOut);
+        summary.sk_flags = self.field::<u64>(Field::Flags) as u8;
         summary.pad = 0;
-        summary.user_timeout_ms = self.field(&ICSK_USER_TIMEOUT);
+        summary.user_timeout_ms = self.field(Field::UserTimeout);
     }
 
-    /// How long ago the last byte of data was sent or received: `lsndtime` and `icsk_ack.lrcvtime` are the low half of the
-    /// jiffies then, as `tcp_info` reads them (`tcp_get_info` of the kernel's net/ipv4/tcp.c).
+    /// Milliseconds since the last byte of data was sent or received: `lsndtime` and `icsk_ack.lrcvtime` are the low
+    /// half of the jiffies then, as `tcp_info` reads them (`tcp_get_info` of the kernel's net/ipv4/tcp.c).
     fn idle_ms(&self) -> u32 {
         // SAFETY: the helper takes nothing and cannot fail.
         let now = unsafe { bpf_jiffies64() } as u32;
-        let sent = now.wrapping_sub(self.field::<u32>(&TP_LSNDTIME));
-        let received = now.wrapping_sub(self.field::<u32>(&ICSK_LRCVTIME));
+        let sent = now.wrapping_sub(self.field::<u32>(Field::Lsndtime));
+        let received = now.wrapping_sub(self.field::<u32>(Field::Lrcvtime));
         let ticks = if sent < received { sent } else { received };
         (u64::from(ticks) * u64::from(TICK_US.load()) / 1000) as u32
     }
 
     /// The cgroup2 directory of the socket.
     pub(crate) fn cgroup(&self) -> Option<Cgroup> {
-        read(self.0.as_ptr() as u64, SK_CGROUP.load()).filter(|cgroup| *cgroup != 0).map(Cgroup)
+        read(self.0.as_ptr() as u64, Field::Cgroup).filter(|cgroup| *cgroup != 0).map(Cgroup)
     }
 
-    fn field<T: Default>(&self, offset: &Global<u32>) -> T {
-        read(self.0.as_ptr() as u64, offset.load()).unwrap_or_default()
+    fn field<T: Default>(&self, field: Field) -> T {
+        read(self.0.as_ptr() as u64, field).unwrap_or_default()
     }
 }
 
 impl Cgroup {
     /// Its inode number in the cgroup file system.
     pub(crate) fn id(self) -> u64 {
-        read(self.0, CGROUP_KN.load()).and_then(|node: u64| read(node, KN_ID.load())).unwrap_or(0)
+        read(self.0, Field::CgroupKn).and_then(|node: u64| read(node, Field::KnId)).unwrap_or(0)
     }
 
-    /// Whether it is the directory with this id, or below it.
+    /// True if it is the directory with this id, or below it.
     pub(crate) fn is_within(self, id: u64) -> bool {
         let mut level = Some(self);
         for _ in 0..MAX_CGROUP_DEPTH {
@@ -238,12 +204,14 @@ impl Cgroup {
     pub(crate) fn parent(self) -> Option<Self> {
         // `cgroup.self` is the first field, so a pointer to the parent's is one to the parent (kernel
         // include/linux/cgroup-defs.h).
-        read(self.0, CGROUP_PARENT.load()).filter(|parent| *parent != 0).map(Self)
+        read(self.0, Field::CgroupParent).filter(|parent| *parent != 0).map(Self)
     }
 }
 
-/// Reads kernel memory; a failure is counted.
-fn read<T>(base: u64, offset: u32) -> Option<T> {
+/// Reads a field of the structure at `base`; a failure is counted.
+#[inline(always)]
+fn read<T>(base: u64, field: Field) -> Option<T> {
+    let offset = FIELD_OFFSETS[field as usize].load();
     if base == 0 || offset == 0 {
         return None;
     }

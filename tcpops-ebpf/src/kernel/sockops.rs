@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::bpf_sock_ops;
-use aya_ebpf::helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_boot_ns};
+use aya_ebpf::helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie};
 use aya_ebpf::programs::SockOpsContext;
 
 use crate::kernel::socket::{Ends, Socket};
@@ -38,7 +38,7 @@ impl SockOps {
         Self(ctx.ops)
     }
 
-    /// For helpers that take the context.
+    /// The pointer for helpers that take the context.
     pub(crate) fn as_ptr(self) -> *mut c_void {
         self.0.cast()
     }
@@ -101,10 +101,4 @@ impl SockOps {
             ],
         }
     }
-}
-
-/// Nanoseconds of `CLOCK_BOOTTIME`.
-pub(crate) fn now_boot_ns() -> u64 {
-    // SAFETY: the helper takes nothing and cannot fail.
-    unsafe { bpf_ktime_get_boot_ns() }
 }

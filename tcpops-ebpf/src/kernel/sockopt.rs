@@ -4,10 +4,9 @@ use aya_ebpf::bindings::bpf_sockopt;
 use aya_ebpf::programs::SockoptContext;
 use tcpops_common::policy::TcpOption;
 
-use crate::kernel::options::option_of;
 use crate::kernel::socket::Socket;
 
-/// What the kernel copies of an option's value for these programs (`BPF_SOCKOPT_KERN_BUF_SIZE` and up to a page).
+/// The most that the kernel copies of an option's value for these programs (a page).
 const PAGE_SIZE: i32 = 4096;
 
 /// One call of setsockopt(2).
@@ -27,9 +26,9 @@ impl SetSockopt {
         Self(ctx.sockopt)
     }
 
-    /// The option, if it is one that policies are about.
+    /// The option, if it is one that policies can set.
     pub(crate) fn option(self) -> Option<TcpOption> {
-        option_of(read!(self.0, level), read!(self.0, optname))
+        TcpOption::from_constants(read!(self.0, level), read!(self.0, optname))
     }
 
     /// The socket, of whatever kind it is.
@@ -52,8 +51,8 @@ impl SetSockopt {
         }
     }
 
-    /// Has the kernel use the program's own memory, where the value is so long that it was copied in part only (tables of
-    /// netfilter, say): an unchanged length would be an EFAULT on kernels before 6.5.
+    /// Has the kernel use the program's own memory, where the value is so long that it was copied in part only (tables
+    /// of netfilter, say): an unchanged length would be an EFAULT on kernels before 6.5.
     pub(crate) fn pass_long_value(self) {
         if read!(self.0, optlen) > PAGE_SIZE {
             // SAFETY: the context is valid while the program runs.

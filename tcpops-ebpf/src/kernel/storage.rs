@@ -1,4 +1,4 @@
-//! What a socket carries: its conid, and for a moment an entry that found no other place.
+//! Socket storage: the conid, and for a moment an entry that found no place in `CONNECTIONS`.
 
 use core::ffi::c_void;
 use core::ptr;
@@ -8,8 +8,8 @@ use aya_ebpf::helpers::{bpf_sk_storage_delete, bpf_sk_storage_get};
 
 use tcpops_common::conn::Connection;
 
+use crate::kernel::maps::{CONN_TAGS, SPARE};
 use crate::kernel::socket::Socket;
-use crate::maps::{CONN_TAGS, SPARE};
 
 fn tags() -> *mut c_void {
     ptr::from_ref(&CONN_TAGS).cast_mut().cast()
@@ -21,13 +21,14 @@ fn spares() -> *mut c_void {
 
 /// The conid of the socket, if it has one.
 pub(crate) fn get(socket: &Socket) -> Option<u64> {
-    // SAFETY: the loader puts the map in place of the address; the helper takes a valid socket and gives null or a value.
+    // SAFETY: the loader puts the map in place of the address; the helper takes a valid socket and gives null or a
+    // value.
     let tag = unsafe { bpf_sk_storage_get(tags(), socket.as_ptr(), ptr::null_mut(), 0) }.cast::<u64>();
     // SAFETY: not null means a value of the map, which lives as long as the socket.
     unsafe { tag.as_ref() }.copied().filter(|conid| *conid != 0)
 }
 
-/// The place for the socket's conid, made if need be; `None` where there is no memory.
+/// The place for the socket's conid, made if it is not there; `None` where there is no memory.
 pub(crate) fn slot(socket: &Socket) -> Option<&'static mut u64> {
     let create = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
     // SAFETY: as in `get`.

@@ -1,4 +1,4 @@
-//! Map values as references.
+//! Values of maps, as references.
 
 use aya_ebpf::btf_maps::HashMap;
 use tcpops_common::conn::{ConnKey, Connection};
@@ -6,7 +6,7 @@ use tcpops_common::policy::Policy;
 use tcpops_common::probe::Probe;
 use tcpops_common::rule::RuleKey;
 
-use crate::maps::{CONIDS, CONNECTIONS, OVERRIDES, PROBES, RULE_KEYS};
+use crate::kernel::maps::{CONIDS, CONNECTIONS, OVERRIDES, PROBES, RULE_KEYS};
 
 /// The entry of a connection, to change in place.
 pub(crate) fn connection(key: &ConnKey) -> Option<&'static mut Connection> {
@@ -16,8 +16,8 @@ pub(crate) fn connection(key: &ConnKey) -> Option<&'static mut Connection> {
     unsafe { entry.as_mut() }
 }
 
-/// The policy pushed for a connection.
-pub(crate) fn pushed(key: &ConnKey) -> Option<&'static Policy> {
+/// The override of a connection.
+pub(crate) fn override_of(key: &ConnKey) -> Option<&'static Policy> {
     shared(&OVERRIDES, key)
 }
 

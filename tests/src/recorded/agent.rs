@@ -28,7 +28,10 @@ fn answers_about_the_agent() {
     let (mut program, mut outsider) = (Peer::start(&elsewhere, Some(&lab.cgroup), 0), Peer::start(&elsewhere, None, 0));
     program.connect(outsider.listen("127.0.0.1").local);
     agent.delete("/v1/connections/3/keepalive").problem(502, "namespace_unreachable");
-    wait_until("one waits", SOON, || agent.get("/v1/status").ok()["guard"]["waiting"] == 1);
+    wait_until("one has ended and one waits", SOON, || {
+        let status = agent.get("/v1/status").ok();
+        status["tracked"] == 2 && status["guard"]["waiting"] == 1
+    });
     recording.get(&agent, "/v1/status");
     recording.note("The one that waits.");
     recording.get(&agent, "/v1/connections?remote_port=7001");

@@ -134,10 +134,13 @@ lifetime = { first_byte = "1s" }
     stage.program.begin_connect(([127, 0, 0, 1], 7005).into());
     let listener = stage.listen("127.0.0.1:5060");
     stage.inbound(listener, listener.local);
-    let (max_age, idle) = (json!({ "max_age_seconds": 1 }), json!({ "idle_seconds": 1 }));
-    let deadline = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(2);
-    for (conid, lifetime) in [(8, max_age), (9, idle), (10, json!({ "deadline": deadline.to_string() }))] {
+    for conid in 8..=10 {
         stage.outbound("127.0.0.1:7006");
+        let lifetime = match conid {
+            8 => json!({ "max_age_seconds": 1 }),
+            9 => json!({ "idle_seconds": 1 }),
+            _ => json!({ "deadline": (jiff::Timestamp::now() + jiff::SignedDuration::from_secs(2)).to_string() }),
+        };
         agent.lifetime(&conid.to_string(), &lifetime).ok();
     }
     let (_sock, far) = stage.outbound("127.0.0.1:7006");

@@ -53,6 +53,7 @@ fn answers_of_the_command_line() {
     agent.keepalive("4", 30, 3, 3);
     agent.lifetime("7", &json!({ "idle_seconds": 3600 })).ok();
     wait_until("all are watched", SOON, || agent.get("/v1/status").ok()["lifetimes"] == 6);
+    wait_until("all are told of", SOON, || agent.history("&type=opened").len() == 7);
     let mut recording = Recording::new("command");
     for arguments in [
         &["conn", "list"][..],

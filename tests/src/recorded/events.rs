@@ -45,6 +45,8 @@ fn answers_with_events() {
     stage.program.close(listener);
     wait_for_end(&agent, 2);
     let (sock, far) = stage.outbound("127.0.0.1:7002");
+    // An override is told of by the agent, which may not have read the events of the kernel yet.
+    wait_until("its rule is told of", SOON, || !agent.history("&conid=4&type=applied").is_empty());
     agent.keepalive("4", 61, 6, 8);
     agent.lifetime("4", &json!({ "max_age_seconds": 3600 })).ok();
     agent.delete("/v1/connections/4/lifetime").ok();

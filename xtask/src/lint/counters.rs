@@ -7,12 +7,12 @@ use crate::lint::violation::Violation;
 
 /// A set of counters, and the part that has to bump them.
 struct Kind {
-    /// The file that defines them, each on a line `Name = "name"`.
+    /// The file that defines them, each on a line of its own.
     definition: &'static str,
     /// The enum that has them as variants.
     name: &'static str,
-    /// The directory of the part that bumps them.
-    inside: &'static str,
+    /// The directories of the parts that bump them.
+    inside: &'static [&'static str],
     /// The subject of a violation: the part in which none was found.
     by: &'static str,
 }
@@ -20,50 +20,49 @@ struct Kind {
 const KERNEL: Kind = Kind {
     definition: "tcpops-common/src/counters.rs",
     name: "Counter",
-    inside: "tcpops-ebpf/src/",
+    inside: &["tcpops-ebpf/src/", "tcpops-common/src/"],
     by: "no kernel program",
 };
 const AGENT: Kind = Kind {
     definition: "tcpops-agent/src/daemon/counters.rs",
     name: "AgentCounter",
-    inside: "tcpops-agent/src/daemon/",
+    inside: &["tcpops-agent/src/daemon/"],
     by: "nothing in the daemon",
 };
 
 /// A violation for each counter that nothing bumps, and for a definition in which no counter is found.
 pub(super) fn check(packages: &[Package]) -> Vec<Violation> {
-    let mut violations = unbumped(&KERNEL, &Counter::ALL.map(|counter| format!("{counter:?}")), packages);
+    let names: Vec<_> = Counter::ALL.iter().map(|counter| format!("{counter:?}")).collect();
+    let mut violations = unbumped(&KERNEL, &names, packages);
     violations.extend(unbumped(&AGENT, &defined(&AGENT, packages), packages));
     violations
 }
 
-/// Reads the names of the counters from their definition, where the type itself is private to its crate.
+/// Reads the variants of the enum from its definition, where the type itself is private to its crate.
 fn defined(kind: &Kind, packages: &[Package]) -> Vec<String> {
+    let head = format!("pub(crate) enum {} {{", kind.name);
     let sources = packages.iter().flat_map(|package| &package.sources);
     let definition = sources.filter(|source| source.path == kind.definition);
     let lines = definition.flat_map(|source| source.text.lines());
+    let body = lines.skip_while(|line| *line != head).skip(1).take_while(|line| *line != "}");
     let is_name = |name: &&str| name.starts_with(char::is_uppercase) && name.chars().all(char::is_alphanumeric);
-    lines
-        .filter_map(|line| line.trim().split_once(" = \""))
-        .map(|(name, _)| name)
-        .filter(is_name)
-        .map(str::to_owned)
-        .collect()
+    body.filter_map(|line| line.trim().strip_suffix(',')).filter(is_name).map(str::to_owned).collect()
 }
 
 fn unbumped(kind: &Kind, names: &[String], packages: &[Package]) -> Vec<Violation> {
     let sources = || packages.iter().flat_map(|package| &package.sources);
-    let bumping = sources().filter(|source| source.path.starts_with(kind.inside));
+    let bumping = sources().filter(|source| kind.inside.iter().any(|inside| source.path.starts_with(inside)));
     let paths: Vec<_> = bumping.flat_map(Source::paths).map(|(_, path)| path).collect();
     let is_bumped =
         |name: &String| paths.iter().any(|path| path.windows(2).any(|pair| pair[0] == kind.name && pair[1] == *name));
     let line = |name: &str| {
         let definition = sources().find(|source| source.path == kind.definition);
-        let line = definition.and_then(|source| source.text.lines().position(|line| line.trim().starts_with(name)));
+        let defines = |line: &str| line.trim().strip_prefix(name).is_some_and(|rest| rest.starts_with([',', ' ']));
+        let line = definition.and_then(|source| source.text.lines().position(defines));
         line.map_or(1, |index| index + 1)
     };
     let violation = |name: &String| Violation {
-        place: format!("{}:{}", kind.definition, line(&format!("{name} ="))),
+        place: format!("{}:{}", kind.definition, line(name)),
         rule: "counters-are-bumped",
         found: format!("{} names `{}::{name}`", kind.by, kind.name),
         why: "a counter that nothing bumps says that all is well when nobody has looked",
@@ -88,7 +87,7 @@ mod tests {
     #[test]
     fn a_counter_that_nothing_bumps_is_found() {
         let names = ["Opened".to_owned(), "Closed".to_owned()];
-        let definition = "counters! {\n Opened = \"opened\",\n Closed = \"closed\",\n}";
+        let definition = "enum Counter {\n Opened,\n ClosedAll,\n Closed,\n}";
         let package = Package::of_files(
             &[],
             &[
@@ -100,25 +99,25 @@ mod tests {
         let found = unbumped(&KERNEL, &names, &[package]);
         let shown: Vec<_> =
             found.iter().map(|violation| (violation.place.as_str(), violation.found.as_str())).collect();
-        assert_eq!(shown, [("tcpops-common/src/counters.rs:3", "no kernel program names `Counter::Closed`")]);
+        assert_eq!(shown, [("tcpops-common/src/counters.rs:4", "no kernel program names `Counter::Closed`")]);
     }
 
     #[test]
     fn a_definition_without_counters_is_found() {
-        let found = unbumped(&AGENT, &[], &[Package::agent(&[("daemon/counters", "counts! {}")])]);
+        let found = unbumped(&AGENT, &[], &[Package::agent(&[("daemon/counters", "enum X {}")])]);
         assert_eq!(found[0].found, "found no counter of `AgentCounter` in tcpops-agent/src/daemon/counters.rs");
     }
 
     #[test]
     fn counters_of_the_agent_are_read_from_their_definition() {
-        let text = "const X: u8 = 1;\ncounts! {\n    /// One.\n    Done = \"done\",\n    Held = \"held\",\n}";
+        let text = "use x::{\n    Y,\n};\npub(crate) enum AgentCounter {\n    /// One.\n    Done,\n    Held,\n}";
         let bumping = "fn f(counters: &AgentCounters) { counters.add(AgentCounter::Done); }";
         let packages = [Package::agent(&[("daemon/counters", text), ("daemon/hook", bumping)])];
         assert_eq!(defined(&AGENT, &packages), ["Done", "Held"]);
         let found: Vec<_> = check(&packages).into_iter().filter(|found| found.place.contains("daemon")).collect();
         assert_eq!(found.len(), 1);
         let violation = &found[0];
-        assert_eq!(violation.place, "tcpops-agent/src/daemon/counters.rs:5");
+        assert_eq!(violation.place, "tcpops-agent/src/daemon/counters.rs:7");
         assert_eq!(violation.found, "nothing in the daemon names `AgentCounter::Held`");
     }
 }

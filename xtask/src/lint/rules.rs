@@ -71,7 +71,7 @@ pub(crate) const RULES: &[Rule] = &[
         name: "model-crates",
         inside: &["tcpops-agent/src/model"],
         outside: &[],
-        forbids: CratesExcept(&["tcpops_common", "ipnet", "thiserror"]),
+        forbids: CratesExcept(&["tcpops_common", "ipnet", "strum", "thiserror"]),
         why: "the model decides and does nothing: it can be tested with no kernel, runtime, clock or file",
         instead: "take what is needed as an argument, and return an Effect for what is to be done",
     },

@@ -121,15 +121,15 @@ impl std::str::FromStr for State {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let state = TcpState::ALL.into_iter().find(|state| state.name() == text);
+        let state = TcpState::ALL.iter().copied().find(|state| state.name() == text);
         state.map(Self).ok_or_else(|| Self::refuse(Found::Text(text)))
     }
 }
 
 text!(
     State,
-    format!("one of {}", TcpState::ALL.map(TcpState::name)[1..].join(", ")),
-    utoipa::openapi::ObjectBuilder::new().enum_values(Some(TcpState::ALL.map(TcpState::name)))
+    format!("one of {}", TcpState::ALL[1..].iter().map(|state| state.name()).collect::<Vec<_>>().join(", ")),
+    utoipa::openapi::ObjectBuilder::new().enum_values(Some(TcpState::ALL.iter().map(|state| state.name())))
 );
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `tcpops conn show`.
+//! `tcpops conn show`: prints everything known of one connection.
 
 use super::row::keepalive;
 use crate::api::connections::{ConnectionDetail, Expires, Limit, TcpInfo};
@@ -11,7 +11,6 @@ use crate::cli::id::Id;
 use crate::cli::rule::row as rule_row;
 use crate::cli::table::fields;
 
-/// Prints everything known of a connection.
 pub(crate) async fn show(id: Id, context: &mut Context) -> Result<Exit, Failure> {
     let detail = context.client().await?.connection(&id.id).await?;
     context.out.show(&detail, |detail| fields(lines(detail)))?;
@@ -38,16 +37,12 @@ fn lines(detail: &ConnectionDetail) -> Vec<(&'static str, String)> {
         ("established", human::or_nothing(connection.established.map(human::time))),
     ];
     policy_lines(detail, &mut lines);
-    if let Some(expires) = &connection.expires {
-        lines.push(("ends", ends(expires)));
-    }
-    if let Some(info) = &detail.tcp_info {
-        tcp_lines(info, &mut lines);
-    }
+    lines.extend(connection.expires.iter().map(|expires| ("ends", ends(expires))));
+    lines.extend(detail.tcp_info.iter().flat_map(tcp_lines));
     lines
 }
 
-/// When it ends, by which limit, or why not.
+/// The time of its end, and the limit that ends it, or why it does not.
 fn ends(expires: &Expires) -> String {
     let Expires { at, seconds, limit, source, held } = expires;
     let earliest = if matches!(limit, Limit::Idle | Limit::FirstByte) { " at the earliest" } else { "" };
@@ -61,9 +56,7 @@ fn ends(expires: &Expires) -> String {
 fn policy_lines(detail: &ConnectionDetail, lines: &mut Vec<(&'static str, String)>) {
     let policy = &detail.connection.policy;
     lines.push(("rule", rule_line(&detail.why)));
-    if let Some(pushed) = &detail.why.pushed {
-        lines.push(("pushed", pushed_line(pushed)));
-    }
+    lines.extend(detail.why.pushed.iter().map(|pushed| ("pushed", override_line(pushed))));
     let rule = detail.why.rule.as_ref();
     let from = |text: String, source: Option<Source>, alone: fn(&Rule) -> String| match (source, rule.map(alone)) {
         (None, _) => text,
@@ -81,7 +74,7 @@ fn policy_lines(detail: &ConnectionDetail, lines: &mut Vec<(&'static str, String
             lines.push(("user timeout", from(timeout, policy.user_timeout_source, rule_row::user_timeout)));
         }
     }
-    // One that was taken off has a source too.
+    // A lifetime that was taken off has a source too.
     if policy.lifetime.is_some() || policy.lifetime_source.is_some() {
         let lifetime = policy.lifetime.as_ref().map_or_else(|| "none".to_owned(), human::lifetime);
         lines.push(("lifetime", from(lifetime, policy.lifetime_source, rule_row::lifetime)));
@@ -108,7 +101,7 @@ fn rule_line(why: &Why) -> String {
     }
 }
 
-fn pushed_line(pushed: &Override) -> String {
+fn override_line(pushed: &Override) -> String {
     let Override { by_uid, applied, wanted, lifetime } = pushed;
     let wishes = [
         wanted
@@ -117,9 +110,8 @@ fn pushed_line(pushed: &Override) -> String {
         wanted.and_then(|wanted| wanted.user_timeout_ms).map(|ms| format!("user timeout {}", human::user_timeout(ms))),
         lifetime.as_ref().map(|limits| format!("lifetime {}", human::wanted_lifetime(limits))),
     ];
-    let wishes = human::join(wishes, ", ");
     let waits = if *applied { "" } else { "; not applied yet" };
-    format!("by uid {by_uid}: {wishes}{waits}")
+    format!("by uid {by_uid}: {}{waits}", human::join(wishes, ", "))
 }
 
 fn outcome(result: &ApplyResult) -> String {
@@ -133,19 +125,19 @@ fn outcome(result: &ApplyResult) -> String {
     text
 }
 
-fn tcp_lines(info: &TcpInfo, lines: &mut Vec<(&'static str, String)>) {
+fn tcp_lines(info: &TcpInfo) -> [(&'static str, String); 5] {
+    let TcpInfo { unacked, retransmits, probes, backoff, .. } = info;
     let ms = |us: u32| f64::from(us) / 1000.0;
-    lines.push(("idle", human::age(info.idle_seconds)));
-    lines.push(("round trip", format!("{} ms, varies by {} ms", ms(info.rtt_us), ms(info.rtt_var_us))));
-    lines.push(("bytes", format!("{} acknowledged, {} received", info.bytes_acked, info.bytes_received)));
-    lines.push((
-        "waiting",
-        format!(
-            "{} segments unacknowledged, {} retransmissions, {} probes, back-off {}",
-            info.unacked, info.retransmits, info.probes, info.backoff
-        ),
-    ));
-    lines.push(("retransmitted", format!("{} segments in all", info.total_retrans)));
+    let waiting = format!(
+        "{unacked} segments unacknowledged, {retransmits} retransmissions, {probes} probes, back-off {backoff}"
+    );
+    [
+        ("idle", human::age(info.idle_seconds)),
+        ("round trip", format!("{} ms, varies by {} ms", ms(info.rtt_us), ms(info.rtt_var_us))),
+        ("bytes", format!("{} acknowledged, {} received", info.bytes_acked, info.bytes_received)),
+        ("waiting", waiting),
+        ("retransmitted", format!("{} segments in all", info.total_retrans)),
+    ]
 }
 
 #[cfg(test)]

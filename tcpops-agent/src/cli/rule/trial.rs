@@ -58,10 +58,10 @@ impl TestArgs {
             Some(file) => RuleText::read(file)?.document,
             None => context.client().await?.rules().await?,
         };
-        let verdict = verdict(&document, &facts, &mut cgroups)?;
+        let trial = trial(&document, &facts, &mut cgroups)?;
         match context.out.format() {
-            Format::Table | Format::Wide => context.out.write(verdict.fields().as_bytes())?,
-            Format::Json | Format::Ndjson => context.out.document(&verdict.json())?,
+            Format::Table | Format::Wide => context.out.write(trial.fields().as_bytes())?,
+            Format::Json | Format::Ndjson => context.out.document(&trial.json())?,
         }
         Ok(Exit::Done)
     }
@@ -109,7 +109,7 @@ struct Trial<'a> {
     protected_by: Option<(&'static str, Value)>,
 }
 
-fn verdict<'a>(document: &'a RuleDocument, facts: &Facts, cgroups: &mut CgroupNumbers) -> Result<Trial<'a>, Failure> {
+fn trial<'a>(document: &'a RuleDocument, facts: &Facts, cgroups: &mut CgroupNumbers) -> Result<Trial<'a>, Failure> {
     let rules = to_model(document, Clocks::read(), |path| Ok::<_, Infallible>(cgroups.cgroup(path)))?;
     let first = rules.first_match(facts);
     let index = first.and_then(|first| document.rules.iter().position(|rule| rule.name.as_str() == first.name));
@@ -201,7 +201,7 @@ mod tests {
         let mut cgroups = CgroupNumbers::default();
         let facts = args.facts(&mut cgroups).map_err(|error| error.to_string())?;
         let document = rules();
-        let found = verdict(&document, &facts, &mut cgroups).map_err(|error| error.to_string())?;
+        let found = trial(&document, &facts, &mut cgroups).map_err(|error| error.to_string())?;
         Ok(found.first.map_or_else(|| "none".to_owned(), |(number, rule)| format!("{number} {}", rule.name)))
     }
 
@@ -265,12 +265,12 @@ mod tests {
             let words = ["test"].into_iter().chain(options.split_whitespace());
             let mut cgroups = CgroupNumbers::default();
             let facts = Line::try_parse_from(words).unwrap().args.facts(&mut cgroups).unwrap();
-            let verdict = verdict(&document, &facts, &mut cgroups).unwrap();
+            let trial = trial(&document, &facts, &mut cgroups).unwrap();
             assert_eq!(
-                verdict.first.map(|(number, _)| number),
+                trial.first.map(|(number, _)| number),
                 (facts.direction != conn::Direction::Listen).then_some(1)
             );
-            (verdict.json()["protected_by"].clone(), verdict.fields())
+            (trial.json()["protected_by"].clone(), trial.fields())
         };
         let (json, text) = shown("--local 192.0.2.1:22 --remote 10.0.0.7:40112");
         assert_eq!(json, json!({ "rule": "keep" }), "a rule, also one below that which matches");

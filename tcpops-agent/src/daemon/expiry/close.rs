@@ -172,7 +172,7 @@ impl Closer<'_> {
                         continue;
                     }
                     Some(DestroyResult::Destroyed) => {
-                        self.shared.counters.add(AgentCounter::UnderLock);
+                        self.shared.counters.add(AgentCounter::CloseUnderLock);
                         CloseOutcome::Reset(None)
                     }
                     Some(DestroyResult::Over) => CloseOutcome::Absent,

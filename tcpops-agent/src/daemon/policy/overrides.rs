@@ -158,7 +158,7 @@ fn publish(shared: &Shared, request: &OverrideRequest, result: &Result<Connectio
             // A failure to read the entry reaches whoever asked.
             let Ok(Some(connection)) = shared.connections.get(key) else { return };
             let happened = match problem.code {
-                Code::Refused => Happened::of_policy(&connection, author),
+                Code::Refused => Happened::of_application(&connection, author),
                 _ => Happened::Refused(Refusal { author, option: TcpOption::None, errno: 0 }),
             };
             (connection, happened)

@@ -68,7 +68,7 @@ impl Handle {
             |path| cgroup::subtree(mount, path).map_err(|error| chain(&error)),
             |name| in_force.names().iter().find(|(_, known)| *known == name).map(|(id, _)| *id),
         )?;
-        filter.visible_to_uid = origin.caller.narrowed_to();
+        filter.visible_to_uid = origin.caller.limited_to();
         Ok(filter)
     }
 

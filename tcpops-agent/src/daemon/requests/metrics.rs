@@ -6,12 +6,13 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
+use strum::VariantArray as _;
 use tcpops_common::counters::Counter;
 
 use crate::api::problem::{Code, Problem};
 use crate::daemon::counters::AgentCounter;
 use crate::daemon::requests::handle::{Command, Handle, Numbers};
-use crate::model::history::cause::Cause;
+use crate::model::history::cause::CauseKind;
 use crate::model::history::record::Kind;
 
 /// The content type of the answer.
@@ -67,17 +68,17 @@ impl Handle {
         metrics.gauge("held_back_connections", help, waiting as u64);
         metrics.gauge("rules", "Rules in force.", document.rules.len() as u64);
         metrics.gauge("rules_generation", "Raised by one with each change of the rules.", generation);
-        for counter in Counter::ALL {
+        for &counter in Counter::ALL {
             let value = self.shared.settings.counter(counter)?;
             metrics.count(counter.name(), counter.help(), value);
         }
-        let causes = Cause::NAMES.into_iter().map(|cause| (cause, event_log.closes(cause)));
+        let causes = CauseKind::VARIANTS.iter().map(|kind| (kind.into(), event_log.closes(*kind)));
         metrics.counts("closes", "Connections that ended, by why they did.", "cause", causes);
-        let kinds = Kind::ALL.into_iter().map(|kind| (kind.name(), event_log.published(kind)));
+        let kinds = Kind::VARIANTS.iter().map(|kind| (kind.name(), event_log.published(*kind)));
         metrics.counts("events_published", "Events published, by type.", "type", kinds);
         metrics.count("events_missed", "Events that readers missed since they were too slow.", event_log.missed());
         metrics.gauge("event_readers", "Readers of events, the hook included.", event_log.readers() as u64);
-        for count in AgentCounter::ALL {
+        for &count in AgentCounter::VARIANTS {
             metrics.count(count.name(), count.help(), counters.get(count));
         }
         let help = "The longest time between the last look whether it is the right connection and its reset.";

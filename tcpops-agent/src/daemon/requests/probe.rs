@@ -25,7 +25,9 @@ use crate::kernel::clock::{now_boot_ns, tick_us};
 use crate::kernel::diag::SocketInfo;
 use crate::kernel::probes::Noted;
 use crate::kernel::{KernelError, Result as KernelResult};
-use crate::model::requests::peer::{Look, Method, PeerStatus, Question, enough_probes, enough_retransmits, judge};
+use crate::model::requests::peer::{
+    Method, Observation, PeerStatus, Question, enough_probes, enough_retransmits, judge,
+};
 
 /// The pauses between two looks, at first and later: an answer on the same host takes a millisecond, and one from far away
 /// must not cost a busy loop.
@@ -154,7 +156,7 @@ async fn wait(
     connection: Connection,
     question: &Question,
     until: Instant,
-) -> Result<(PeerStatus, Option<Look>), Problem> {
+) -> Result<(PeerStatus, Option<Observation>), Problem> {
     let mut pause = FIRST_LOOK;
     let mut probed = (0, question.asked_boot_ns);
     loop {
@@ -163,7 +165,7 @@ async fn wait(
         if info.probes != probed.0 {
             probed = (info.probes, at_boot_ns);
         }
-        let look = Look {
+        let look = Observation {
             at_boot_ns,
             heard_ms: info.last_ack_recv_ms.min(info.last_data_recv_ms),
             probes: info.probes,
@@ -191,7 +193,13 @@ async fn look_at(shared: &Arc<Shared>, key: ConnKey, connection: Connection) -> 
     .map_err(|error| refusal::of(&error))
 }
 
-fn result(key: ConnKey, question: &Question, verdict: PeerStatus, last: Option<Look>, waited: Duration) -> ProbeResult {
+fn result(
+    key: ConnKey,
+    question: &Question,
+    verdict: PeerStatus,
+    last: Option<Observation>,
+    waited: Duration,
+) -> ProbeResult {
     let waited_seconds = (waited.as_millis() as f64) / 1e3;
     let (probes, retransmits) = last.map_or((0, 0), |look| (look.probes, look.retransmits));
     let evidence = match (verdict, last, question.method) {

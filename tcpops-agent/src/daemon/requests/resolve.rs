@@ -130,7 +130,7 @@ impl Handle {
     async fn scan(&self, wanted: Lookups, origin: &Origin) -> KernelResult<Vec<Entry>> {
         let caller = origin.caller;
         let pick = move |key: ConnKey, connection: &Connection| {
-            wanted.cookies.contains(&key.cookie) || caller.may_touch(connection.uid) && wanted.has_end_of(connection)
+            wanted.cookies.contains(&key.cookie) || caller.may_access(connection.uid) && wanted.has_end_of(connection)
         };
         Shared::scan(&self.shared, pick).await
     }
@@ -209,7 +209,7 @@ fn found(id: &str, resolved: Resolved) -> Result<Entry, Problem> {
 
 fn permitted(id: &str, entry: Option<Entry>, origin: &Origin) -> Result<Resolved, Problem> {
     match entry {
-        Some((_, connection)) if !origin.caller.may_touch(connection.uid) => Err(Problem::new(
+        Some((_, connection)) if !origin.caller.may_access(connection.uid) => Err(Problem::new(
             Code::Forbidden,
             format!("uid {} may touch its own connections only, and \"{id}\" is not", origin.caller.uid),
         )),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use strum::VariantArray as _;
 use tcpops_common::counters::Counter;
 
 use crate::api::problem::Problem;
@@ -20,8 +21,8 @@ impl Handle {
         let (document, generation) = self.rules().await?;
         let facts = &self.shared.facts;
         let counters: Result<_, KernelError> = Counter::ALL
-            .into_iter()
-            .map(|counter| Ok((counter.name().to_owned(), self.shared.settings.counter(counter)?)))
+            .iter()
+            .map(|&counter| Ok((counter.name().to_owned(), self.shared.settings.counter(counter)?)))
             .collect();
         let unreachable = namespaces::unreachable(&self.shared).await?;
         let mut limitations = self.shared.limitations();
@@ -72,7 +73,7 @@ impl Handle {
     fn agent_counters(&self) -> BTreeMap<String, u64> {
         let counters = &self.shared.counters;
         let longest_us = u64::try_from(counters.longest_window().as_micros()).unwrap_or(u64::MAX);
-        let counts = AgentCounter::ALL.into_iter().map(|count| (count.name().to_owned(), counters.get(count)));
+        let counts = AgentCounter::VARIANTS.iter().map(|&count| (count.name().to_owned(), counters.get(count)));
         counts.chain([("close_window_longest_us".to_owned(), longest_us)]).collect()
     }
 }

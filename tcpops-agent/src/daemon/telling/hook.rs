@@ -123,7 +123,7 @@ impl Queue {
             tracing::warn!(target: "tcpops::hook", waiting = self.waiting.len(), "the hook is too slow: events are dropped for it");
         }
         self.dropped += count;
-        self.shared.counters.add_many(AgentCounter::DroppedForHook, count);
+        self.shared.counters.add_many(AgentCounter::HookDropped, count);
     }
 
     fn ended(&mut self, ended: Ended) {

@@ -38,15 +38,15 @@ impl Publisher {
 
     /// Something happened to a connection that lives.
     fn happened(&mut self, event: &Event) {
-        self.teardown_times.event(event);
-        if let Some(what) = What::of_living(event) {
+        self.teardown_times.note(event);
+        if let Some(what) = What::of_open(event) {
             self.event_log.publish(event.at_boot_ns, what);
         }
     }
 
     /// A connection ended; this agent may have begun to close it.
     fn ended(&mut self, event: &Event, pending_close: Option<PendingClose>) {
-        let teardown = self.teardown_times.event(event);
+        let teardown = self.teardown_times.note(event);
         let cause = Cause::of(event, pending_close);
         tracing::debug!(conid = event.key.conid, ?cause, state = event.old_state.name(), errno = event.errno, "ended");
         let ending = Ending::of(event, cause, teardown);

@@ -115,7 +115,6 @@ fn scope(shared: &Shared) -> Result<u64> {
     if *cgroup == shared.facts.cgroup_mount {
         return Ok(0);
     }
-    let metadata =
-        fs::metadata(cgroup).map_err(|error| KernelError::syscall("stat", cgroup.display().to_string(), error))?;
+    let metadata = fs::metadata(cgroup).map_err(KernelError::syscall("stat", cgroup.display()))?;
     Ok(metadata.ino())
 }

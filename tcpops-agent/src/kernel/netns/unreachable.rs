@@ -1,4 +1,4 @@
-//! What could not be entered.
+//! The network namespaces that could not be entered.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,28 +7,25 @@ use parking_lot::Mutex;
 
 use crate::kernel::error::EnterError;
 
-/// The most namespaces that are noted; of those beyond, nothing is.
+/// The most namespaces that are noted; more are not reported.
 const MAX: usize = 1000;
 
-/// How a namespace that could not be entered is known.
+/// How a namespace that could not be entered is identified.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Whereabouts {
-    /// By the cookie that its sockets have.
+    /// The netns cookie of its sockets.
     Cookie(u64),
-    /// By its name, or a process in it.
+    /// The path of its name, or of the link of a process in it.
     Place(PathBuf),
 }
 
 /// A namespace that could not be entered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unreachable {
-    /// Which.
     pub(crate) whereabouts: Whereabouts,
-    /// Why not.
     pub(crate) why: EnterError,
 }
 
-/// The attempts that failed.
 #[derive(Debug, Default)]
 pub(crate) struct Failures(Mutex<BTreeMap<Whereabouts, EnterError>>);
 
@@ -44,9 +41,9 @@ impl Failures {
         self.0.lock().remove(whereabouts);
     }
 
-    /// Tries each again; answers with those that fail again, and forgets the others.
+    /// Tries each again; returns those that fail again, and forgets the others.
     pub(crate) fn retry(&self, enter: impl Fn(&Whereabouts) -> Result<(), EnterError>) -> Vec<Unreachable> {
-        // A copy: entering takes a while, and may fail for others meanwhile.
+        // Without the lock: entering takes a while, and may fail for others meanwhile.
         let noted: Vec<_> = self.0.lock().keys().cloned().collect();
         let mut failing = Vec::new();
         for whereabouts in noted {

@@ -1,26 +1,26 @@
-//! How connections are closed, and what a rule limits beside lifetimes.
+//! How a rule closes connections, which connections it may not close, and what it limits in addition to lifetimes.
 
 use tcpops_common::state::TcpState;
 
 /// What a rule says about closing its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ClosePolicy {
-    /// An accepted connection is closed that sent no byte for so long after its handshake, nanoseconds; zero: never.
+    /// Closes an accepted connection that has sent no byte this long after its handshake, nanoseconds; zero: never.
     pub(crate) first_byte_ns: u64,
-    /// A connection is closed that is in CLOSE_WAIT or FIN_WAIT2 for so long, nanoseconds; zero: never.
+    /// Closes a connection that has been in CLOSE_WAIT or FIN_WAIT2 this long, nanoseconds; zero: never.
     pub(crate) half_closed_ns: u64,
-    /// A handshake to the outside is given up after so long in SYN_SENT, nanoseconds; zero: when the kernel does.
+    /// Gives up an outbound handshake after this long in SYN_SENT, nanoseconds; zero: when the kernel does.
     pub(crate) connect_ns: u64,
-    /// How they are closed.
+    /// How connections are closed.
     pub(crate) manner: Manner,
-    /// False: what would be closed is only logged.
+    /// False: closes are only logged, and not made.
     pub(crate) enforce: bool,
-    /// Whether connections that it matches are never closed by a rule, whichever rule matches them first.
+    /// True: no rule closes a connection that this one matches, even where another rule matches it first.
     pub(crate) protect: bool,
 }
 
 impl ClosePolicy {
-    /// What a rule wants that says nothing about it.
+    /// The policy of a rule that says nothing about closing.
     pub(crate) const DEFAULT: Self = Self {
         first_byte_ns: 0,
         half_closed_ns: 0,
@@ -31,29 +31,23 @@ impl ClosePolicy {
     };
 }
 
-impl Default for ClosePolicy {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
-}
-
 /// How a connection is closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Manner {
-    /// By a reset, at once: its program gets ECONNABORTED.
+    /// At once, by a reset: its program gets ECONNABORTED.
     #[default]
     Reset,
-    /// By a FIN on its program's behalf, and by a reset where it is still there after the grace.
+    /// By a FIN on its program's behalf, followed by a reset if the connection is still there after the grace.
     Fin {
         /// Nanoseconds.
         grace_ns: u64,
     },
 }
 
-/// A step of closing a connection.
+/// One step of closing a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CloseStep {
-    /// Nothing before this time: this side's FIN was sent already, by its program or by an agent before, and the grace
+    /// Do nothing before this time. This side's FIN was sent already, by its program or by an earlier agent, and the grace
     /// counts from then.
     Wait(u64),
     /// Send a FIN.
@@ -66,10 +60,10 @@ pub(crate) enum CloseStep {
 }
 
 impl Manner {
-    /// The next step with a connection that has been in `state` since `since_boot_ns`.
+    /// The next step for a connection that has been in `state` since `since_boot_ns`.
     ///
-    /// A state says whether this side's FIN was sent, and when: so a grace that has begun ends on time although the agent
-    /// that began it is gone. Before the end of the handshake there is no stream to be ended by a FIN.
+    /// The state shows whether this side's FIN was sent, and when, so a grace ends on time even after a restart of the
+    /// agent. Before the end of the handshake there is no stream that a FIN could end.
     pub(crate) const fn step(self, state: TcpState, since_boot_ns: u64, now_boot_ns: u64) -> CloseStep {
         let Self::Fin { grace_ns } = self else { return CloseStep::Reset };
         match state {
@@ -83,39 +77,39 @@ impl Manner {
     }
 }
 
-/// What came of closing a connection.
+/// The result of closing a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Closed {
-    /// It was reset; where a FIN was wanted, with the reason why that could not be.
+    /// It was reset. Where a FIN was wanted, this is why none could be sent.
     Reset(Option<&'static str>),
-    /// It was sent a FIN, and is reset at this time of `CLOCK_BOOTTIME`.
+    /// A FIN was sent; the connection is reset at this time of `CLOCK_BOOTTIME`.
     Fin(u64),
 }
 
-/// Why no rule closes a connection.
+/// Why no rule may close a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protection {
     /// The rule with this id protects it.
     Rule(u32),
-    /// It has this port at one end.
+    /// One of its ports is this one.
     Port(u16),
     /// It is the agent's own.
     Own,
 }
 
-/// What keeps rules from closing too much.
+/// The bounds on what rules may close.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Guard {
-    /// The most closes in a second, by all rules together; no bound where it is not there.
+    /// The most closes in a second, by all rules together; `None` for no bound.
     pub(crate) closes_per_second: Option<u32>,
-    /// The most closes of one rule in a minute, in percent of the connections that live when the minute begins.
+    /// The most closes of one rule in a minute, in percent of the connections that are there when the minute begins.
     pub(crate) percent_per_minute: Option<u8>,
-    /// No rule closes a connection with one of these ports at either end.
+    /// No rule closes a connection that has one of these ports at either end.
     pub(crate) protected_ports: Vec<u16>,
 }
 
 impl Default for Guard {
-    /// No bounds; who is logged in by ssh stays so.
+    /// No bounds, but a login by ssh is never closed.
     fn default() -> Self {
         Self { closes_per_second: None, percent_per_minute: None, protected_ports: vec![22] }
     }
@@ -127,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_reset_takes_one_step() {
-        for state in TcpState::ALL {
+        for &state in TcpState::ALL {
             assert_eq!(Manner::Reset.step(state, 5, 10), CloseStep::Reset);
         }
     }

@@ -134,12 +134,12 @@ impl Connections {
 
     /// How many closes the guard delays.
     pub(crate) fn throttled(&self) -> usize {
-        self.enforcer.throttled()
+        self.enforcer.watches.throttled()
     }
 
     /// What is known of a connection's end that is not in its entry.
     pub(crate) fn prospect(&self, key: ConnKey) -> Prospect {
-        let phase = self.enforcer.phase(key);
+        let phase = self.enforcer.watches.phase(key);
         Prospect {
             next_look_boot_ns: self.deadlines.get(key),
             throttled: phase.throttled_by(),
@@ -158,8 +158,8 @@ impl Connections {
     /// Forgets the closes of connections whose last event was lost.
     fn on_resynced(&mut self) {
         let conids = &self.conids;
-        self.enforcer.retain(|key| conids.get(&key.cookie) == Some(&key.conid));
-        for (key, at_boot_ns) in self.enforcer.graces() {
+        self.enforcer.watches.retain(|key, _| conids.get(&key.cookie) == Some(&key.conid));
+        for (key, at_boot_ns) in self.enforcer.watches.graces() {
             self.deadlines.set(key, at_boot_ns);
         }
     }
@@ -211,7 +211,7 @@ impl Connections {
             EventKind::Transition | EventKind::Applied => {
                 // An event may be older than an override that was set since, so it only says where to look: at a connection
                 // that has a limit, or had one.
-                let may_have_limit = event.flags & EVENT_HAS_LIFETIME != 0 || self.deadlines.contains(key);
+                let may_have_limit = event.flags & EVENT_HAS_LIFETIME != 0 || self.deadlines.get(key).is_some();
                 if may_have_limit && event.new_state != TcpState::SynRecv {
                     effects.push(Effect::Inspect(key));
                 }

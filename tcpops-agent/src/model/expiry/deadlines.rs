@@ -1,4 +1,4 @@
-//! Which connection is to be looked at next: an ordered set of times.
+//! Which connection is due next: an ordered set of times.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -12,7 +12,7 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
-    /// Sets the time of a connection, instead of any it had.
+    /// Sets the time of a connection, in place of an earlier one.
     pub(crate) fn set(&mut self, key: ConnKey, at_boot_ns: u64) {
         self.remove(key);
         self.by_key.insert(key, at_boot_ns);
@@ -26,11 +26,6 @@ impl Deadlines {
         }
     }
 
-    /// Whether a connection has a time.
-    pub(crate) fn contains(&self, key: ConnKey) -> bool {
-        self.by_key.contains_key(&key)
-    }
-
     /// When a connection is due.
     pub(crate) fn get(&self, key: ConnKey) -> Option<u64> {
         self.by_key.get(&key).copied()
@@ -41,7 +36,7 @@ impl Deadlines {
         self.by_time.first().map(|(at_boot_ns, _)| *at_boot_ns)
     }
 
-    /// Takes the next connection that is due by `now_boot_ns`.
+    /// Removes and returns the next connection that is due by `now_boot_ns`.
     pub(crate) fn pop_due(&mut self, now_boot_ns: u64) -> Option<ConnKey> {
         let (at_boot_ns, key) = *self.by_time.first()?;
         if at_boot_ns > now_boot_ns {
@@ -68,7 +63,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a plain map: whatever is set, set again and removed, the due ones come out in order, once each.
+        /// Compared with a plain map: however times are set and removed, the due connections come out in order, once each.
         #[test]
         fn hands_out_what_is_due_in_order(
             steps in prop::collection::vec((0_u64..20, prop::option::of(0_u64..100)), 0..100), now in 0_u64..100,

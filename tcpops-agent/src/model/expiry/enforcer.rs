@@ -28,7 +28,8 @@ pub(crate) struct Inspection {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Enforcer {
     limiter: CloseLimiter,
-    watches: Watches,
+    /// What is under way.
+    pub(crate) watches: Watches,
     /// The rules have changed, and entries may still carry limits of the rules before.
     rules_suspended: bool,
 }
@@ -94,26 +95,6 @@ impl Enforcer {
         self.watches.update(key, std::mem::take).phase.pending_close()
     }
 
-    /// Forgets every connection that is not `live`.
-    pub(crate) fn retain(&mut self, live: impl Fn(&ConnKey) -> bool) {
-        self.watches.retain(|key, _| live(key));
-    }
-
-    /// How far the close of a connection is.
-    pub(crate) fn phase(&self, key: ConnKey) -> Phase {
-        self.watches.get(key).phase
-    }
-
-    /// The connections that were sent a FIN, and when they are reset.
-    pub(crate) fn graces(&self) -> impl Iterator<Item = (ConnKey, u64)> {
-        self.watches.graces()
-    }
-
-    /// How many closes the guard delays.
-    pub(crate) fn throttled(&self) -> usize {
-        self.watches.throttled()
-    }
-
     /// Takes note that a connection's time is not over any more.
     pub(crate) fn release(&mut self, key: ConnKey) {
         self.watches.update(key, |watch| {
@@ -126,7 +107,7 @@ impl Enforcer {
     /// Continues the close that is under way, whatever limits the connection has now. Returns when to inspect it again;
     /// `None` where no close is under way.
     pub(crate) fn continue_close(&mut self, key: ConnKey, now_boot_ns: u64, effects: &mut Vec<Effect>) -> Option<u64> {
-        let phase = self.phase(key);
+        let phase = self.watches.phase(key);
         let PendingClose { reason, rule, .. } = phase.pending_close()?;
         if let Some(reset_at_boot_ns) = phase.reset_at() {
             if reset_at_boot_ns > now_boot_ns {
@@ -172,10 +153,10 @@ impl Enforcer {
         }
     }
 
-    /// Judges a connection by the limits that have not exempted it before.
+    /// Judges a connection by the limits from which it is not exempt.
     fn judge(&self, inspection: &Inspection) -> Verdict {
         let Inspection { candidate, look, at_boot_ns, .. } = *inspection;
-        judge(&candidate.without(self.watches.get(candidate.key).exempt), look, at_boot_ns)
+        judge(&candidate.without(self.watches.exempt(candidate.key)), look, at_boot_ns)
     }
 
     /// Closes a connection whose time is over, unless its grace has begun or the guard delays the close.
@@ -197,7 +178,7 @@ impl Enforcer {
             return Some(delay.until_boot_ns);
         }
         // A close that the guard delayed is not late.
-        let due_boot_ns = self.phase(key).throttled_by().is_none().then_some(due_boot_ns);
+        let due_boot_ns = self.watches.phase(key).throttled_by().is_none().then_some(due_boot_ns);
         let rule = if is_override { 0 } else { rule };
         let order = CloseOrder { key, reason: CloseReason::Expired(expiry), step, is_first: true, rule, due_boot_ns };
         self.begin_close(&order);

@@ -1,5 +1,6 @@
-//! When a connection is to be closed: pure arithmetic on what its entry and the kernel say.
+//! When a connection's time is over: arithmetic on its entry and on what the kernel says of its traffic.
 
+use strum::IntoStaticStr;
 use tcpops_common::conn::{ConnKey, Connection, Direction};
 use tcpops_common::policy::{Policy, Setting, Source};
 use tcpops_common::state::TcpState;
@@ -7,7 +8,8 @@ use tcpops_common::state::TcpState;
 use crate::model::expiry::closing::{ClosePolicy, Manner};
 
 /// Why a connection's time is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub(crate) enum Expiry {
     /// No byte was sent or received for as long as its `idle` lifetime.
     Idle,
@@ -15,28 +17,21 @@ pub(crate) enum Expiry {
     MaxAge,
     /// Its deadline has come.
     Deadline,
-    /// It was accepted and has sent no byte for so long.
+    /// It was accepted, and the peer has sent no byte for as long as its rule allows.
     FirstByte,
-    /// One side has closed, and the other has not for so long.
+    /// One side has closed, and the other has not within the time that its rule allows.
     HalfClosed,
-    /// Its handshake has taken so long.
+    /// Its handshake has taken longer than its rule allows.
     Connect,
 }
 
 impl Expiry {
-    /// The name of the lifetime.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::MaxAge => "max_age",
-            Self::Deadline => "deadline",
-            Self::FirstByte => "first_byte",
-            Self::HalfClosed => "half_closed",
-            Self::Connect => "connect",
-        }
+    /// The name of the limit.
+    pub(crate) fn name(self) -> &'static str {
+        self.into()
     }
 
-    /// Whether traffic puts it off, so that the kernel must be asked before it is believed.
+    /// True if traffic postpones it, so that the traffic must be read before it is believed.
     pub(crate) const fn moves_with_traffic(self) -> bool {
         matches!(self, Self::Idle | Self::FirstByte)
     }
@@ -50,22 +45,22 @@ impl Expiry {
 /// The limits in force on one connection, jitter included: nanoseconds, zero for none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// With no byte sent or received.
+    /// The longest time with no byte sent or received.
     pub(crate) idle_ns: u64,
-    /// Since it was established.
+    /// The longest time since the handshake.
     pub(crate) max_age_ns: u64,
-    /// Until this time since boot.
+    /// The time since boot at which it ends.
     pub(crate) deadline_boot_ns: u64,
-    /// Since it was established, with no byte from the peer.
+    /// The longest time since the handshake with no byte from the peer.
     pub(crate) first_byte_ns: u64,
-    /// In CLOSE_WAIT or FIN_WAIT2.
+    /// The longest time in CLOSE_WAIT or FIN_WAIT2.
     pub(crate) half_closed_ns: u64,
-    /// In SYN_SENT.
+    /// The longest time in SYN_SENT.
     pub(crate) connect_ns: u64,
 }
 
 impl Limits {
-    /// Of a policy, with what its rule limits beside lifetimes; none unless the policy sets lifetimes.
+    /// The lifetimes of a policy and the other limits of its rule; none unless the policy sets lifetimes.
     fn of(policy: &Policy, rule: Option<&ClosePolicy>, conid: u64) -> Self {
         if policy.lifetime_setting != Setting::Set {
             return Self::default();
@@ -81,30 +76,17 @@ impl Limits {
             connect_ns: rule.connect_ns,
         }
     }
-
-    /// These, but for those in a set of expiries.
-    fn without(self, expiries: u8) -> Self {
-        let keep = |expiry: Expiry, ns| if expiries & expiry.bit() == 0 { ns } else { 0 };
-        Self {
-            idle_ns: keep(Expiry::Idle, self.idle_ns),
-            max_age_ns: keep(Expiry::MaxAge, self.max_age_ns),
-            deadline_boot_ns: keep(Expiry::Deadline, self.deadline_boot_ns),
-            first_byte_ns: keep(Expiry::FirstByte, self.first_byte_ns),
-            half_closed_ns: keep(Expiry::HalfClosed, self.half_closed_ns),
-            connect_ns: keep(Expiry::Connect, self.connect_ns),
-        }
-    }
 }
 
-/// A limit made longer by its jitter: by a share of `percent` that the conid decides, so that it stays the same over
-/// looks and restarts. Never shorter, so that nothing is closed before the time that was asked for.
+/// Adds jitter to a limit: up to `percent`, derived from the conid so that it stays the same after a restart. The limit
+/// never gets shorter, so that nothing is closed before the time that was asked for.
 fn lengthened(ns: u64, percent: u8, conid: u64) -> u64 {
     let share = mixed(conid) >> 32;
     let more = u128::from(ns) * u128::from(percent) * u128::from(share) / (100 << 32);
     ns.saturating_add(u64::try_from(more).unwrap_or(u64::MAX))
 }
 
-/// Splitmix64: numbers that follow each other come out far apart.
+/// Splitmix64, which spreads consecutive numbers.
 fn mixed(number: u64) -> u64 {
     let mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -112,39 +94,39 @@ fn mixed(number: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// What matters of a connection here.
+/// A connection that has limits: what its entry and its rule say that matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Candidate {
     /// The connection.
     pub(crate) key: ConnKey,
     /// Its state.
     pub(crate) state: TcpState,
-    /// Whether the peer began it.
+    /// True if the peer opened it.
     pub(crate) inbound: bool,
     /// When it was opened.
     pub(crate) opened_boot_ns: u64,
-    /// When its handshake ended; zero if it has not.
+    /// When its handshake ended; zero before that.
     pub(crate) established_boot_ns: u64,
     /// When its state began.
     pub(crate) state_since_boot_ns: u64,
     /// The limits in force.
     pub(crate) limits: Limits,
+    /// The limits that do not count, as [bits](Expiry::bit).
+    pub(crate) exempt: u8,
     /// The rule that matches it; zero for none.
     pub(crate) rule: u32,
-    /// Whether the limits were pushed for this connection, by a person who wants it closed: neither protection nor guard
-    /// are asked then.
+    /// The limits come from an override, which a person set for this one connection: neither protection nor guard apply.
     pub(crate) is_override: bool,
-    /// How it is to be closed.
+    /// How it is closed.
     pub(crate) manner: Manner,
-    /// False: that its time is over is only said.
+    /// False: its close is only reported, and not made.
     pub(crate) enforce: bool,
 }
 
 impl Candidate {
-    /// Of a connection's entry and what its rule says about closing; `None` where it has no limits, or is none that can
-    /// be closed.
+    /// Reads a connection's entry and its rule's close policy; `None` where it has no limits or cannot be closed.
     ///
-    /// A rule of which nothing is known is about to be replaced, or has been: its limits do not count.
+    /// A rule without a close policy is being replaced, so its limits do not count.
     pub(crate) fn of(key: ConnKey, connection: &Connection, rule: Option<&ClosePolicy>) -> Option<Self> {
         let is_override = connection.lifetime_source == Source::Override;
         if rule.is_none() && !is_override {
@@ -164,6 +146,7 @@ impl Candidate {
             established_boot_ns: connection.established_boot_ns,
             state_since_boot_ns: connection.state_since_boot_ns,
             limits,
+            exempt: 0,
             rule: connection.rule,
             is_override,
             manner: rule.manner,
@@ -171,17 +154,17 @@ impl Candidate {
         })
     }
 
-    /// The same connection without some of its limits.
-    pub(crate) fn without(self, expiries: u8) -> Self {
-        Self { limits: self.limits.without(expiries), ..self }
+    /// The same connection without the limits of these [bits](Expiry::bit).
+    pub(crate) fn without(self, exempt: u8) -> Self {
+        Self { exempt, ..self }
     }
 
-    /// Whether the peer's FIN has come: the kernel counts it as a byte.
+    /// True once the peer's FIN has come, which the kernel counts as a received byte.
     fn has_fin(&self) -> bool {
         matches!(self.state, TcpState::CloseWait | TcpState::LastAck | TcpState::Closing | TcpState::TimeWait)
     }
 
-    /// When each limit ends, by what is known of the traffic.
+    /// When each limit ends, as far as the traffic is known.
     fn ends(&self, look: Option<Look>, now_boot_ns: u64) -> impl Iterator<Item = (u64, Expiry)> {
         let Limits { idle_ns, max_age_ns, deadline_boot_ns, first_byte_ns, half_closed_ns, connect_ns } = self.limits;
         let established = self.established_boot_ns;
@@ -204,15 +187,16 @@ impl Candidate {
         ]
         .into_iter()
         .filter_map(|(at, expiry)| Some((at?, expiry)))
+        .filter(|(_, expiry)| self.exempt & expiry.bit() == 0)
     }
 
-    /// Whether a limit may be over that traffic puts off, so that the traffic must be looked at.
+    /// True if a limit may be over that traffic postpones, so that the traffic must be read.
     pub(crate) fn is_unsure(&self, now_boot_ns: u64) -> bool {
         self.ends(None, now_boot_ns).any(|(at, expiry)| at <= now_boot_ns && expiry.moves_with_traffic())
     }
 
-    /// Which limit will close the connection, and when, if no byte comes any more; by a look at its traffic, or else not
-    /// before the time for which a look is set.
+    /// Which limit will close the connection, and when, if no more bytes come. Without a look at its traffic, a limit that
+    /// traffic postpones ends no earlier than the next look.
     pub(crate) fn outlook(
         &self,
         look: Option<Look>,
@@ -227,31 +211,31 @@ impl Candidate {
     }
 }
 
-/// What the kernel says of a connection's traffic at one moment.
+/// A connection's traffic at one moment, as the kernel counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Look {
-    /// For how long at least no byte has been sent or received.
+    /// No byte has been sent or received for at least this long.
     pub(crate) idle_ns: u64,
-    /// The bytes received so far, the peer's FIN included.
+    /// The bytes received so far, including the peer's FIN.
     pub(crate) bytes_received: u64,
 }
 
-/// What is to be done about a connection's limits.
+/// What a connection's limits come to at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Nothing now, and nothing to wait for: if a limit can come, an event will tell.
+    /// No limit is running; an event will come before one starts.
     Wait,
-    /// Nothing before this time.
+    /// No limit is over before this time.
     At(u64),
-    /// The traffic must be looked at: a limit may be over.
+    /// A limit may be over; only the traffic can tell.
     Look,
-    /// Its time is over, for this reason, since this time.
+    /// This limit is over, since this time.
     Expired(Expiry, u64),
 }
 
-/// Judges a connection; with a look at its traffic, where there was one, which is of this moment.
+/// Judges a connection at the moment at which its traffic was read, if it was.
 ///
-/// A connection cannot have been idle for longer than it has been established, so nothing is looked at before that much
+/// A connection cannot have been idle for longer than it has been established, so its traffic is not read before that much
 /// time has passed, and traffic costs nothing.
 pub(crate) fn judge(candidate: &Candidate, look: Option<Look>, now_boot_ns: u64) -> Verdict {
     let mut next = None::<u64>;

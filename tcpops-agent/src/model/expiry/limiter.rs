@@ -1,76 +1,77 @@
-//! What keeps rules from closing too much: a budget of closes for all of them, and a cap for each.
+//! The guard's bounds on closes: a budget a second for all rules together, and a cap a minute for each rule.
 
 use std::collections::{HashMap, VecDeque};
+
+use strum::IntoStaticStr;
 
 use crate::model::expiry::closing::Guard;
 
 const SECOND_NS: u64 = 1_000_000_000;
 const MINUTE_NS: u64 = 60 * SECOND_NS;
 
-/// What held a close back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// A bound that delays closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
 pub(crate) enum Bound {
     /// The budget of closes in a second.
+    #[strum(serialize = "closes_per_second")]
     Budget,
-    /// The cap of its rule in a minute.
+    /// The cap of the rule in a minute.
+    #[strum(serialize = "percent_per_minute")]
     Cap,
 }
 
 impl Bound {
     /// The field of the guard that sets it.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Budget => "closes_per_second",
-            Self::Cap => "percent_per_minute",
-        }
+    pub(crate) fn name(self) -> &'static str {
+        self.into()
     }
 }
 
-/// A close that was held back.
+/// Why and for how long a close is delayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Delay {
-    /// By what.
+    /// The bound that delays it.
     pub(crate) bound: Bound,
-    /// When it is to be tried again.
+    /// When to try again.
     pub(crate) until_boot_ns: u64,
 }
 
-/// The closes that were let through lately, and whether there is room for one more.
+/// Admits closes up to the guard's bounds.
 ///
-/// Those that are held back get a turn each, at the pace that the bounds allow, so that a host full of them is not asked
-/// about over and over. Nothing is kept of them here: whoever asks keeps the time.
+/// Each delayed close gets a turn of its own, at the pace that the bounds allow, so that a host full of them does not try
+/// all of them again at once. The caller keeps the turns; nothing about them is stored here.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CloseLimiter {
     guard: Guard,
     second: Second,
     minutes: HashMap<u32, Minute>,
-    /// When it was last said of each rule that it is held back.
-    said: HashMap<u32, u64>,
+    /// When a delay of each rule was last logged.
+    logged: HashMap<u32, u64>,
 }
 
 impl CloseLimiter {
-    /// Puts other bounds in force. What was let through before counts under these; the turns that were given are void.
+    /// Puts other bounds in force. The closes so far count under them, but the turns given away are void.
     pub(crate) fn set(&mut self, guard: Guard, now_boot_ns: u64) {
         self.guard = guard;
         self.second.last_turn_boot_ns = 0;
-        // Rules come and go.
-        self.said.retain(|_, said| now_boot_ns < said.saturating_add(MINUTE_NS));
+        // A rule that is gone must not stay here for ever.
+        self.logged.retain(|_, logged| now_boot_ns < logged.saturating_add(MINUTE_NS));
         self.minutes.retain(|_, minute| now_boot_ns < minute.began_boot_ns.saturating_add(MINUTE_NS));
         for minute in self.minutes.values_mut() {
             minute.turns = 0;
         }
     }
 
-    /// Lets a close of this rule through, or says when to ask again. `live` connections are there now.
+    /// Admits a close by this rule, while there are `live` connections.
     ///
     /// # Errors
-    /// What holds it back.
+    /// Returns the bound that delays the close, and when to try again.
     pub(crate) fn admit(&mut self, rule: u32, live: usize, now_boot_ns: u64) -> Result<(), Delay> {
         let cap = self.guard.percent_per_minute.map(|percent| cap(live, percent));
         let minute = self.minutes.entry(rule).or_insert(Minute { began_boot_ns: now_boot_ns, ..Minute::default() });
-        minute.pass(now_boot_ns, cap.unwrap_or(0));
+        minute.advance(now_boot_ns, cap.unwrap_or(0));
         if cap.is_some() && minute.closed >= minute.cap {
-            return Err(Delay { bound: Bound::Cap, until_boot_ns: minute.turn() });
+            return Err(Delay { bound: Bound::Cap, until_boot_ns: minute.take_turn() });
         }
         if let Some(budget) = self.guard.closes_per_second {
             self.second.admit(budget.max(1), now_boot_ns)?;
@@ -79,20 +80,18 @@ impl CloseLimiter {
         Ok(())
     }
 
-    /// Whether it is time to say that this rule is held back: once in a minute.
+    /// True once a minute for each rule: then its delays are logged.
     pub(crate) fn is_log_due(&mut self, rule: u32, now_boot_ns: u64) -> bool {
-        match self.said.get(&rule) {
-            Some(said) if now_boot_ns < said.saturating_add(MINUTE_NS) => false,
-            _ => {
-                self.said.insert(rule, now_boot_ns);
-                true
-            }
+        let is_due = self.logged.get(&rule).is_none_or(|logged| now_boot_ns >= logged.saturating_add(MINUTE_NS));
+        if is_due {
+            self.logged.insert(rule, now_boot_ns);
         }
+        is_due
     }
 }
 
-/// The most closes of one rule in a minute. At least one: of few connections each is more than any percentage, and they
-/// are to end as well.
+/// The most closes of one rule in a minute. It is at least one, since among few connections a single one exceeds any
+/// percentage, and they should end too.
 fn cap(live: usize, percent: u8) -> u64 {
     let percent = u128::from(percent);
     u64::try_from(live as u128 * percent / 100).unwrap_or(u64::MAX).max(1)
@@ -101,9 +100,9 @@ fn cap(live: usize, percent: u8) -> u64 {
 /// The closes of the last second, by all rules.
 #[derive(Clone, Debug, Default)]
 struct Second {
-    /// When each was let through, no more than the budget.
+    /// When each was admitted; never more of them than the budget.
     closes: VecDeque<u64>,
-    /// The last turn that was given away.
+    /// The last turn that was given to a delayed close.
     last_turn_boot_ns: u64,
 }
 
@@ -122,20 +121,20 @@ impl Second {
     }
 }
 
-/// The closes of one rule in one minute after the other.
+/// The closes of one rule in the current minute.
 #[derive(Clone, Copy, Debug, Default)]
 struct Minute {
     began_boot_ns: u64,
-    /// Reckoned when the minute's first close was asked for.
+    /// Computed at the minute's first close.
     cap: u64,
     closed: u64,
-    /// Given away in the minutes to come.
+    /// How many closes were given a turn in a later minute.
     turns: u64,
 }
 
 impl Minute {
-    /// Comes to the minute of `now`, for which the cap is new.
-    fn pass(&mut self, now_boot_ns: u64, cap: u64) {
+    /// Moves on to the minute of `now_boot_ns`, which gets a new cap.
+    fn advance(&mut self, now_boot_ns: u64, cap: u64) {
         let passed = now_boot_ns.saturating_sub(self.began_boot_ns) / MINUTE_NS;
         if passed > 0 {
             self.turns = self.turns.saturating_sub(passed.saturating_mul(self.cap));
@@ -147,8 +146,8 @@ impl Minute {
         }
     }
 
-    /// A turn in the next minute that has one.
-    fn turn(&mut self) -> u64 {
+    /// Gives away a turn in the next minute that has one left.
+    fn take_turn(&mut self) -> u64 {
         let minutes = 1 + self.turns / self.cap.max(1);
         self.turns += 1;
         self.began_boot_ns.saturating_add(minutes.saturating_mul(MINUTE_NS))
@@ -228,8 +227,8 @@ mod tests {
     }
 
     proptest! {
-        /// Connections come at any times and ask again when they are told to: never more than the bounds allow is let
-        /// through, every one is let through in the end, and none asks much more often than it must.
+        /// Closes come at any time and are tried again when their turn comes: never more are admitted than the bounds
+        /// allow, each is admitted in the end, and none is tried much more often than it must be.
         #[test]
         fn never_too_many_and_none_is_lost(
             come in prop::collection::vec((0_u64..5 * SECOND_NS, 1_u32..3), 1..150),

@@ -60,9 +60,14 @@ pub(crate) struct Watches {
 }
 
 impl Watches {
-    /// What is under way with a connection.
-    pub(crate) fn get(&self, key: ConnKey) -> Watch {
-        self.by_key.get(&key).copied().unwrap_or_default()
+    /// How far the close of a connection is.
+    pub(crate) fn phase(&self, key: ConnKey) -> Phase {
+        self.by_key.get(&key).map_or(Phase::Watched, |watch| watch.phase)
+    }
+
+    /// The limits of a connection that are over without closing it, as bits.
+    pub(crate) fn exempt(&self, key: ConnKey) -> u8 {
+        self.by_key.get(&key).map_or(0, |watch| watch.exempt)
     }
 
     /// Changes what is under way with a connection.
@@ -110,7 +115,7 @@ mod tests {
         watches.update(first, |watch| watch.phase = Phase::Watched);
         assert_eq!((watches.by_key.len(), watches.throttled()), (1, 1));
         watches.update(second, |watch| watch.phase = Phase::Watched);
-        assert_eq!((watches.get(second).exempt, watches.throttled()), (1, 0));
+        assert_eq!((watches.exempt(second), watches.throttled()), (1, 0));
         watches.retain(|_, watch| {
             watch.exempt = 0;
             true

@@ -1,9 +1,10 @@
-//! Why a connection ended, and which side began it: from the errno that its socket held, the state that it was in, and
-//! what this agent did.
+//! Why a connection ended and which side began it, derived from its socket's errno, its last state and what this agent
+//! did.
 //!
-//! The kernel sets `sk_err` before a socket goes to CLOSE where something else than its program ended it (`tcp_reset`,
-//! `tcp_write_err`, `tcp_abort` of net/ipv4); where the program did, it is zero.
+//! Before a socket goes to CLOSE, the kernel sets its `sk_err` unless its program ended it (`tcp_reset`, `tcp_write_err`,
+//! `tcp_abort` in net/ipv4).
 
+use strum::{IntoStaticStr, VariantArray};
 use tcpops_common::conn::{Connection, Direction, FinBy};
 use tcpops_common::event::{Event, SOCK_KEEPOPEN};
 use tcpops_common::state::TcpState;
@@ -11,7 +12,7 @@ use tcpops_common::state::TcpState;
 use crate::model::expiry::effects::{CloseReason, PendingClose};
 use crate::model::expiry::lifetimes::Expiry;
 
-/// Numbers of include/uapi/asm-generic/errno.h and errno-base.h, as the architectures with BPF have them.
+/// From include/uapi/asm-generic/errno.h and errno-base.h; the same on every architecture with BPF.
 mod errno {
     pub(crate) const EPIPE: u32 = 32;
     pub(crate) const ECONNABORTED: u32 = 103;
@@ -21,23 +22,24 @@ mod errno {
 }
 use errno::{ECONNABORTED, ECONNREFUSED, ECONNRESET, EPIPE, ETIMEDOUT};
 
-/// One of the two ends.
+/// One of the two ends of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// This host's.
+    /// This host.
     Local,
-    /// The other.
+    /// The other host.
     Peer,
 }
 
-/// What was waited for in vain.
+/// What the kernel waited for in vain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unanswered {
+#[expect(clippy::enum_variant_names, reason = "TCP_USER_TIMEOUT is the option's name")]
+pub(crate) enum Timeout {
     /// Answers to keepalive probes.
     Keepalive,
     /// An answer, to data or to keepalive probes, within the TCP_USER_TIMEOUT.
     UserTimeout,
-    /// An acknowledgement of data or of a FIN that was sent again and again, or the opening of a window that was shut.
+    /// An acknowledgement of data or of a FIN, however often it was retransmitted, or the opening of a shut window.
     Retransmissions,
     /// An answer to a SYN.
     Handshake,
@@ -48,63 +50,81 @@ pub(crate) enum Unanswered {
 pub(crate) enum Author {
     /// The rule with this id.
     Rule(u32),
-    /// This uid, by a policy that it pushed for the one connection.
+    /// This uid, by an override.
     Override(u32),
 }
 
 impl Author {
-    /// Of a limit: its rule, or, where that is zero, whoever pushed the lifetimes in force.
+    /// The author of a limit: its rule, or the uid that set the override where the rule is zero.
     pub(crate) fn of_limit(rule: u32, connection: &Connection) -> Self {
         if rule == 0 { Self::Override(connection.policy.by_uid) } else { Self::Rule(rule) }
     }
 }
 
+/// The kinds of causes, by which they are counted and named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub(crate) enum CauseKind {
+    /// Both sides ended the connection in order, or its program gave it up.
+    Fin,
+    /// A reset.
+    Reset,
+    /// The peer did not answer.
+    Timeout,
+    /// The handshake was refused.
+    Refused,
+    /// Its time was over, and this agent closed it.
+    Expired,
+    /// This agent closed it because somebody requested it.
+    ClosedByRequest,
+    /// Something else destroyed the socket.
+    Aborted,
+    /// It is not known.
+    Unknown,
+}
+
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// In order: this side's FIN was the first.
+    /// Both sides ended it in order; this side's FIN was the first.
     Fin(Side),
-    /// Its program gave it up before the handshake was over. Nothing was sent.
+    /// Its program gave it up during the handshake. Nothing was sent.
     GivenUp,
-    /// By a reset from this side; `None` where it cannot be told which: the socket waited for its FIN to be acknowledged,
-    /// and either a reset came, or data that nobody would have read, which this host then answered with one.
+    /// This side sent a reset. `None` where it is not known which side: the socket waited for its FIN to be acknowledged,
+    /// and either a reset came, or data that nobody would read, which this host answered with a reset.
     Reset(Option<Side>),
     /// The peer did not answer.
-    Timeout(Unanswered),
+    Timeout(Timeout),
     /// The peer, or a host on the way, refused the handshake.
     Refused,
-    /// A host on the way, or this one, said during the handshake that there is no way to the peer.
+    /// A host on the way, or this one, reported during the handshake that there is no route to the peer.
     Unreachable,
     /// Its time was over, and this agent closed it.
     Expired(Expiry, Author),
-    /// This agent closed it since this uid asked for it.
+    /// This agent closed it because this uid requested it.
     Request(u32),
-    /// Somebody else destroyed the socket, such as `ss -K`.
+    /// Something else destroyed the socket, such as `ss -K`.
     Aborted,
-    /// It cannot be told.
+    /// It is not known.
     Unknown,
 }
 
 impl Cause {
-    /// The names of all kinds.
-    pub(crate) const NAMES: [&str; 8] =
-        ["fin", "reset", "timeout", "refused", "expired", "closed_by_request", "aborted", "unknown"];
-
-    /// The place of its name in [`Self::NAMES`].
-    pub(crate) const fn number(&self) -> usize {
+    /// Its kind.
+    pub(crate) const fn kind(&self) -> CauseKind {
         match self {
-            Self::Fin(_) | Self::GivenUp => 0,
-            Self::Reset(_) => 1,
-            Self::Timeout(_) => 2,
-            Self::Refused | Self::Unreachable => 3,
-            Self::Expired(..) => 4,
-            Self::Request(_) => 5,
-            Self::Aborted => 6,
-            Self::Unknown => 7,
+            Self::Fin(_) | Self::GivenUp => CauseKind::Fin,
+            Self::Reset(_) => CauseKind::Reset,
+            Self::Timeout(_) => CauseKind::Timeout,
+            Self::Refused | Self::Unreachable => CauseKind::Refused,
+            Self::Expired(..) => CauseKind::Expired,
+            Self::Request(_) => CauseKind::ClosedByRequest,
+            Self::Aborted => CauseKind::Aborted,
+            Self::Unknown => CauseKind::Unknown,
         }
     }
 
-    /// The side that began it, where that says something and is known.
+    /// The side that began it, where a side did and is known.
     pub(crate) const fn side(&self) -> Option<Side> {
         match self {
             Self::Fin(side) => Some(*side),
@@ -114,23 +134,23 @@ impl Cause {
         }
     }
 
-    /// The cause of an [`EventKind::Closed`](tcpops_common::event::EventKind::Closed), with what this agent had begun to
-    /// close the connection. `None` for a listener, of which the kernel does not tell.
+    /// Finds the cause of an [`EventKind::Closed`](tcpops_common::event::EventKind::Closed), given the close that this
+    /// agent had begun. `None` for a listener, for which the kernel gives no cause.
     pub(crate) fn of(event: &Event, pending_close: Option<PendingClose>) -> Option<Self> {
         if event.connection.direction == Direction::Listen {
             return None;
         }
-        // One that ended by itself between our decision and our act keeps its own cause.
-        let ours = pending_close.filter(|pending_close| is_done(pending_close, event));
-        Some(match ours.map(|pending_close| (pending_close.reason, pending_close.rule)) {
-            Some((CloseReason::Expired(expiry), rule)) => {
+        // A connection that ended by itself before this agent acted keeps its own cause.
+        Some(match pending_close.filter(|pending_close| is_done(pending_close, event)) {
+            Some(PendingClose { reason: CloseReason::Expired(expiry), rule, .. }) => {
                 Self::Expired(expiry, Author::of_limit(rule, &event.connection))
             }
-            Some((CloseReason::Request(uid), _)) => Self::Request(uid),
+            Some(PendingClose { reason: CloseReason::Request(uid), .. }) => Self::Request(uid),
             None => Self::of_others(event),
         })
     }
 
+    /// Finds the cause where this agent is not the cause.
     fn of_others(event: &Event) -> Self {
         let Event { old_state, errno, connection, summary, .. } = event;
         let unanswered = summary.retransmits > 0 || summary.probes > 0;
@@ -139,33 +159,33 @@ impl Cause {
             (_, ECONNABORTED) => Self::Aborted,
             (TcpState::SynSent, ECONNREFUSED) => Self::Refused,
             (TcpState::FinWait1, ECONNRESET) => Self::Reset(None),
-            // To a program that has read the peer's end of file, its reset is EPIPE.
+            // After the peer's FIN, its reset shows as EPIPE.
             (_, ECONNRESET | EPIPE) => Self::Reset(Some(Side::Peer)),
-            (TcpState::SynSent | TcpState::SynRecv, ETIMEDOUT) => Self::Timeout(Unanswered::Handshake),
+            (TcpState::SynSent | TcpState::SynRecv, ETIMEDOUT) => Self::Timeout(Timeout::Handshake),
             (TcpState::SynSent, _) => Self::Unreachable,
             (_, ETIMEDOUT) => Self::Timeout(timeout(event)),
-            // What a router said last takes the place of ETIMEDOUT (`sk_err_soft`).
+            // What a router reported last takes the place of ETIMEDOUT (`sk_err_soft`).
             _ if unanswered => Self::Timeout(timeout(event)),
-            // An error that nobody fetched (IP_RECVERR), of a connection that then ended as others do.
+            // The program never fetched an earlier error (IP_RECVERR), and the connection then ended in order.
             (TcpState::FinWait2 | TcpState::Closing | TcpState::LastAck, _) => in_order(*old_state, connection),
             _ => Self::Unknown,
         }
     }
 }
 
-/// Whether this agent ended it: by a reset, which leaves ECONNABORTED; or by a FIN, after which whatever becomes of the
-/// connection is its doing. The peer may answer before it is known that the FIN was sent.
+/// True if this agent ended the connection: by a reset, which leaves ECONNABORTED, or by a FIN, after which any end counts
+/// as its doing. The peer may answer before the FIN is known to have been sent.
 fn is_done(pending_close: &PendingClose, event: &Event) -> bool {
     let PendingClose { by_fin, fin_sent, .. } = *pending_close;
     event.errno == ECONNABORTED || fin_sent || by_fin && event.errno == 0 && event.connection.fin_by == FinBy::Local
 }
 
-/// No error: the program ended it, or both sides did.
+/// Finds the cause where there was no error: the program ended the connection, or both sides did.
 fn in_order(old_state: TcpState, connection: &Connection) -> Cause {
     match old_state {
         TcpState::SynSent => Cause::GivenUp,
-        // Closing with data unread, with SO_LINGER of zero, or by connect(AF_UNSPEC) sends a reset and goes to CLOSE in
-        // one step (`tcp_close`, `tcp_disconnect`); so does a listener that closes before it has accepted.
+        // A close with unread data or with SO_LINGER of zero, a connect(AF_UNSPEC), and a listener that closes before it
+        // has accepted all send a reset and go to CLOSE in one step (`tcp_close`, `tcp_disconnect`).
         TcpState::SynRecv | TcpState::Established | TcpState::CloseWait | TcpState::FinWait1 => {
             Cause::Reset(Some(Side::Local))
         }
@@ -179,18 +199,19 @@ fn in_order(old_state: TcpState, connection: &Connection) -> Cause {
     }
 }
 
-/// For what the kernel waited: `tcp_keepalive_timer`, `tcp_write_timeout` and `tcp_probe_timer` of net/ipv4/tcp_timer.c.
-fn timeout(event: &Event) -> Unanswered {
+/// Finds out which timer ran out: see `tcp_keepalive_timer`, `tcp_write_timeout` and `tcp_probe_timer` in
+/// net/ipv4/tcp_timer.c.
+fn timeout(event: &Event) -> Timeout {
     let summary = &event.summary;
-    // A probe may also ask whether a window that the peer had shut is open again.
+    // A probe may also ask whether the peer's shut window is open again.
     let has_no_keepalive = summary.sk_flags & SOCK_KEEPOPEN == 0;
     if summary.user_timeout_ms != 0 {
-        // It overrides every other limit, the number of keepalive probes too.
-        Unanswered::UserTimeout
+        // It overrides every other limit, including the number of keepalive probes.
+        Timeout::UserTimeout
     } else if summary.retransmits > 0 || summary.probes == 0 || has_no_keepalive {
-        Unanswered::Retransmissions
+        Timeout::Retransmissions
     } else {
-        Unanswered::Keepalive
+        Timeout::Keepalive
     }
 }
 

@@ -1,4 +1,4 @@
-//! How a connection fared, from its beginning to its end.
+//! A summary of a connection from its beginning to its end.
 
 use tcpops_common::conn::{Direction, Origin};
 use tcpops_common::event::{Event, SOCK_DONE, Summary};
@@ -7,20 +7,20 @@ use tcpops_common::state::TcpState;
 use crate::model::history::cause::Cause;
 use crate::model::history::teardown_times::Teardown;
 
-/// The end of a connection or listener. Times are of `CLOCK_BOOTTIME`, zero where they are not known.
+/// How a connection or listener ended, and what it did. Times are of `CLOCK_BOOTTIME`, zero where they are not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ending {
-    /// Why; `None` for a listener.
+    /// Why it ended; `None` for a listener.
     pub(crate) cause: Option<Cause>,
-    /// The state that it was in.
+    /// Its last state.
     pub(crate) state: TcpState,
-    /// The errno that its socket held; zero for none.
+    /// Its socket's errno; zero for none.
     pub(crate) errno: u16,
     /// Its first state, where its beginning was seen.
     pub(crate) first_state: Option<TcpState>,
     /// When it was opened, or adopted.
     pub(crate) opened_boot_ns: u64,
-    /// When its handshake ended; as `opened_boot_ns` where it was adopted after that.
+    /// When its handshake ended; the same as `opened_boot_ns` where it was adopted later.
     pub(crate) established_boot_ns: u64,
     /// When it left ESTABLISHED.
     pub(crate) left_boot_ns: u64,
@@ -30,24 +30,24 @@ pub(crate) struct Ending {
     pub(crate) ended_boot_ns: u64,
     /// Bytes of data received.
     pub(crate) bytes_in: u64,
-    /// Bytes of data sent, each counted once.
+    /// Bytes of data sent, without retransmissions.
     pub(crate) bytes_out: u64,
-    /// Segments sent again.
+    /// Segments that were retransmitted.
     pub(crate) retransmissions: u32,
     /// Milliseconds since the last byte of data was sent or received; `None` where no data could flow.
     pub(crate) idle_ms: Option<u32>,
 }
 
 impl Ending {
-    /// Of an [`EventKind::Closed`](tcpops_common::event::EventKind::Closed).
+    /// Reads an [`EventKind::Closed`](tcpops_common::event::EventKind::Closed).
     pub(crate) fn of(event: &Event, cause: Option<Cause>, teardown: Option<Teardown>) -> Self {
         let Event { connection, summary, .. } = event;
-        let has_begun = connection.origin == Origin::Handshake;
+        let saw_beginning = connection.origin == Origin::Handshake;
         Self {
             cause,
             state: event.old_state,
             errno: u16::try_from(event.errno).unwrap_or(0),
-            first_state: has_begun.then_some(match connection.direction {
+            first_state: saw_beginning.then_some(match connection.direction {
                 Direction::Outbound => TcpState::SynSent,
                 Direction::Inbound => TcpState::SynRecv,
                 Direction::Listen => TcpState::Listen,
@@ -64,18 +64,18 @@ impl Ending {
         }
     }
 
-    /// Nanoseconds since it was opened.
+    /// How long it was open, nanoseconds.
     pub(crate) fn age_ns(&self) -> u64 {
         self.ended_boot_ns.saturating_sub(self.opened_boot_ns)
     }
 
-    /// How long it was in each state, nanoseconds, in order. A state is left out where that is not known: ESTABLISHED and
-    /// the one after it, where the agent did not run at the time.
+    /// How long it was in each state, nanoseconds, in order. ESTABLISHED and the state after it are left out where the agent
+    /// did not run at the time.
     pub(crate) fn stays(&self) -> impl Iterator<Item = (TcpState, u64)> {
         let until = |end: u64, start: u64| end.saturating_sub(start);
         let last = (self.state, until(self.ended_boot_ns, self.since_boot_ns));
         let established = self.established_boot_ns;
-        // Its end is where ESTABLISHED, or the state after it, begins.
+        // The first state ends where ESTABLISHED begins, or the state after it.
         let handshake_end = if established == 0 { self.since_boot_ns } else { established };
         let handshake = self
             .first_state
@@ -98,9 +98,8 @@ impl Ending {
     }
 }
 
-/// `bytes_received` grows by one with the peer's FIN (`tcp_rcv_nxt_update` of net/ipv4/tcp_input.c), which is no byte of
-/// data. A socket that its program has closed leaves FIN_WAIT2 at once, since what is left to be done needs no socket
-/// (`tcp_time_wait`); the peer's FIN then comes after its end.
+/// Counts the bytes of data: the peer's FIN adds one to `bytes_received` (`tcp_rcv_nxt_update` in net/ipv4/tcp_input.c).
+/// A socket that its program has closed leaves FIN_WAIT2 at once (`tcp_time_wait`); the peer's FIN comes after its end.
 fn bytes_in(summary: &Summary) -> u64 {
     summary.bytes_received.saturating_sub(u64::from(summary.sk_flags & SOCK_DONE != 0))
 }

@@ -1,5 +1,6 @@
-//! What is published of each thing that happened.
+//! The records that are published of everything that happens.
 
+use strum::{EnumString, IntoStaticStr, VariantArray};
 use tcpops_common::conn::{ConnKey, Connection, Direction, Family, Origin};
 use tcpops_common::event::{Event, EventKind};
 use tcpops_common::policy::{Outcome, Policy, SocketOptions, TcpOption};
@@ -9,70 +10,62 @@ use crate::model::expiry::lifetimes::Expiry;
 use crate::model::history::cause::{Author, Cause};
 use crate::model::history::ending::Ending;
 
-macro_rules! kinds {
-    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
-        /// What kind of thing happened: the `type` of an event.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Kind { $($(#[doc = $doc])+ $variant,)+ }
-
-        impl Kind {
-            /// Every kind.
-            pub(crate) const ALL: [Self; [$($name),+].len()] = [$(Self::$variant),+];
-
-            /// Its name.
-            pub(crate) const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)+ }
-            }
-        }
-    };
-}
-
-kinds! {
+/// The kind of a record: the `type` of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub(crate) enum Kind {
     /// A connection or listener got its conid.
-    Opened = "opened",
-    /// One that was open before was taken in.
-    Adopted = "adopted",
+    Opened,
+    /// A connection or listener that was open before was adopted.
+    Adopted,
     /// It went from one TCP state to another.
-    Transition = "transition",
-    /// A rule, or what was pushed, was applied to it.
-    Applied = "applied",
-    /// The kernel refused what a rule or a push wants.
-    Refused = "refused",
-    /// Its time is over: it is about to be closed.
-    Expiring = "expiring",
+    Transition,
+    /// A rule or an override was applied to it.
+    Applied,
+    /// The kernel refused what a rule or an override wants.
+    Refused,
+    /// Its time is over, and it is about to be closed.
+    Expiring,
     /// It ended.
-    Closed = "closed",
+    Closed,
     /// Records are missing here.
-    Lost = "lost",
-    /// All connections were read anew; what follows is complete again.
-    Resynchronised = "resynchronised",
+    Lost,
+    /// All connections were read anew; from here on the records are complete again.
+    Resynchronised,
 }
 
-/// Some kinds.
+impl Kind {
+    /// Its name.
+    pub(crate) fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// A set of kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Kinds(u16);
 
 impl Kinds {
     /// Every kind.
     pub(crate) const ALL: Self = Self(u16::MAX);
-    /// None.
+    /// No kind.
     pub(crate) const NONE: Self = Self(0);
 
-    /// These, and `kind`.
+    /// Adds `kind`.
     pub(crate) const fn with(self, kind: Kind) -> Self {
         Self(self.0 | 1 << kind as u16)
     }
 
-    /// Whether `kind` is one of them.
+    /// True if `kind` is in the set.
     pub(crate) const fn has(self, kind: Kind) -> bool {
         self.0 & 1 << kind as u16 != 0
     }
 }
 
-/// A connection, as far as its records name it.
+/// The part of a connection's entry that its records keep, to name it and to filter by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
-    /// What names it.
+    /// The connection.
     pub(crate) key: ConnKey,
     local_addr: [u8; 16],
     remote_addr: [u8; 16],
@@ -88,7 +81,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Of its entry.
+    /// Reads it from the connection's entry.
     pub(crate) fn of(key: ConnKey, connection: &Connection) -> Self {
         Self {
             key,
@@ -106,7 +99,7 @@ impl Identity {
         }
     }
 
-    /// As much of its entry as is known here; everything else is empty.
+    /// An entry with what is kept here; everything else is empty.
     pub(crate) fn entry(&self) -> Connection {
         Connection {
             local_addr: self.local_addr,
@@ -125,34 +118,34 @@ impl Identity {
     }
 }
 
-/// What came of a policy that was applied.
+/// A policy that was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Application {
-    /// Whose policy it was; `None` where no rule wants anything of the connection any more.
+    /// Who wanted it; `None` where no rule wants anything of the connection any more.
     pub(crate) author: Option<Author>,
-    /// What came of its options.
+    /// The outcome of its options.
     pub(crate) outcome: Outcome,
-    /// The options since, where any were applied.
+    /// The options since then, where any were applied.
     pub(crate) options: SocketOptions,
     /// The policy in force.
     pub(crate) policy: Policy,
 }
 
 impl Application {
-    /// Of a connection to which the author's policy was applied.
+    /// Reads it from the entry of a connection to which the author's policy was applied.
     pub(crate) fn of(connection: &Connection, author: Option<Author>) -> Self {
         Self { author, outcome: connection.outcome, options: connection.in_force, policy: connection.policy }
     }
 }
 
-/// Why a policy was refused.
+/// A policy that was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    /// Whose policy it was.
+    /// Who wanted it.
     pub(crate) author: Option<Author>,
-    /// The option that the kernel refused; `None` where the socket could not be reached.
+    /// The option that the kernel refused; `TcpOption::None` where the socket could not be reached.
     pub(crate) option: TcpOption,
-    /// The errno with which it did; zero where there was none.
+    /// The kernel's errno; zero for none.
     pub(crate) errno: u16,
 }
 
@@ -161,7 +154,7 @@ pub(crate) struct Refusal {
 pub(crate) enum Happened {
     /// It got its conid, in this state.
     Opened(TcpState),
-    /// It was taken in, in this state.
+    /// It was adopted, in this state.
     Adopted(TcpState),
     /// It went from one state to another.
     Transition(TcpState, TcpState),
@@ -173,36 +166,36 @@ pub(crate) enum Happened {
     Expiring(Expiry, Author),
     /// It ended.
     Closed(Ending),
-    /// It ended while nobody looked; this was its state before.
+    /// It ended unseen; this was its last known state.
     Vanished(TcpState),
 }
 
 /// Why records are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
-    /// Whoever reads them was too slow, or asked for them too late: they are not kept any more.
+    /// The reader was too slow or began too late: the records are not kept any more.
     SlowReader,
     /// The kernel's ring was full.
     RingOverflow,
-    /// The kernel program was detached by somebody else; connections ended unseen.
+    /// Something else detached the kernel program, so that connections ended unseen.
     Detached,
-    /// They are those of an agent before.
+    /// The agent has restarted, and does not have the records of the one before.
     AgentRestarted,
 }
 
-/// What is published.
+/// The content of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
     /// Something happened to a connection.
     Of(Identity, Happened),
-    /// Records are missing: so many, where that is known.
+    /// Records are missing; the number is `None` where it is not known.
     Lost(Option<u64>, Loss),
-    /// All connections were read anew, so many.
+    /// All connections were read anew; there are this many.
     Resynchronised(u64),
 }
 
 impl What {
-    /// Why a connection ended, if that is what happened.
+    /// The cause, if a connection ended.
     pub(crate) const fn cause(&self) -> Option<Cause> {
         match self {
             Self::Of(_, Happened::Closed(ending)) => ending.cause,
@@ -213,7 +206,7 @@ impl What {
         }
     }
 
-    /// What kind of thing it is.
+    /// Its kind.
     pub(crate) const fn kind(&self) -> Kind {
         match self {
             Self::Of(_, happened) => match happened {
@@ -230,9 +223,9 @@ impl What {
         }
     }
 
-    /// Of what a kernel program tells of a connection that lives; `None` for the end of one, of which there is more to be
-    /// said, and for a transition from a state to itself.
-    pub(crate) fn of_living(event: &Event) -> Option<Self> {
+    /// Reads an event about a connection that is still open; `None` for a transition from a state to itself, and for the
+    /// end of a connection, which takes more than its event to tell.
+    pub(crate) fn of_open(event: &Event) -> Option<Self> {
         let Event { connection, old_state, new_state, .. } = event;
         let happened = match event.kind {
             EventKind::Opened if connection.origin == Origin::Adopted => Happened::Adopted(*new_state),
@@ -240,7 +233,7 @@ impl What {
             EventKind::Transition if old_state == new_state => return None,
             EventKind::Transition => Happened::Transition(*old_state, *new_state),
             EventKind::Applied => {
-                Happened::of_policy(connection, (connection.rule != 0).then_some(Author::Rule(connection.rule)))
+                Happened::of_application(connection, (connection.rule != 0).then_some(Author::Rule(connection.rule)))
             }
             EventKind::Closed => return None,
         };
@@ -249,8 +242,8 @@ impl What {
 }
 
 impl Happened {
-    /// Of a connection whose options were set, or were to be.
-    pub(crate) fn of_policy(connection: &Connection, author: Option<Author>) -> Self {
+    /// Reads from a connection's entry what applying the author's policy led to.
+    pub(crate) fn of_application(connection: &Connection, author: Option<Author>) -> Self {
         if connection.outcome == Outcome::Refused {
             return Self::Refused(Refusal { author, option: connection.refused, errno: connection.errno });
         }
@@ -258,10 +251,10 @@ impl Happened {
     }
 }
 
-/// One of a row of records.
+/// A record with its place in the sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
-    /// Its number: each has a greater one than those before.
+    /// Its number, greater by one than that of the record before.
     pub(crate) seq: u64,
     /// When it happened.
     pub(crate) at_boot_ns: u64,
@@ -269,7 +262,7 @@ pub(crate) struct Record {
     pub(crate) what: What,
 }
 
-const _: () = assert!(size_of::<Record>() <= 208, "docs/events.md and events/history.rs say how much memory they take");
+const _: () = assert!(size_of::<Record>() <= 208, "docs/events.md and events/mod.rs say how much memory they take");
 
 #[cfg(test)]
 mod tests {
@@ -285,7 +278,7 @@ mod tests {
     }
 
     fn kind(event: &Event) -> Option<Kind> {
-        What::of_living(event).map(|what| what.kind())
+        What::of_open(event).map(|what| what.kind())
     }
 
     #[test]
@@ -316,8 +309,8 @@ mod tests {
     #[test]
     fn kinds_are_a_set() {
         let some = Kinds::NONE.with(Kind::Opened).with(Kind::Resynchronised);
-        let found: Vec<_> = Kind::ALL.into_iter().filter(|kind| some.has(*kind)).collect();
+        let found: Vec<_> = Kind::VARIANTS.iter().copied().filter(|kind| some.has(*kind)).collect();
         assert_eq!(found, [Kind::Opened, Kind::Resynchronised]);
-        assert!(Kind::ALL.into_iter().all(|kind| Kinds::ALL.has(kind) && !Kinds::NONE.has(kind)));
+        assert!(Kind::VARIANTS.iter().all(|kind| Kinds::ALL.has(*kind) && !Kinds::NONE.has(*kind)));
     }
 }

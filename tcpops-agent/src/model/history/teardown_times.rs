@@ -1,5 +1,5 @@
-//! When connections left ESTABLISHED. A connection's entry has no room for it, so the agent remembers it, for those
-//! connections only that have begun to close.
+//! When connections left ESTABLISHED. Their entries have no room for it, so the agent remembers it, but only of the
+//! connections that have begun to close.
 
 use std::collections::HashMap;
 
@@ -7,31 +7,31 @@ use tcpops_common::conn::ConnKey;
 use tcpops_common::event::{Event, EventKind};
 use tcpops_common::state::TcpState;
 
-/// How a connection left ESTABLISHED.
+/// When a connection began to close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Teardown {
-    /// When.
+    /// When it left ESTABLISHED.
     pub(crate) left_boot_ns: u64,
-    /// When the state began that it is in now.
+    /// When its last state began.
     pub(crate) since_boot_ns: u64,
 }
 
-/// The departures of the connections that are closing.
+/// The times of the connections that are closing.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TeardownTimes(HashMap<ConnKey, Teardown>);
 
 impl TeardownTimes {
-    /// Takes in what happened, in order. Of a connection that is over it answers how it left, and forgets it.
-    pub(crate) fn event(&mut self, event: &Event) -> Option<Teardown> {
+    /// Takes in the events, in order. At a connection's end, returns its times and forgets them.
+    pub(crate) fn note(&mut self, event: &Event) -> Option<Teardown> {
         match event.kind {
-            EventKind::Transition => self.transition(event),
+            EventKind::Transition => self.note_transition(event),
             EventKind::Closed => return self.0.remove(&event.key),
             EventKind::Opened | EventKind::Applied => {}
         }
         None
     }
 
-    fn transition(&mut self, event: &Event) {
+    fn note_transition(&mut self, event: &Event) {
         let Event { at_boot_ns, key, old_state, new_state, .. } = *event;
         if old_state == TcpState::Established && new_state != TcpState::Established {
             let teardown = Teardown { left_boot_ns: at_boot_ns, since_boot_ns: at_boot_ns };
@@ -39,13 +39,13 @@ impl TeardownTimes {
         } else if old_state != new_state
             && let Some(teardown) = self.0.get_mut(&key)
         {
-            // close(2) after shutdown(2) is reported as a transition from a state to itself (`tcp_close_state` of
-            // net/ipv4/tcp.c).
+            // A close(2) after a shutdown(2) is reported as a transition from a state to itself (`tcp_close_state` in
+            // net/ipv4/tcp.c), and is not one.
             teardown.since_boot_ns = at_boot_ns;
         }
     }
 
-    /// Forgets all: events were lost, perhaps the last one of some of these.
+    /// Forgets all connections, because events were lost that may have ended some of them.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
@@ -85,15 +85,15 @@ mod tests {
             (30, Transition, Established, FinWait1),
             (40, Transition, FinWait1, FinWait2),
         ] {
-            assert_eq!(teardown_times.event(&event(at, kind, old, new)), None);
+            assert_eq!(teardown_times.note(&event(at, kind, old, new)), None);
             assert_eq!(teardown_times.0.len(), usize::from(at >= 30));
         }
         let left = Teardown { left_boot_ns: 30, since_boot_ns: 40 };
         let mut other = teardown_times.clone();
-        assert_eq!(teardown_times.event(&event(50, Closed, FinWait2, Close)), Some(left));
+        assert_eq!(teardown_times.note(&event(50, Closed, FinWait2, Close)), Some(left));
         assert!(teardown_times.0.is_empty());
         // Its program closed it meanwhile: FIN_WAIT2 began when it began.
-        assert_eq!(other.event(&event(45, Transition, FinWait2, FinWait2)), None);
-        assert_eq!(other.event(&event(50, Closed, FinWait2, Close)), Some(left));
+        assert_eq!(other.note(&event(45, Transition, FinWait2, FinWait2)), None);
+        assert_eq!(other.note(&event(50, Closed, FinWait2, Close)), Some(left));
     }
 }

@@ -1,22 +1,22 @@
-//! Who may see and touch what.
+//! Who may see and change which connections.
 
-/// Who asks, as the socket's credentials tell.
+/// The process that makes a request, by its socket's credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Caller {
     /// The uid.
     pub(crate) uid: u32,
-    /// Whether it is root or a member of the socket's group: it may do everything.
+    /// True for root and members of the socket's group, who may do everything.
     pub(crate) privileged: bool,
 }
 
 impl Caller {
-    /// Whether the caller may see and touch a connection of `uid`.
-    pub(crate) fn may_touch(&self, uid: u32) -> bool {
+    /// True if the caller may see and change a connection of `uid`.
+    pub(crate) fn may_access(&self, uid: u32) -> bool {
         self.privileged || self.uid == uid
     }
 
-    /// The uid to which lists are narrowed; `None` for who may see everything.
-    pub(crate) fn narrowed_to(&self) -> Option<u32> {
+    /// The uid to whose connections lists are limited; `None` if the caller may see everything.
+    pub(crate) fn limited_to(&self) -> Option<u32> {
         (!self.privileged).then_some(self.uid)
     }
 }
@@ -26,13 +26,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn others_touch_only_their_own() {
+    fn others_access_only_their_own() {
         let other = Caller { uid: 1000, privileged: false };
-        assert!(other.may_touch(1000));
-        assert!(!other.may_touch(0));
-        assert_eq!(other.narrowed_to(), Some(1000));
+        assert!(other.may_access(1000));
+        assert!(!other.may_access(0));
+        assert_eq!(other.limited_to(), Some(1000));
         let root = Caller { uid: 0, privileged: true };
-        assert!(root.may_touch(1000));
-        assert_eq!(root.narrowed_to(), None);
+        assert!(root.may_access(1000));
+        assert_eq!(root.limited_to(), None);
     }
 }

@@ -1,4 +1,5 @@
-//! What requests mean: which connections they name, what they change, and who may.
+//! What requests mean: how a [`selector`] names one connection and a [`filter`] many, from which a [`selection`] takes
+//! them; the [`policies`] that a change leads to; whether a [`peer`] is still there; and who has [`access`].
 
 pub(crate) mod selector;
 

@@ -1,4 +1,4 @@
-//! What a request changes in the policy that was pushed for a connection.
+//! What a request changes in the override of a connection.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use tcpops_common::conn::Connection;
 use tcpops_common::policy::{Lifetime, Options, Policy, Setting};
 
-/// A change to one connection.
+/// A change to the override of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Keepalive on.
+    /// Turns keepalive on.
     KeepaliveEnable {
         /// TCP_KEEPIDLE, seconds.
         idle_s: u16,
@@ -17,33 +17,33 @@ pub(crate) enum Change {
         count: u8,
         /// TCP_KEEPINTVL, seconds.
         interval_s: u16,
-        /// TCP_USER_TIMEOUT, milliseconds, 0 for off; `None` leaves it.
+        /// TCP_USER_TIMEOUT, milliseconds, 0 for off; `None` leaves it as it is.
         user_timeout_ms: Option<u32>,
     },
-    /// Keepalive off.
+    /// Turns keepalive off.
     KeepaliveDisable,
-    /// These limits instead of those in force.
+    /// Replaces the limits in force.
     LifetimeSet {
-        /// The limits, at least one.
+        /// The limits, of which at least one is set.
         lifetime: Lifetime,
-        /// By how much `idle` and `max_age` are made longer at the most, percent.
+        /// The most that jitter adds to `idle` and `max_age`, percent.
         jitter_percent: u8,
     },
-    /// No limits, whatever a rule says.
+    /// Removes the limits, even those of a rule.
     LifetimeClear,
 }
 
 impl Change {
-    /// Whether it is about lifetimes, which listeners do not have.
+    /// True if it changes lifetimes, which listeners do not have.
     pub(crate) fn is_lifetime(&self) -> bool {
         matches!(self, Self::LifetimeSet { .. } | Self::LifetimeClear)
     }
 
-    /// The policy to push: `pushed` with this change, for `connection`.
-    pub(crate) fn apply(&self, pushed: Option<Policy>, connection: &Connection, serial: u32, by_uid: u32) -> Policy {
-        let before = pushed.unwrap_or(Policy::NONE);
-        // Options that an earlier push asked for are still to be set where no walk has come by since.
-        let waiting = before.options_pushed != 0 && connection.policy.serial != before.serial;
+    /// The new override of `connection`: the one before with this change.
+    pub(crate) fn apply(&self, before: Option<Policy>, connection: &Connection, serial: u32, by_uid: u32) -> Policy {
+        let before = before.unwrap_or(Policy::NONE);
+        // The options of an earlier override are still to be set if no walk has come by since.
+        let waiting = before.options_pushed != 0 && connection.awaits(&before);
         let options_pushed = u8::from(waiting || !self.is_lifetime());
         let mut policy = Policy { serial, by_uid, options_pushed, ..before };
         match *self {
@@ -58,7 +58,7 @@ impl Change {
             }
             Self::KeepaliveDisable => {
                 policy.options = Options { keepalive: Setting::Clear, ..Options::NONE };
-                // A user timeout that was pushed with the keepalive goes with it: back to what the program had.
+                // The user timeout of an override goes with its keepalive: the program gets its own back.
                 if before.options.user_timeout != Setting::Leave {
                     set_user_timeout(&mut policy.options, connection.original.user_timeout_ms);
                 }
@@ -78,7 +78,7 @@ impl Change {
     }
 }
 
-/// As it stands in the audit: what is wanted, durations with their units.
+/// The text of the audit: what is wanted, with units.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn they_read_as_what_they_want() {
+    fn the_text_says_what_is_wanted() {
         let lifetime = Lifetime { idle_ns: 1_500_000_000, max_age_ns: 0, deadline_boot_ns: 7_000_000_000 };
         let changes = [
             (ENABLE, "keepalive on idle=60s count=5 interval=5s user_timeout=85s"),
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn disabling_leaves_a_user_timeout_that_was_not_pushed() {
+    fn disabling_leaves_a_user_timeout_that_no_override_set() {
         let disabled = Change::KeepaliveDisable.apply(None, &connection(), 1, 0);
         assert_eq!(disabled.options.user_timeout, Setting::Leave);
     }

@@ -1,4 +1,4 @@
-//! Taking together the connections that one request is about.
+//! The connections that one request is about.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,38 +6,39 @@ use tcpops_common::conn::{ConnKey, Connection, Direction};
 
 use crate::model::requests::filter::Filter;
 
-/// The connections that a filter takes, as they come out of the map; one that the map moved meanwhile may come twice.
+/// Collects the connections that a filter matches while a map is read. A connection that the map moves meanwhile may come
+/// twice.
 #[derive(Clone, Debug)]
 pub(crate) struct Selection {
     filter: Filter,
-    /// Whether listeners are taken too, or only counted.
+    /// True if listeners are taken; false if they are only counted.
     with_listeners: bool,
-    /// The most that are taken.
+    /// The most connections that are taken.
     max: usize,
     chosen: BTreeMap<u64, (ConnKey, Connection)>,
     listeners: BTreeSet<u64>,
 }
 
-/// What was selected.
+/// The connections that were selected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Selected {
-    /// The connections, by rising conid.
+    /// The connections, in the order of their conids.
     pub(crate) connections: Vec<(ConnKey, Connection)>,
-    /// How many listeners matched and were left out.
+    /// How many listeners matched but were not taken.
     pub(crate) listeners: usize,
 }
 
-/// More connections match than may be taken.
+/// The error where more connections match than may be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooMany;
 
 impl Selection {
-    /// Nothing yet.
+    /// Makes an empty selection.
     pub(crate) fn new(filter: Filter, with_listeners: bool, max: usize) -> Self {
         Self { filter, with_listeners, max, chosen: BTreeMap::new(), listeners: BTreeSet::new() }
     }
 
-    /// Takes a connection if it is one of those; false once there are too many.
+    /// Takes a connection if it matches. Returns false once there are too many.
     pub(crate) fn offer(&mut self, key: ConnKey, connection: &Connection) -> bool {
         if !self.filter.matches(key.conid, connection) {
             return true;
@@ -50,10 +51,10 @@ impl Selection {
         self.chosen.len() <= self.max
     }
 
-    /// What was selected.
+    /// Ends the selection.
     ///
     /// # Errors
-    /// Where there were too many.
+    /// Fails if there were too many.
     pub(crate) fn finish(self) -> Result<Selected, TooMany> {
         if self.chosen.len() > self.max {
             return Err(TooMany);

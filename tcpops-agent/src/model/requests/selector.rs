@@ -26,7 +26,7 @@ pub(crate) struct Endpoints {
     pub(crate) remote: Option<SocketAddr>,
 }
 
-/// A name that cannot be understood.
+/// A text that is no name of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected a conid such as 17, cookie:42, fd:7, remote:192.0.2.7:5060, local:10.0.0.1:5060, or \
@@ -35,15 +35,15 @@ pub(crate) struct Endpoints {
 pub(crate) struct InvalidSelector(String);
 
 impl Selector {
-    /// Understands a name.
+    /// Parses a name.
     ///
     /// # Errors
-    /// Says what names look like.
+    /// Shows what names look like.
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidSelector> {
-        Self::parse_inner(text).ok_or_else(|| InvalidSelector(text.to_owned()))
+        Self::parse_any(text).ok_or_else(|| InvalidSelector(text.to_owned()))
     }
 
-    fn parse_inner(text: &str) -> Option<Self> {
+    fn parse_any(text: &str) -> Option<Self> {
         if let Some(cookie) = text.strip_prefix("cookie:") {
             return number(cookie).map(Self::Cookie);
         }
@@ -58,14 +58,14 @@ impl Selector {
 }
 
 impl Endpoints {
-    /// Every form that names the connection by its ends.
+    /// Every way to name the connection by its endpoints.
     pub(crate) fn names_of(connection: &Connection) -> [Self; 3] {
         let (local, remote) = (Some(connection.local()), Some(connection.remote()));
         [Self { local, remote }, Self { local, remote: None }, Self { local: None, remote }]
     }
 }
 
-/// Digits only: `parse` alone would take a sign.
+/// Parses digits only: `parse` alone would accept a sign.
 fn number(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn understands_every_form() {
+    fn every_form_is_parsed() {
         assert_eq!(Selector::parse("17"), Ok(Selector::Conid(17)));
         assert_eq!(Selector::parse("cookie:42"), Ok(Selector::Cookie(42)));
         assert_eq!(Selector::parse("fd:7"), Ok(Selector::Descriptor(7)));

@@ -1,8 +1,8 @@
 //! Compiles rules into the form that the kernel programs look up, see [`tcpops_common::rule`].
 //!
-//! Each dimension gives every value that a connection may have a *class*, the number of the set of rules that accept
-//! the value. Of this form, [`Compiled::first_match`] says what the kernel programs find in it, and the tests hold it
-//! against the definition, [`RuleSet::first_match`](crate::model::rules::rule_set::RuleSet::first_match).
+//! Each dimension maps every value that a connection may have to a *class*: the number of the set of rules that accept the
+//! value. The tests repeat the look-up of the kernel programs in `lookup` and compare it with the definition,
+//! [`RuleSet::first_match`](crate::model::rules::rule_set::RuleSet::first_match).
 
 mod addresses;
 mod classes;
@@ -28,32 +28,32 @@ const MAX_ADDRS: usize = (RULE_ADDRS_ENTRIES / SLOTS) as usize;
 /// The most entries of `RULE_KEYS` for one slot.
 const MAX_KEYS: usize = (RULE_KEYS_ENTRIES / SLOTS) as usize;
 
-/// The content of the rule maps for one slot.
+/// The contents of the rule maps for one slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Compiled {
     /// The slot.
     pub(crate) slot: u32,
-    /// The value of `RULE_SETS`; whoever writes it adds `source_len` and `file_hash`, which are zero here.
+    /// The value of `RULE_SETS`. Its `source_len` and `file_hash` are zero until it is written.
     pub(crate) set: rule::RuleSet,
     /// The values of `RULES`, by position.
     pub(crate) rules: Vec<rule::Rule>,
-    /// The values of `RULE_MASKS`, by class; at least those of `CLASS_NONE` and `CLASS_ALL`.
+    /// The values of `RULE_MASKS` by class, beginning with `CLASS_NONE` and `CLASS_ALL`.
     pub(crate) masks: Vec<RuleMask>,
-    /// The values of `RULE_PORTS`: [`PORT_BLOCKS`](rule::PORT_BLOCKS) for the local side, then as many for the remote
-    /// one; none where no rule asks for ports.
+    /// The values of `RULE_PORTS`: [`PORT_BLOCKS`](rule::PORT_BLOCKS) for the local side, then as many for the remote side;
+    /// empty where no rule asks for ports.
     pub(crate) ports: Vec<PortBlock>,
-    /// The entries of `RULE_ADDRS`: how many bits of the key are its prefix, the key, and the class.
+    /// The entries of `RULE_ADDRS`: the length of the key's prefix in bits, the key, and the class.
     pub(crate) addrs: Vec<(u32, AddrKey, u32)>,
-    /// The entries of `RULE_KEYS`: the key and the class.
+    /// The entries of `RULE_KEYS`: the key, and the class.
     pub(crate) keys: Vec<(RuleKey, u32)>,
 }
 
 /// Compiles the rules for `slot`.
 ///
 /// # Errors
-/// Where they do not fit into the maps.
+/// Fails if they do not fit into the maps.
 pub(crate) fn compile(set: &RuleSet, slot: u32) -> Result<Compiled, TooComplex> {
-    TooComplex::check(Limit::Rules, set.rules.len())?;
+    TooComplex::check(Capacity::Rules, set.rules.len())?;
     let matchers: Vec<&Matcher> = set.rules.iter().map(|rule| &rule.matcher).collect();
     let mut classes = Classes::new(matchers.len());
 
@@ -86,15 +86,15 @@ pub(crate) fn compile(set: &RuleSet, slot: u32) -> Result<Compiled, TooComplex> 
     };
 
     let masks = classes.into_masks();
-    TooComplex::check(Limit::Classes, masks.len())?;
+    TooComplex::check(Capacity::Classes, masks.len())?;
     let mut addrs = Vec::new();
     addrs.extend(addresses::entries(local_addrs, slot, Side::Local));
     addrs.extend(addresses::entries(remote_addrs, slot, Side::Remote));
-    TooComplex::check(Limit::Addresses, addrs.len())?;
+    TooComplex::check(Capacity::Addresses, addrs.len())?;
     let mut keys = Vec::new();
     keys.extend(keys::entries(uids, slot, KeyKind::Uid));
     keys.extend(keys::entries(cgroups, slot, KeyKind::Cgroup));
-    TooComplex::check(Limit::Keys, keys.len())?;
+    TooComplex::check(Capacity::Keys, keys.len())?;
 
     Ok(Compiled {
         slot,
@@ -107,7 +107,7 @@ pub(crate) fn compile(set: &RuleSet, slot: u32) -> Result<Compiled, TooComplex> 
     })
 }
 
-/// The class of each kind of connection: these three dimensions are so small that they are one.
+/// The class of each kind of connection. Direction, family and origin have so few values that they form one dimension.
 fn kinds(matchers: &[&Matcher], classes: &mut Classes) -> [u32; KINDS] {
     fn has<T: PartialEq>(values: &[T], value: T) -> bool {
         values.is_empty() || values.contains(&value)
@@ -135,18 +135,18 @@ fn kernel_rule(rule: &Rule) -> rule::Rule {
     rule::Rule { policy: rule.policy, id: rule.id, pad: 0, name }
 }
 
-/// What of the rules does not fit into the maps.
+/// The rules exceed a limit of the rule maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooComplex {
-    /// Which limit.
-    pub(crate) limit: Limit,
-    /// How many they would need.
+    /// The limit.
+    pub(crate) limit: Capacity,
+    /// How much the rules would need.
     pub(crate) found: usize,
 }
 
-/// A limit of the rule maps.
+/// The limits of the rule maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Limit {
+pub(crate) enum Capacity {
     /// [`MAX_RULES`].
     Rules,
     /// [`MAX_CLASSES`].
@@ -157,7 +157,7 @@ pub(crate) enum Limit {
     Keys,
 }
 
-impl Limit {
+impl Capacity {
     /// The number.
     pub(crate) const fn number(self) -> usize {
         match self {
@@ -170,7 +170,7 @@ impl Limit {
 }
 
 impl TooComplex {
-    fn check(limit: Limit, found: usize) -> Result<(), Self> {
+    fn check(limit: Capacity, found: usize) -> Result<(), Self> {
         if found > limit.number() { Err(Self { limit, found }) } else { Ok(()) }
     }
 }
@@ -179,16 +179,16 @@ impl fmt::Display for TooComplex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (found, number) = (self.found, self.limit.number());
         match self.limit {
-            Limit::Rules => write!(f, "expected at most {number} rules, found {found}"),
-            Limit::Classes => write!(
+            Capacity::Rules => write!(f, "expected at most {number} rules, found {found}"),
+            Capacity::Classes => write!(
                 f,
                 "expected at most {number} different sets of rules that accept one port, address, uid or cgroup, \
                  found {found}; let fewer rules overlap, or join those that want the same"
             ),
-            Limit::Addresses => {
+            Capacity::Addresses => {
                 write!(f, "expected at most {number} networks in all rules, found {found}; join adjacent ones")
             }
-            Limit::Keys => {
+            Capacity::Keys => {
                 write!(f, "expected at most {number} uids and cgroups in all rules, found {found}; name cgroups above")
             }
         }

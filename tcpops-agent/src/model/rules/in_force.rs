@@ -1,4 +1,4 @@
-//! What the agent itself does by the rules in force: the kernel programs know nothing of closing.
+//! What the agent itself needs of the rules in force, since the kernel programs neither close connections nor know names.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::model::rules::rule_set::{Facts, Matcher, RuleSet};
 /// The names of rules by id.
 pub(crate) type RuleNames = HashMap<u32, String>;
 
-/// The rules in force, as far as they concern names and closing.
+/// The names of the rules in force, and how they close connections.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct InForce {
     names: RuleNames,
@@ -20,7 +20,7 @@ pub(crate) struct InForce {
 }
 
 impl InForce {
-    /// Of rules that have their ids.
+    /// Reads the rules, which must have their ids.
     pub(crate) fn of(set: &RuleSet) -> Self {
         Self {
             names: set.rules.iter().map(|rule| (rule.id, rule.name.clone())).collect(),
@@ -40,25 +40,25 @@ impl InForce {
         &self.names
     }
 
-    /// The name of a rule, or a word for one that is gone.
+    /// The name of a rule, or a placeholder if the rule is gone.
     pub(crate) fn name(&self, id: u32) -> &str {
         self.names.get(&id).map_or("(gone)", String::as_str)
     }
 
-    /// What a rule says about closing; `None` for an id that no rule has.
+    /// How a rule closes connections; `None` for an id that no rule has.
     pub(crate) fn closing(&self, id: u32) -> Option<&ClosePolicy> {
         self.closings.get(&id)
     }
 
-    /// What keeps rules from closing too much.
+    /// The bounds on what rules may close.
     pub(crate) fn guard(&self) -> &Guard {
         &self.guard
     }
 
-    /// Why no rule closes this connection. `lineage` gives its cgroup and each above it, where these can be told; it is
-    /// asked only if a rule names cgroups.
+    /// Why no rule may close this connection. `lineage` returns its cgroup and that cgroup's ancestors, if they are known; it
+    /// is called only if a rule names cgroups.
     ///
-    /// A connection of which the cgroups cannot be told may be in the one that a rule protects: then it is protected.
+    /// A connection whose cgroups are not known is protected, because it may be in one that a rule protects.
     pub(crate) fn protection(
         &self,
         connection: &Connection,

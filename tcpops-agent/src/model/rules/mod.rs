@@ -1,4 +1,5 @@
-//! Rules: what it means that one matches, their form in the kernel, and what they say once they are in force.
+//! Rules: a [`rule_set`] says which rule matches a connection, the [`classifier`] compiles it for the kernel programs, and
+//! [`in_force`] keeps what the agent itself does by it. A [`preview`] shows what other rules would change.
 
 pub(crate) mod rule_set;
 

@@ -1,14 +1,11 @@
 //! What other rules would change, connection by connection, without changing it.
-//!
-//! The decision is the kernel programs' own (`reconsider` and what comes before it in a walk, `tcpops-ebpf/src/enforce.rs`
-//! and `iter_tcp.rs`), made here from the entries; the end-to-end tests hold it against what a change then does.
 
 use std::collections::{BTreeMap, HashSet};
 
 use tcpops_common::conn::{ConnKey, Connection};
+use tcpops_common::enforce::Reconsidered;
 use tcpops_common::policy::Policy;
 use tcpops_common::rule::MAX_CGROUP_DEPTH;
-use tcpops_common::state::TcpState;
 
 use crate::model::rules::rule_set::{Facts, Rule, RuleSet};
 
@@ -34,28 +31,32 @@ pub(crate) struct Change {
     pub(crate) after: Standing,
 }
 
-/// How a connection would stand under the rule that matches it, beside what was pushed for it; before and after. `None`
-/// where nothing would change.
+impl Standing {
+    fn of(connection: &Connection) -> Self {
+        Self { rule: connection.rule, policy: connection.policy }
+    }
+}
+
+/// How a connection stands and would stand under the rule that matches it and its override; `None` where nothing would
+/// change. A walk decides it in the same way.
 pub(crate) fn reconsidered(
     connection: &Connection,
     rule: Option<&Rule>,
-    pushed: Option<&Policy>,
+    override_: Option<&Policy>,
 ) -> Option<(Standing, Standing)> {
-    if matches!(connection.state, TcpState::SynSent | TcpState::SynRecv) {
-        // It gets its rule at the end of its handshake.
-        return None;
-    }
-    let mut before = Standing { rule: connection.rule, policy: connection.policy };
-    if let Some(pushed) = pushed
-        && before.policy.serial != pushed.serial
+    let mut after = *connection;
+    if let Some(override_) = override_
+        && after.awaits(override_)
     {
-        // A walk that comes by applies it first, whatever the rules.
-        before.policy.override_with(pushed);
+        // A walk applies it first, whatever the rules.
+        after.take_override(override_);
     }
-    let by_rule = rule.map_or(Policy::NONE, |rule| rule.policy);
-    let policy = by_rule.overridden_by(pushed.unwrap_or(&Policy::NONE));
-    let after = Standing { rule: rule.map_or(0, |rule| rule.id), policy };
-    (before != after).then_some((before, after))
+    let before = Standing::of(&after);
+    let (id, by_rule) = rule.map_or((0, &Policy::NONE), |rule| (rule.id, &rule.policy));
+    match after.reconsider(id, by_rule, override_.unwrap_or(&Policy::NONE)) {
+        Reconsidered::Unchanged => None,
+        Reconsidered::Changed | Reconsidered::OptionsChanged => Some((before, Standing::of(&after))),
+    }
 }
 
 /// What a set of rules would change, as the connections come.
@@ -93,14 +94,14 @@ impl Preview {
         Self { rules, asks_for_cgroups, max, changes, changed, unreachable, unsure }
     }
 
-    /// Takes a connection in. `lineage` gives its cgroup and each above it, `pushed` what was pushed for it, `reachable`
+    /// Takes a connection in. `lineage` gives its cgroup and each above it, `override_` its override, `reachable`
     /// whether a walk would come by it; each is asked only where it matters.
     pub(crate) fn consider<E>(
         &mut self,
         key: ConnKey,
         connection: &Connection,
         lineage: impl FnOnce(u64) -> Option<Vec<u64>>,
-        pushed: impl FnOnce() -> Result<Option<Policy>, E>,
+        override_: impl FnOnce() -> Result<Option<Policy>, E>,
         reachable: impl FnOnce() -> bool,
     ) -> Result<(), E> {
         let mut cgroups = Vec::new();
@@ -113,7 +114,7 @@ impl Preview {
             cgroups.truncate(MAX_CGROUP_DEPTH as usize);
         }
         let rule = self.rules.first_match(&Facts::of(connection, cgroups));
-        let Some((before, after)) = reconsidered(connection, rule, pushed()?.as_ref()) else { return Ok(()) };
+        let Some((before, after)) = reconsidered(connection, rule, override_()?.as_ref()) else { return Ok(()) };
         if !reachable() {
             self.unreachable.insert(key.conid);
         } else if self.changed.insert(key.conid) {

@@ -1,4 +1,4 @@
-//! The ordered rules and what it means that one matches: the definition that the compiled form must agree with.
+//! The ordered rules and which of them matches: the definition with which the compiled form must agree.
 
 use core::net::{IpAddr, SocketAddr};
 use core::ops::RangeInclusive;
@@ -10,35 +10,34 @@ use tcpops_common::policy::Policy;
 
 use crate::model::expiry::closing::{ClosePolicy, Guard};
 
-/// Rules in their order.
+/// The rules in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RuleSet {
     /// The rules; the first that matches decides alone.
     pub(crate) rules: Vec<Rule>,
-    /// What keeps them from closing too much.
+    /// The bounds on what they may close.
     pub(crate) guard: Guard,
 }
 
-/// Which connections, and what is wanted of them.
+/// What is wanted of the connections that match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rule {
     /// The name, which no other rule of the set has; at most [`MAX_NAME`](tcpops_common::rule::MAX_NAME) bytes.
     pub(crate) name: String,
-    /// The number that goes with the name, never 0 after [`RuleSet::assign_ids`].
+    /// The id that goes with the name; never 0 after [`RuleSet::assign_ids`].
     pub(crate) id: u32,
-    /// What is wanted.
+    /// The options and lifetimes that it wants.
     pub(crate) policy: Policy,
-    /// What it says about closing.
+    /// How it closes connections.
     pub(crate) closing: ClosePolicy,
-    /// Which connections.
+    /// The connections that match.
     pub(crate) matcher: Matcher,
 }
 
-/// Which connections: those that every condition accepts. A condition accepts what one of its values does; one with no
-/// values accepts everything.
+/// The conditions on a connection, all of which must hold. A condition holds if one of its values does, or if it has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Matcher {
-    /// Who began; with no values, listeners too.
+    /// Which side opened the connection; without values, listeners match too.
     pub(crate) directions: Vec<Direction>,
     /// The address family on the wire.
     pub(crate) families: Vec<Family>,
@@ -46,7 +45,7 @@ pub(crate) struct Matcher {
     pub(crate) origins: Vec<Origin>,
     /// This host's address. A network within `::ffff:0:0/96` must be given as IPv4.
     pub(crate) local: Vec<IpNet>,
-    /// The peer's address, given likewise.
+    /// The peer's address, in the same form.
     pub(crate) remote: Vec<IpNet>,
     /// This host's port.
     pub(crate) local_ports: Vec<RangeInclusive<u16>>,
@@ -54,7 +53,7 @@ pub(crate) struct Matcher {
     pub(crate) remote_ports: Vec<RangeInclusive<u16>>,
     /// The uid that owns the socket.
     pub(crate) uids: Vec<u32>,
-    /// The cgroup of the socket, or one above it.
+    /// The socket's cgroup or one of its ancestors.
     pub(crate) cgroups: Vec<Cgroup>,
 }
 
@@ -63,14 +62,14 @@ pub(crate) struct Matcher {
 pub(crate) struct Cgroup {
     /// Its id: the inode number of its directory.
     pub(crate) id: u64,
-    /// The ids of those above it, up to the root, in any order.
+    /// The ids of its ancestors up to the root, in any order.
     pub(crate) ancestors: Vec<u64>,
 }
 
-/// What rules may ask of a connection.
+/// The facts about a connection that rules may ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
-    /// Who began.
+    /// Which side opened it.
     pub(crate) direction: Direction,
     /// The address family on the wire.
     pub(crate) family: Family,
@@ -78,16 +77,16 @@ pub(crate) struct Facts {
     pub(crate) origin: Origin,
     /// This host's endpoint; IPv4-mapped counts as IPv4.
     pub(crate) local: SocketAddr,
-    /// The peer's endpoint, likewise.
+    /// The peer's endpoint, in the same form.
     pub(crate) remote: SocketAddr,
     /// The uid that owns the socket.
     pub(crate) uid: u32,
-    /// The cgroup of the socket first, then each above it up to the root; empty where the kernel does not tell.
+    /// The socket's cgroup, then its ancestors up to the root; empty where they are not known.
     pub(crate) cgroups: Vec<u64>,
 }
 
 impl Facts {
-    /// What the entry of a connection says, with the ids of its cgroup and of each above it.
+    /// Reads the entry of a connection. `cgroups` are its cgroup and that cgroup's ancestors.
     pub(crate) fn of(connection: &Connection, cgroups: Vec<u64>) -> Self {
         Self {
             direction: connection.direction,
@@ -107,13 +106,13 @@ impl RuleSet {
         self.rules.iter().find(|rule| rule.matcher.accepts(facts))
     }
 
-    /// Whether some rule asks for the cgroup.
+    /// True if a rule asks for the cgroup.
     pub(crate) fn asks_for_cgroups(&self) -> bool {
         self.rules.iter().any(|rule| !rule.matcher.cgroups.is_empty())
     }
 
-    /// Gives every rule its number, made from its name, so that a rule has the same in every set and after every
-    /// restart. Of two names in a set with the same number, which is unlikely, the later rule gets the next free one.
+    /// Gives every rule an id that is derived from its name, so that the rule keeps it in every set and after a restart. In
+    /// the unlikely case that two names give the same id, the later rule gets the next free one.
     pub(crate) fn assign_ids(&mut self) {
         let mut taken = HashSet::new();
         for rule in &mut self.rules {
@@ -132,7 +131,7 @@ fn hash(name: &str) -> u32 {
 }
 
 impl Matcher {
-    /// Whether every condition accepts the connection.
+    /// True if every condition holds.
     pub(crate) fn accepts(&self, facts: &Facts) -> bool {
         one_of(&self.directions, |direction| *direction == facts.direction)
             && one_of(&self.families, |family| *family == facts.family)
@@ -150,7 +149,7 @@ fn one_of<T>(values: &[T], accepts: impl Fn(&T) -> bool) -> bool {
     values.is_empty() || values.iter().any(accepts)
 }
 
-/// Whether the network holds the address; an IPv6 network never holds an IPv4 address.
+/// True if the network holds the address. An IPv6 network never holds an IPv4 address.
 fn holds(net: &IpNet, address: IpAddr) -> bool {
     net.contains(&address.to_canonical())
 }
@@ -239,13 +238,6 @@ mod tests {
     }
 
     fn rules<const N: usize>(names: [&str; N]) -> RuleSet {
-        let rule = |name: &str| Rule {
-            name: name.to_owned(),
-            id: 0,
-            policy: Policy::NONE,
-            closing: ClosePolicy::DEFAULT,
-            matcher: Matcher::default(),
-        };
-        RuleSet { rules: names.into_iter().map(rule).collect(), guard: Guard::default() }
+        RuleSet { rules: names.map(|name| rule(name, Matcher::default())).into(), guard: Guard::default() }
     }
 }

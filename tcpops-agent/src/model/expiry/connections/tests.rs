@@ -47,7 +47,7 @@ fn inspection(limits: Limits, idle_ns: Option<u64>, at_boot_ns: u64) -> Input {
 const AGED: Limits =
     Limits { max_age_ns: 50, idle_ns: 0, deadline_boot_ns: 0, first_byte_ns: 0, half_closed_ns: 0, connect_ns: 0 };
 
-/// What was begun with a close.
+/// The close that an order began.
 fn begun(order: CloseOrder, fin_sent: bool) -> Option<PendingClose> {
     let CloseOrder { reason, rule, step, .. } = order;
     Some(PendingClose { reason, rule, by_fin: matches!(step, CloseStep::Fin { .. }), fin_sent })
@@ -125,10 +125,10 @@ fn a_lifetime_that_is_cleared_is_no_longer_watched() {
 }
 
 #[test]
-fn an_event_that_is_older_than_a_push_takes_no_limit_away() {
+fn an_event_that_is_older_than_an_override_takes_no_limit_away() {
     let mut connections = open();
     apply(&mut connections, 100, inspection(AGED, None, 100));
-    // It was written before the push, and read after it.
+    // It was written before the override was set, and read after it.
     let older = event(EventKind::Transition, TcpState::FinWait2, 0);
     assert_eq!(apply(&mut connections, 101, Input::Event(older)), [Effect::Inspect(KEY)]);
     assert_eq!(connections.next_due(), Some(150));
@@ -155,7 +155,7 @@ fn what_is_seen_of_a_connection_that_has_ended_is_forgotten() {
 }
 
 #[test]
-fn what_is_seen_before_it_is_told_of_counts() {
+fn what_is_inspected_before_its_event_comes_counts() {
     let mut connections = Connections::default();
     apply(&mut connections, 100, inspection(AGED, None, 100));
     assert_eq!(connections.next_due(), Some(150));
@@ -175,7 +175,7 @@ fn resync_forgets_what_is_gone_and_looks_at_what_may_be_over() {
 }
 
 #[test]
-fn what_happened_is_told_before_what_follows() {
+fn what_happened_is_published_before_what_follows() {
     let mut connections = Connections::default();
     let mut effects = Vec::new();
     let established = event(EventKind::Transition, TcpState::Established, EVENT_HAS_LIFETIME);
@@ -187,7 +187,7 @@ fn what_happened_is_told_before_what_follows() {
 }
 
 #[test]
-fn a_reason_outlives_a_resync_until_the_events_of_that_time_are_said() {
+fn a_reason_outlives_a_resync_until_the_events_of_that_time_are_given() {
     let mut connections = Connections::default();
     let reason = CloseReason::Request(0);
     let close = CloseOrder { key: KEY, reason, step: CloseStep::Reset, is_first: true, rule: 0, due_boot_ns: None };
@@ -289,7 +289,7 @@ impl World {
         Look { idle_ns: self.now - self.last_byte, bytes_received: self.received }
     }
 
-    /// Whether some limit is over by the whole truth.
+    /// True if a limit is over by the whole truth.
     fn is_over(&self) -> bool {
         matches!(judge(&self.candidate, Some(self.look()), self.now), Verdict::Expired(..))
     }
@@ -354,7 +354,7 @@ proptest! {
             match happening {
                 Happening::Limits(limits) => {
                     world.candidate.limits = limits;
-                    // As after a push.
+                    // As after a change of the override.
                     let over = world.is_over();
                     let now = world.now;
                     let event = event(EventKind::Applied, world.candidate.state, EVENT_HAS_LIFETIME);

@@ -137,13 +137,16 @@ fn a_delayed_close_is_tried_again_and_logged_once_a_minute() {
     let (next, after) = (150 + 1_000_000_000, 150 + 2_000_000_000);
     assert_eq!(decide(&mut enforcer, &second, 151), (Some(next), throttled(&second, delay(next), true)));
     assert_eq!(decide(&mut enforcer, &third, 152), (Some(after), throttled(&third, delay(after), false)));
-    assert_eq!((enforcer.throttled(), enforcer.phase(third.candidate.key).throttled_by()), (2, Some(Bound::Budget)));
+    assert_eq!(
+        (enforcer.watches.throttled(), enforcer.watches.phase(third.candidate.key).throttled_by()),
+        (2, Some(Bound::Budget))
+    );
     // An override is not delayed.
     let overridden = Inspection { candidate: Candidate { is_override: true, ..third.candidate }, ..third };
     assert_eq!(decide(&mut enforcer, &overridden, 153).1.len(), 1);
     let (next, effects) = decide(&mut enforcer, &second, next);
     assert!(next.is_none() && matches!(effects[..], [Effect::Close(CloseOrder { due_boot_ns: None, .. })]));
-    assert_eq!(enforcer.throttled(), 0);
+    assert_eq!(enforcer.watches.throttled(), 0);
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn the_outlook_is_the_earliest_end() {
 }
 
 #[test]
-fn a_push_replaces_all_limits_of_a_rule_and_asks_no_guard() {
+fn an_override_replaces_all_limits_of_a_rule_and_asks_no_guard() {
     let key = ConnKey { cookie: 1, conid: 1 };
     let rule =
         ClosePolicy { first_byte_ns: 5, enforce: false, manner: Manner::Fin { grace_ns: 3 }, ..ClosePolicy::DEFAULT };
@@ -117,9 +117,9 @@ fn a_push_replaces_all_limits_of_a_rule_and_asks_no_guard() {
     // Its rule is gone.
     assert_eq!(Candidate::of(key, &entry, None), None);
     entry.lifetime_source = Source::Override;
-    let pushed = Candidate::of(key, &entry, Some(&rule)).unwrap();
-    assert_eq!(pushed.limits, Limits { idle_ns: 7, ..Limits::default() });
-    assert_eq!((pushed.is_override, pushed.enforce, pushed.manner), (true, true, rule.manner));
+    let overridden = Candidate::of(key, &entry, Some(&rule)).unwrap();
+    assert_eq!(overridden.limits, Limits { idle_ns: 7, ..Limits::default() });
+    assert_eq!((overridden.is_override, overridden.enforce, overridden.manner), (true, true, rule.manner));
     entry.policy.lifetime_setting = Setting::Clear;
     assert_eq!(Candidate::of(key, &entry, Some(&rule)), None);
     entry.policy = policy;
@@ -166,7 +166,7 @@ fn lives() -> impl Strategy<Value = (Candidate, u64, bool)> {
     )
 }
 
-/// The limits that are over, said anew and plainly.
+/// The limits that are over, computed in another and plainer way.
 fn over(candidate: &Candidate, last_byte: u64, spoke: bool, now: u64) -> Vec<Expiry> {
     let Limits { idle_ns, max_age_ns, deadline_boot_ns, first_byte_ns, half_closed_ns, connect_ns } = candidate.limits;
     let established = candidate.established_boot_ns != 0;
@@ -204,7 +204,7 @@ fn look_at(candidate: &Candidate, last_byte: u64, spoke: bool, now: u64) -> Opti
 }
 
 proptest! {
-    /// Time passes only as the verdicts say; what is over then is said then, and nothing that is not.
+    /// Time passes only as the verdicts say. A limit is reported at the moment at which it is over, and never before.
     #[test]
     fn never_early_and_never_late((candidate, last_byte, spoke) in lives(), begin in 1_u64..4_000) {
         let begin = begin.max(last_byte).max(candidate.opened_boot_ns);
@@ -238,7 +238,7 @@ proptest! {
         prop_assert!(false, "no verdict after ten looks at a connection without traffic");
     }
 
-    /// A limit that is raised or lowered counts at once, from the same beginning.
+    /// A limit that is raised or lowered counts at once, from the same start.
     #[test]
     fn other_limits_count_at_once(
         (candidate, last_byte, spoke) in lives(), (other, ..) in lives(), now in 1_u64..4_000,
@@ -253,7 +253,7 @@ proptest! {
         }
     }
 
-    /// Without a look nothing is said to be over that traffic may have put off.
+    /// Without a look, no limit counts as over that traffic may have postponed.
     #[test]
     fn nothing_ends_unseen((candidate, ..) in lives(), now in 1_u64..4_000) {
         if let Verdict::Expired(expiry, _) = judge(&candidate, None, now) {

@@ -39,7 +39,7 @@ fn each_end_of_each_close_has_its_cause() {
         (FinWait2, 0, ByLocal, none, Cause::Fin(Side::Local)),
         (LastAck, 0, ByPeer, none, Cause::Fin(Side::Peer)),
         (Closing, 0, ByLocal, none, Cause::Fin(Side::Local)),
-        // Of a connection that was adopted, nobody may have seen the first FIN.
+        // Nobody may have seen the first FIN of an adopted connection.
         (FinWait2, 0, Nobody, none, Cause::Fin(Side::Local)),
         (LastAck, 0, Nobody, none, Cause::Fin(Side::Peer)),
         // SO_LINGER of zero, data unread, connect(AF_UNSPEC); and the other end of these.
@@ -55,15 +55,15 @@ fn each_end_of_each_close_has_its_cause() {
         (SynSent, 0, Nobody, none, Cause::GivenUp),
         (SynSent, ECONNREFUSED, Nobody, none, Cause::Refused),
         (SynSent, EHOSTUNREACH, Nobody, Summary { retransmits: 1, ..none }, Cause::Unreachable),
-        (SynSent, ETIMEDOUT, Nobody, Summary { retransmits: 2, ..none }, Cause::Timeout(Unanswered::Handshake)),
+        (SynSent, ETIMEDOUT, Nobody, Summary { retransmits: 2, ..none }, Cause::Timeout(Timeout::Handshake)),
         // A peer that is gone.
-        (Established, ETIMEDOUT, Nobody, probed, Cause::Timeout(Unanswered::Keepalive)),
-        (Established, ETIMEDOUT, Nobody, retransmitted, Cause::Timeout(Unanswered::Retransmissions)),
-        (Established, EHOSTUNREACH, Nobody, retransmitted, Cause::Timeout(Unanswered::Retransmissions)),
-        (Established, EHOSTUNREACH, Nobody, probed, Cause::Timeout(Unanswered::Keepalive)),
-        (Established, ECONNREFUSED, Nobody, retransmitted, Cause::Timeout(Unanswered::Retransmissions)),
-        (FinWait1, ETIMEDOUT, ByLocal, retransmitted, Cause::Timeout(Unanswered::Retransmissions)),
-        (LastAck, ETIMEDOUT, ByPeer, retransmitted, Cause::Timeout(Unanswered::Retransmissions)),
+        (Established, ETIMEDOUT, Nobody, probed, Cause::Timeout(Timeout::Keepalive)),
+        (Established, ETIMEDOUT, Nobody, retransmitted, Cause::Timeout(Timeout::Retransmissions)),
+        (Established, EHOSTUNREACH, Nobody, retransmitted, Cause::Timeout(Timeout::Retransmissions)),
+        (Established, EHOSTUNREACH, Nobody, probed, Cause::Timeout(Timeout::Keepalive)),
+        (Established, ECONNREFUSED, Nobody, retransmitted, Cause::Timeout(Timeout::Retransmissions)),
+        (FinWait1, ETIMEDOUT, ByLocal, retransmitted, Cause::Timeout(Timeout::Retransmissions)),
+        (LastAck, ETIMEDOUT, ByPeer, retransmitted, Cause::Timeout(Timeout::Retransmissions)),
         // `ss -K`.
         (Established, ECONNABORTED, Nobody, none, Cause::Aborted),
         (SynSent, ECONNABORTED, Nobody, none, Cause::Aborted),
@@ -84,12 +84,12 @@ fn options_tell_timeouts_apart() {
     let probed = Summary { sk_flags: SOCK_KEEPOPEN, ..window_probed };
     let retransmitted = Summary { retransmits: 3, sk_flags: SOCK_KEEPOPEN, ..Summary::NONE };
     for (summary, expected) in [
-        (probed, Unanswered::Keepalive),
-        (retransmitted, Unanswered::Retransmissions),
+        (probed, Timeout::Keepalive),
+        (retransmitted, Timeout::Retransmissions),
         // The peer shut its window, and then was gone.
-        (window_probed, Unanswered::Retransmissions),
-        (Summary { user_timeout_ms: 2500, ..probed }, Unanswered::UserTimeout),
-        (Summary { user_timeout_ms: 2500, ..retransmitted }, Unanswered::UserTimeout),
+        (window_probed, Timeout::Retransmissions),
+        (Summary { user_timeout_ms: 2500, ..probed }, Timeout::UserTimeout),
+        (Summary { user_timeout_ms: 2500, ..retransmitted }, Timeout::UserTimeout),
     ] {
         assert_eq!(timed_out(summary), Cause::Timeout(expected), "{summary:?}");
     }
@@ -149,7 +149,7 @@ fn every_cause_has_its_name() {
         (Cause::Fin(Side::Local), "fin"),
         (Cause::GivenUp, "fin"),
         (Cause::Reset(None), "reset"),
-        (Cause::Timeout(Unanswered::Keepalive), "timeout"),
+        (Cause::Timeout(Timeout::Keepalive), "timeout"),
         (Cause::Refused, "refused"),
         (Cause::Unreachable, "refused"),
         (Cause::Expired(Expiry::Idle, Author::Rule(1)), "expired"),
@@ -157,6 +157,6 @@ fn every_cause_has_its_name() {
         (Cause::Aborted, "aborted"),
         (Cause::Unknown, "unknown"),
     ] {
-        assert_eq!(Cause::NAMES[cause.number()], name);
+        assert_eq!(<&str>::from(cause.kind()), name);
     }
 }

@@ -1,7 +1,7 @@
-//! Addresses: the class of the longest prefix in a trie that IPv4 and IPv6 share.
+//! Addresses: the class of the longest prefix, in a trie that IPv4 and IPv6 share.
 //!
-//! A look-up ends at the longest prefix that covers the address, so each prefix's class has to hold the rules of the
-//! shorter ones around it, and of those that ask nothing.
+//! A look-up ends at the longest prefix that covers the address, so a prefix's class also has the rules of the shorter
+//! prefixes around it, and the rules that do not ask for this address.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +14,9 @@ use crate::model::rules::rule_set::Matcher;
 /// The first bits of sixteen-byte addresses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Prefix {
-    /// As a number in host order; zero beyond `len`.
+    /// The bits as a number in host order; zero beyond `len`.
     bits: u128,
-    /// How many bits, 0 to 128.
+    /// The number of bits, 0 to 128.
     len: u32,
 }
 
@@ -35,28 +35,28 @@ impl Prefix {
         }
     }
 
-    /// Whether a prefix that comes after this one in their order lies within this one.
+    /// True if `later`, which comes after this prefix in their order, lies within it.
     fn covers(self, later: Self) -> bool {
-        // To shift out all 128 bits is not defined; but then nothing is left to differ.
+        // A shift by all 128 bits is not defined, but leaves nothing that could differ.
         (self.bits ^ later.bits).checked_shr(128 - self.len).is_none_or(|differing| differing == 0)
     }
 }
 
-/// A prefix, and what accepts the addresses of which it is the longest.
+/// A prefix with the rules that accept the addresses for which it is the longest, and their class.
 pub(crate) struct Entry {
     prefix: Prefix,
     mask: RuleMask,
     class: u32,
 }
 
-/// The prefixes of one side, the default of all addresses first; `None` if no rule asks.
+/// The prefixes of one side, beginning with the one of all addresses; `None` if no rule asks for them.
 pub(crate) fn prefixes<'a>(
     matchers: &[&'a Matcher],
     nets: impl Fn(&'a Matcher) -> &'a [IpNet],
     classes: &mut Classes,
 ) -> Option<Vec<Entry>> {
     let open = asked(matchers, &nets)?;
-    // IPv4 has a default of its own: an IPv6 network around ::ffff:0:0/96, such as ::/0, is not meant to hold IPv4.
+    // IPv4 has a default of its own, because an IPv6 network around ::ffff:0:0/96, such as ::/0, does not hold IPv4.
     let mut named = BTreeMap::from([(Prefix::ALL, open), (Prefix::IPV4, open)]);
     for (rule, matcher) in matchers.iter().enumerate() {
         for net in nets(matcher) {
@@ -64,7 +64,7 @@ pub(crate) fn prefixes<'a>(
         }
     }
     let mut entries: Vec<Entry> = Vec::new();
-    // The positions of the entries around the present one. In their order, a prefix comes before those within it.
+    // The positions of the entries around the current one: in their order, a prefix comes before those within it.
     let mut around: Vec<usize> = Vec::new();
     for (prefix, mut mask) in named {
         while around.pop_if(|outer| !entries[*outer].prefix.covers(prefix)).is_some() {}
@@ -73,7 +73,7 @@ pub(crate) fn prefixes<'a>(
             outer.inspect(|outer| unite(&mut mask, &outer.mask));
         }
         let class = classes.class(&mask);
-        // Where it says the same as the prefix around it, the look-up may as well end there.
+        // A prefix with the class of the prefix around it is left out: a look-up may as well end there.
         if outer.is_none_or(|outer| outer.class != class) {
             around.push(entries.len());
             entries.push(Entry { prefix, mask, class });

@@ -1,4 +1,4 @@
-//! Sets of rules, and the numbers that stand for them.
+//! Sets of rules and their numbers, the classes.
 
 use std::collections::HashMap;
 
@@ -6,23 +6,23 @@ use tcpops_common::rule::{CLASS_ALL, CLASS_NONE, RuleMask};
 
 use crate::model::rules::rule_set::Matcher;
 
-/// The sets of rules that some value is accepted by, each once.
+/// The sets of rules that accept some value, each once.
 pub(crate) struct Classes {
     masks: Vec<RuleMask>,
     numbers: HashMap<RuleMask, u32>,
 }
 
 impl Classes {
-    /// Those that every rule set has, [`CLASS_NONE`] and [`CLASS_ALL`]; the latter of the rules that there are.
+    /// The classes that every rule set has: [`CLASS_NONE`], and [`CLASS_ALL`] with all `rules`.
     pub(crate) fn new(rules: usize) -> Self {
         let mut all = RuleMask::NONE;
         (0..rules).for_each(|rule| insert(&mut all, rule));
-        // In this order: where there are no rules, both are the same set, and its number is CLASS_NONE.
+        // CLASS_NONE comes last: without rules both are the same set, and that is its number.
         let numbers = HashMap::from([(all, CLASS_ALL), (RuleMask::NONE, CLASS_NONE)]);
         Self { masks: vec![RuleMask::NONE, all], numbers }
     }
 
-    /// The number of a set. There is no limit here, so that the error can say how many would be needed.
+    /// The class of a set. There is no limit here, so that an error can tell how many classes the rules need.
     pub(crate) fn class(&mut self, mask: &RuleMask) -> u32 {
         *self.numbers.entry(*mask).or_insert_with(|| {
             self.masks.push(*mask);
@@ -30,14 +30,14 @@ impl Classes {
         })
     }
 
-    /// The sets, by number.
+    /// The sets by class.
     pub(crate) fn into_masks(self) -> Vec<RuleMask> {
         self.masks
     }
 }
 
-/// The rules that ask nothing about a dimension, of which `values` gives the values that a rule names; `None` if that
-/// is every rule, so that the dimension is of no account.
+/// The rules that do not ask for a dimension, where `values` returns the values that a rule names; `None` if no rule asks
+/// for it.
 pub(crate) fn asked<'a, T: 'a>(matchers: &[&'a Matcher], values: impl Fn(&'a Matcher) -> &'a [T]) -> Option<RuleMask> {
     matchers
         .iter()
@@ -45,7 +45,7 @@ pub(crate) fn asked<'a, T: 'a>(matchers: &[&'a Matcher], values: impl Fn(&'a Mat
         .then(|| mask(matchers, |matcher| values(matcher).is_empty()))
 }
 
-/// The rules that `accepts` is true of.
+/// The rules for which `accepts` is true.
 pub(crate) fn mask<'a>(matchers: &[&'a Matcher], accepts: impl Fn(&'a Matcher) -> bool) -> RuleMask {
     let mut mask = RuleMask::NONE;
     for (rule, matcher) in matchers.iter().enumerate() {

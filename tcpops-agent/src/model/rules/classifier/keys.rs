@@ -1,4 +1,4 @@
-//! Uids and cgroups: the class of each that a rule names, in a hash, and one class for all others.
+//! Uids and cgroups: a hash has the class of each that a rule names, and all others have one class.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,12 +9,12 @@ use crate::model::rules::rule_set::Matcher;
 
 /// The classes of one kind of key.
 pub(crate) struct Keys {
-    /// The class of what no rule names.
+    /// The class of the values that no rule names.
     pub(crate) other: u32,
     classes: Vec<(u64, u32)>,
 }
 
-/// The classes of uids; `None` if no rule asks.
+/// The classes of uids; `None` if no rule asks for them.
 pub(crate) fn uids(matchers: &[&Matcher], classes: &mut Classes) -> Option<Keys> {
     let open = asked(matchers, |matcher| &matcher.uids)?;
     let mut named: BTreeMap<u64, RuleMask> = BTreeMap::new();
@@ -26,10 +26,10 @@ pub(crate) fn uids(matchers: &[&Matcher], classes: &mut Classes) -> Option<Keys>
     Some(keys(&open, named, classes))
 }
 
-/// The classes of cgroups; `None` if no rule asks.
+/// The classes of cgroups; `None` if no rule asks for them.
 ///
-/// The look-up goes from a socket's cgroup upward and ends at the first that is named, so its class has to hold the
-/// rules of those above it.
+/// The look-up goes from a socket's cgroup upward and ends at the first that a rule names, so its class also has the rules
+/// of its ancestors.
 pub(crate) fn cgroups(matchers: &[&Matcher], classes: &mut Classes) -> Option<Keys> {
     let open = asked(matchers, |matcher| &matcher.cgroups)?;
     let mut own: BTreeMap<u64, RuleMask> = BTreeMap::new();

@@ -1,7 +1,5 @@
-//! The look-up in the compiled form, as the kernel programs do it (`tcpops-ebpf/src/matching.rs`).
-//!
-//! It is here to test [`compile`](super::compile) against the definition of what matches; so it is written to be like
-//! the kernel's and not to be fast.
+//! The look-up of the kernel programs (`tcpops-ebpf/src/matching.rs`), repeated to test [`compile`](super::compile). It is
+//! written to resemble theirs, not to be fast.
 
 use core::net::SocketAddr;
 
@@ -17,8 +15,8 @@ use crate::model::rules::rule_set::Facts;
 impl Compiled {
     /// The position of the first rule that matches.
     ///
-    /// It differs from the definition where a rule names a cgroup that is [`MAX_CGROUP_DEPTH`] or more levels above
-    /// that of the socket: the kernel programs look no further.
+    /// It differs from the definition where a rule names a cgroup that is [`MAX_CGROUP_DEPTH`] or more levels above the
+    /// socket's: the kernel programs look no further.
     pub(crate) fn first_match(&self, facts: &Facts) -> Option<usize> {
         let mut common = self.masks[CLASS_ALL as usize];
         for class in [
@@ -67,7 +65,7 @@ impl Compiled {
         if !self.asks(dimension) {
             return CLASS_ALL;
         }
-        // The slot is a matter of where in the map the agent writes all this.
+        // Slot 0, because these are the blocks of one slot.
         let block = self.ports.get(port_block(0, side, endpoint.port()) as usize);
         block.map_or(CLASS_NONE, |block| block.classes[(u32::from(endpoint.port()) % PORT_BLOCK) as usize].into())
     }
@@ -86,7 +84,7 @@ impl Compiled {
     }
 }
 
-/// The first `len` bits of a key, as the trie compares them, with the rest zero.
+/// The first `len` bits of a key, as the trie compares them; the rest is zero.
 fn key_bits(key: &AddrKey, len: u32) -> (u32, u128) {
     let head = u32::from_be_bytes([key.slot, key.side, key.pad[0], key.pad[1]]);
     let address = u128::from_be_bytes(key.address);
@@ -94,7 +92,7 @@ fn key_bits(key: &AddrKey, len: u32) -> (u32, u128) {
     (head, address.checked_shr(rest).and_then(|bits| bits.checked_shl(rest)).unwrap_or(0))
 }
 
-/// Takes out the rules that are not in the other set.
+/// Removes the rules that are not in the other set.
 fn intersect(mask: &mut RuleMask, other: &RuleMask) {
     mask.words.iter_mut().zip(other.words).for_each(|(word, other)| *word &= other);
 }

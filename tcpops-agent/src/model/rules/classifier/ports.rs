@@ -1,4 +1,4 @@
-//! Ports: the class of each of the 65536, found by one look into an array.
+//! Ports: an array has the class of each of the 65536.
 
 use core::ops::RangeInclusive;
 use std::collections::BTreeMap;
@@ -10,20 +10,20 @@ use crate::model::rules::rule_set::Matcher;
 
 const PORTS: u32 = PORT_BLOCKS * PORT_BLOCK;
 
-/// Where a class begins; it ends where the next one begins.
+/// A class and the first port that has it; the segment ends where the next one begins.
 pub(crate) struct Segment {
     first: u32,
     class: u32,
 }
 
-/// The classes from port 0 upward; `None` if no rule asks.
+/// The classes from port 0 upward; `None` if no rule asks for ports.
 pub(crate) fn segments<'a>(
     matchers: &[&'a Matcher],
     ranges: impl Fn(&'a Matcher) -> &'a [RangeInclusive<u16>],
     classes: &mut Classes,
 ) -> Option<Vec<Segment>> {
     let mut mask = asked(matchers, &ranges)?;
-    // At each port where something changes: of which rule a range begins (+1), or has ended at the port before (-1).
+    // The rules for which a range begins at a port (+1) or ended at the port before (-1).
     let mut changes: BTreeMap<u32, Vec<(usize, i32)>> = BTreeMap::from([(0, Vec::new())]);
     for (rule, matcher) in matchers.iter().enumerate() {
         for range in ranges(matcher).iter().filter(|range| !range.is_empty()) {
@@ -31,7 +31,7 @@ pub(crate) fn segments<'a>(
             changes.entry(u32::from(*range.end()) + 1).or_default().push((rule, -1));
         }
     }
-    // Of each rule, in how many of its ranges the port is: they may overlap.
+    // How many ranges of each rule hold the port: they may overlap.
     let mut depths = vec![0; matchers.len()];
     let mut segments = Vec::new();
     for (port, changes) in changes.into_iter().filter(|(port, _)| *port < PORTS) {
@@ -44,8 +44,8 @@ pub(crate) fn segments<'a>(
     Some(segments)
 }
 
-/// The values of the array: all blocks of both sides, so that the place of each follows from side and port; none where
-/// neither side is asked for.
+/// The values of the array: all blocks of both sides, so that a block's place follows from side and port; empty where no
+/// rule asks for ports.
 pub(crate) fn blocks(sides: [Option<Vec<Segment>>; 2]) -> Vec<PortBlock> {
     if sides.iter().all(Option::is_none) {
         return Vec::new();

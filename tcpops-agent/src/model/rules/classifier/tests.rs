@@ -113,7 +113,7 @@ fn too_many_classes_are_refused() {
     let bits = |rule: usize| (1..=8200_u16).filter(|port| port >> rule & 1 == 1).map(|port| port..=port).collect();
     let set = rule_set((0..14).map(|rule| Matcher { local_ports: bits(rule), ..Matcher::default() }));
     let error = compile(&set, 0).unwrap_err();
-    assert_eq!((error.limit, error.found), (Limit::Classes, 8202));
+    assert_eq!((error.limit, error.found), (Capacity::Classes, 8202));
     assert!(error.to_string().starts_with("expected at most 8192 different sets of rules"), "{error}");
 }
 
@@ -122,10 +122,10 @@ fn too_many_networks_uids_or_cgroups_are_refused() {
     let net = |n: u32| IpNet::new(IpAddr::V4((n << 8).into()), 24).unwrap();
     let nets = |n| rule_set([Matcher { remote: (0..n).map(net).collect(), ..Matcher::default() }]);
     assert_eq!(compile(&nets(16_383), 0).unwrap().addrs.len(), 16_384);
-    assert_eq!(compile(&nets(16_384), 0).unwrap_err(), TooComplex { limit: Limit::Addresses, found: 16_385 });
+    assert_eq!(compile(&nets(16_384), 0).unwrap_err(), TooComplex { limit: Capacity::Addresses, found: 16_385 });
     let uids = |n| rule_set([Matcher { uids: (0..n).collect(), ..Matcher::default() }]);
     assert_eq!(compile(&uids(8192), 0).unwrap().keys.len(), 8192);
-    assert_eq!(compile(&uids(8193), 0).unwrap_err(), TooComplex { limit: Limit::Keys, found: 8193 });
+    assert_eq!(compile(&uids(8193), 0).unwrap_err(), TooComplex { limit: Capacity::Keys, found: 8193 });
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn names_and_policies_go_along() {
     assert_eq!((compiled.rules[1].id, compiled.rules[1].policy.options.keepcnt), (2, 5));
 }
 
-/// Networks of which many lie within others, and around the border between IPv4 and IPv6.
+/// Networks, many of them within others, and around the border between IPv4 and IPv6.
 const NETS: [&str; 24] = [
     "0.0.0.0/0",
     "0.0.0.0/1",

@@ -1,6 +1,7 @@
 use std::convert::Infallible;
 
 use tcpops_common::policy::{Lifetime, Options, Setting};
+use tcpops_common::state::TcpState;
 
 use super::*;
 use crate::model::expiry::closing::{ClosePolicy, Guard};
@@ -54,19 +55,19 @@ fn a_handshake_under_way_gets_its_rule_at_its_end() {
 }
 
 #[test]
-fn what_was_pushed_wins() {
-    let pushed = Policy { serial: 3, by_uid: 7, ..KEEPALIVE };
-    let both = LONG.overridden_by(&pushed);
+fn an_override_wins() {
+    let override_ = Policy { serial: 3, by_uid: 7, ..KEEPALIVE };
+    let both = LONG.overridden_by(&override_);
     let applied = Connection { rule: 1, policy: both, ..connection() };
     let all = rule(1, LONG, Matcher::default());
-    assert_eq!(reconsidered(&applied, Some(&all), Some(&pushed)), None);
+    assert_eq!(reconsidered(&applied, Some(&all), Some(&override_)), None);
     let other = Policy { options: Options { keepidle_s: 9, ..KEEPALIVE.options }, ..LONG };
-    let (_, after) = reconsidered(&applied, Some(&rule(2, other, Matcher::default())), Some(&pushed)).unwrap();
+    let (_, after) = reconsidered(&applied, Some(&rule(2, other, Matcher::default())), Some(&override_)).unwrap();
     assert_eq!(after.policy.options.keepidle_s, 60);
     // No walk has come by with it: it is applied first, which no rule is the cause of.
     let waiting = Connection { rule: 1, policy: LONG, ..connection() };
-    assert_eq!(reconsidered(&waiting, Some(&all), Some(&pushed)), None);
-    let (before, after) = reconsidered(&waiting, None, Some(&pushed)).unwrap();
+    assert_eq!(reconsidered(&waiting, Some(&all), Some(&override_)), None);
+    let (before, after) = reconsidered(&waiting, None, Some(&override_)).unwrap();
     assert_eq!((before.policy, after.policy.lifetime_setting), (both, Setting::Leave));
 }
 
@@ -105,8 +106,8 @@ fn a_cgroup_that_is_gone_is_told() {
 #[test]
 fn what_no_walk_reaches_is_counted_apart() {
     let mut preview = preview(vec![rule(1, LONG, Matcher::default())], 9);
-    let pushed = || Ok::<_, Infallible>(None);
-    preview.consider(key(1), &connection(), |_| None, pushed, || false).unwrap();
+    let override_ = || Ok::<_, Infallible>(None);
+    preview.consider(key(1), &connection(), |_| None, override_, || false).unwrap();
     let previewed = preview.finish();
     assert_eq!((previewed.changed, previewed.unreachable, previewed.changes.len()), (0, 1, 0));
 }

@@ -1,9 +1,9 @@
-//! Counting.
+//! `COUNTERS`.
 
 use tcpops_common::counters::Counter;
 
 use crate::kernel::atomic;
-use crate::maps::COUNTERS;
+use crate::kernel::maps::COUNTERS;
 
 /// Adds one to `counter`.
 pub(crate) fn bump(counter: Counter) {

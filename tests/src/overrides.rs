@@ -1,4 +1,4 @@
-//! Policies pushed onto connections that are already open.
+//! Overrides of connections that are already open.
 
 use std::thread;
 
@@ -139,10 +139,10 @@ fn pushes_at_the_same_time_onto_one_connection_are_all_done() {
         let options = line.program.options(line.sock);
         assert_eq!(said["result"]["in_force"], options.json());
         assert!((100 * round + 1..=100 * round + 8).contains(&options.idle_s), "{options:?}");
-        let pushed = bpftool::overrides(agent.pins()).into_values().next().expect("it is in the map");
-        assert_eq!(pushed["options"]["keepidle_s"], options.idle_s);
+        let overridden = bpftool::overrides(agent.pins()).into_values().next().expect("it is in the map");
+        assert_eq!(overridden["options"]["keepidle_s"], options.idle_s);
         let idle_s = said["lifetime"]["idle_seconds"].as_f64().expect("a lifetime is in force");
-        assert_eq!(pushed["lifetime"]["idle_ns"].as_u64().map(|ns| ns as f64 / 1e9), Some(idle_s));
+        assert_eq!(overridden["lifetime"]["idle_ns"].as_u64().map(|ns| ns as f64 / 1e9), Some(idle_s));
     }
 }
 

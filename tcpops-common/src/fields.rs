@@ -1,0 +1,52 @@
+//! The fields of kernel structures that the kernel programs read and no helper gives.
+//!
+//! rustc emits no CO-RE relocations: the agent finds the offsets in the running kernel's BTF and sets them before the
+//! programs are loaded.
+
+/// The constant of the kernel programs with an offset for each [`Field`], a `u32`: bytes plus one, since some fields
+/// are at offset zero; zero where the kernel has no such field.
+pub const OFFSETS: &str = "FIELD_OFFSETS";
+
+macro_rules! fields {
+    ($($name:ident = $structure:literal, $path:literal;)+) => {
+        /// A field of a kernel structure, as an index into [`OFFSETS`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Field { $(#[doc = concat!("`", $structure, ".", $path, "`")] $name,)+ }
+
+        impl Field {
+            /// The structure of each field and the path to it from there, in order.
+            pub const ALL: [(&str, &str); [$($path),+].len()] = [$(($structure, $path)),+];
+        }
+    };
+}
+
+fields! {
+    Uid = "sock", "sk_uid";
+    Err = "sock", "sk_err";
+    Flags = "sock", "__sk_common.skc_flags";
+    BoundDevIf = "sock", "__sk_common.skc_bound_dev_if";
+    Cgroup = "sock", "sk_cgrp_data.cgroup";
+    State = "sock", "__sk_common.skc_state";
+    Family = "sock", "__sk_common.skc_family";
+    Num = "sock", "__sk_common.skc_num";
+    Dport = "sock", "__sk_common.skc_dport";
+    RcvSaddr = "sock", "__sk_common.skc_rcv_saddr";
+    Daddr = "sock", "__sk_common.skc_daddr";
+    V6RcvSaddr = "sock", "__sk_common.skc_v6_rcv_saddr";
+    V6Daddr = "sock", "__sk_common.skc_v6_daddr";
+    Net = "sock", "__sk_common.skc_net.net";
+    NetCookie = "net", "net_cookie";
+    CbFlags = "tcp_sock", "bpf_sock_ops_cb_flags";
+    BytesReceived = "tcp_sock", "bytes_received";
+    BytesSent = "tcp_sock", "bytes_sent";
+    BytesRetrans = "tcp_sock", "bytes_retrans";
+    TotalRetrans = "tcp_sock", "total_retrans";
+    Lsndtime = "tcp_sock", "lsndtime";
+    Lrcvtime = "inet_connection_sock", "icsk_ack.lrcvtime";
+    Retransmits = "inet_connection_sock", "icsk_retransmits";
+    UserTimeout = "inet_connection_sock", "icsk_user_timeout";
+    ProbesOut = "inet_connection_sock", "icsk_probes_out";
+    CgroupParent = "cgroup", "self.parent";
+    CgroupKn = "cgroup", "kn";
+    KnId = "kernfs_node", "id";
+}
