@@ -2,9 +2,12 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
-use super::connections::{CloseQuery, ListQuery};
+use super::absent::is_default;
+use super::close::CloseQuery;
+use super::connections::ListQuery;
 use super::keepalive::{KeepaliveRequest, SocketOptions};
 use super::lifetime::{Lifetime, LifetimeRequest};
 use super::problem::Problem;
@@ -15,52 +18,46 @@ pub(crate) const MAX_CHANGES: usize = 10_000;
 /// The most connections that one `match` may select.
 pub(crate) const MAX_SELECTED: usize = 100_000;
 
-/// The body of `POST /v1/policies:batch`, in one of two forms: `changes`, each with its connection; or `match`, with the
-/// one `action` for every connection that it selects. Either way they share one walk over the sockets.
+/// The body of `POST /v1/policies:batch`, in one of two forms: `changes`, each with its connection; or `match`, with
+/// the one `action` for every connection that it selects. Either way they share one walk over the sockets.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BatchRequest {
     /// The changes, at most 10000.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) changes: Option<Vec<BatchChange>>,
     /// Which connections: at least one filter, and no more than 100000 connections that it takes. Neither `limit` nor
     /// `cursor`.
-    #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "match")]
     pub(crate) matching: Option<ListQuery>,
-    /// With `match`: what to do with each. `lifetime_set`, `lifetime_clear` and `close` leave listeners out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The action for each connection of `match`. `lifetime_set`, `lifetime_clear` and `close` leave listeners out.
     pub(crate) action: Option<BatchAction>,
-    /// With `keepalive_enable`: the parameters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The parameters of `keepalive_enable`.
     pub(crate) keepalive: Option<KeepaliveRequest>,
-    /// With `lifetime_set`: the limits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The limits of `lifetime_set`.
     pub(crate) lifetime: Option<LifetimeRequest>,
-    /// With `close`: how; by a reset if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The manner of `close`; a reset if left out.
     pub(crate) close: Option<CloseQuery>,
 }
 
 /// One change.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BatchChange {
     /// The connection: a conid, `cookie:`, `remote:`, `local:` or `fd:`.
     pub(crate) id: String,
-    /// What to do.
+    /// The action.
     pub(crate) action: BatchAction,
-    /// With `keepalive_enable`: the parameters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The parameters of `keepalive_enable`.
     pub(crate) keepalive: Option<KeepaliveRequest>,
-    /// With `lifetime_set`: the limits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The limits of `lifetime_set`.
     pub(crate) lifetime: Option<LifetimeRequest>,
-    /// With `close`: how; by a reset if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The manner of `close`; a reset if left out.
     pub(crate) close: Option<CloseQuery>,
 }
 
-/// What to do with a connection.
+/// An action on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum BatchAction {
@@ -80,53 +77,41 @@ pub(crate) enum BatchAction {
 /// status is 200 even where some failed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct BatchResponse {
-    /// How many were done.
+    /// The number of changes that were made.
     pub(crate) done: usize,
-    /// How many were not.
+    /// The number of changes that were not.
     pub(crate) failed: usize,
-    /// With `match`: how many connections ended before the change came to them; they have no result.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    /// Only with `match`: the number of connections that ended before the change reached them; they have no result.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) ended: usize,
-    /// With `match`: how many listeners matched and were left out; they have no result.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    /// Only with `match`: the number of listeners that matched and were left out; they have no result.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) listeners: usize,
     /// The results.
     pub(crate) results: Vec<BatchResult>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(count: &usize) -> bool {
-    *count == 0
-}
-
 /// The result of one change: `conid` and what is in force, or `problem`.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct BatchResult {
     /// The connection as the change named it; its conid with `match`.
     pub(crate) id: String,
     /// The connection that it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) conid: Option<u64>,
-    /// With `match`: this host's endpoint.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Only with `match`: this host's endpoint.
     pub(crate) local: Option<String>,
-    /// With `match`: the peer's endpoint; absent for a listener.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Only with `match`: the peer's endpoint; absent for a listener.
     pub(crate) remote: Option<String>,
     /// The options in force, after a change of keepalive.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) options: Option<SocketOptions>,
     /// The lifetimes in force, after a change of lifetime.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) lifetime: Option<Lifetime>,
-    /// After a close with a FIN: whether one was sent, or the connection had to be reset.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// After a close by FIN: `fin` if one was sent, `reset` if the connection had to be reset.
     pub(crate) close: Option<Manner>,
-    /// Where it was sent a FIN: when it is reset, if it is still there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// After a FIN: when the connection is reset if it is still there.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) reset_at: Option<Timestamp>,
     /// Why it was not done.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) problem: Option<Problem>,
 }

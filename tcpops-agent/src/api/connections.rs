@@ -2,76 +2,65 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_with::{SerializeDisplay, skip_serializing_none};
+use strum::{Display, IntoStaticStr, VariantArray};
 use utoipa::{IntoParams, ToSchema};
 
-use super::keepalive::SocketOptions;
-use super::lifetime::Lifetime;
-use super::seconds::LifetimeSeconds;
-use super::values::{CgroupPath, Cidr, Direction, Family, Manner, Mode, Origin, Ports, RuleName};
-use super::why::Why;
+use super::policy::{Policy, Source, Why};
+use super::values::{CgroupPath, Cidr, Direction, Family, Origin, Ports, RuleName, State};
+
+super::values::words::words!(Limit, StateName);
 
 /// Which connections: the query of `GET /v1/connections`, and `match` of `POST /v1/policies:batch`. Every filter given
 /// must match.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListQuery {
     /// A TCP state as `ss` spells it, such as `established`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) state: Option<String>,
+    pub(crate) state: Option<State>,
     /// Who began.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) direction: Option<Direction>,
     /// The address family on the wire.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) family: Option<Family>,
-    /// How the connection became known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The way the connection became known.
     pub(crate) origin: Option<Origin>,
     /// An address or network of this host, such as `10.0.0.0/8`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) local: Option<Cidr>,
     /// An address or network of the peer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) remote: Option<Cidr>,
     /// A port of this host, or a range such as `5060-5070`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) local_port: Option<Ports>,
     /// A port of the peer, or a range.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) remote_port: Option<Ports>,
     /// A cgroup2 path such as `/system.slice/sshd.service`, with everything below it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cgroup: Option<CgroupPath>,
     /// The uid that owns the socket.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) uid: Option<u32>,
     /// The cookie of the network namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) netns: Option<u64>,
     /// The name of the rule that matches it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rule: Option<RuleName>,
-    /// How many to answer with at the most, 1 to 10000; 1000 if left out. Not for NDJSON, which answers with all, and
+    /// The most connections in the answer, 1 to 10000; 1000 if left out. Not for NDJSON, which answers with all, and
     /// not in `match`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) limit: Option<u32>,
-    /// `next` of the answer before: those with a greater conid follow. Likewise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// `next` of the answer before: connections with a greater conid follow. Likewise.
     pub(crate) cursor: Option<u64>,
 }
 
 /// The answer to `GET /v1/connections`, by rising conid.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ConnectionList {
     /// The connections.
     pub(crate) connections: Vec<Connection>,
     /// The `cursor` that goes on from here; absent at the end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<u64>,
 }
 
 /// A connection or listener.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Connection {
     /// The number that names it; never used twice.
@@ -79,30 +68,27 @@ pub(crate) struct Connection {
     /// The socket's cookie, as `getsockopt(SO_COOKIE)` and `ss -e` give it.
     pub(crate) cookie: u64,
     /// The TCP state, as `ss` spells it.
-    pub(crate) state: String,
-    /// `inbound`, `outbound` or `listen`.
-    pub(crate) direction: String,
-    /// `handshake` or `adopted`.
-    pub(crate) origin: String,
-    /// `ipv4` or `ipv6`, as on the wire.
-    pub(crate) family: String,
+    pub(crate) state: State,
+    /// Who began.
+    pub(crate) direction: Direction,
+    /// The way it became known.
+    pub(crate) origin: Origin,
+    /// The address family on the wire.
+    pub(crate) family: Family,
     /// This host's endpoint.
     pub(crate) local: String,
     /// The peer's endpoint; absent for a listener.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) remote: Option<String>,
     /// The network namespace, as `getsockopt(SO_NETNS_COOKIE)` gives it.
     pub(crate) netns_cookie: u64,
     /// The uid that owns the socket.
     pub(crate) uid: u32,
     /// The cgroup2 directory's inode number; absent where the kernel does not tell.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cgroup_id: Option<u64>,
     /// When the entry was made.
     #[schema(value_type = String, format = DateTime)]
     pub(crate) opened: Timestamp,
     /// When the handshake ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) established: Option<Timestamp>,
     /// Seconds since it was opened.
@@ -112,131 +98,61 @@ pub(crate) struct Connection {
     /// The policy in force, and where it came from.
     pub(crate) policy: Policy,
     /// When this program will close it, if nothing changes; absent where no limit can come.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) expires: Option<Expires>,
 }
 
 /// When and why a connection will be closed.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Expires {
-    /// When; of `idle` and `first_byte` at the earliest, since a byte puts them off.
+    /// The time; for `idle` and `first_byte` the earliest, since a byte puts them off.
     #[schema(value_type = String, format = DateTime)]
     pub(crate) at: Timestamp,
     /// Seconds until then; zero where that is past.
     pub(crate) seconds: f64,
-    /// The limit that comes first: `idle`, `max_age`, `deadline`, `first_byte`, `half_closed` or `connect`.
-    pub(crate) limit: String,
-    /// Where it came from: `rule` or `override`.
-    pub(crate) source: String,
+    /// The limit that comes first.
+    pub(crate) limit: Limit,
+    /// Where it came from.
+    pub(crate) source: Source,
     /// Why it is not closed although it should be, or will not be.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) held: Option<String>,
 }
 
-/// The policy in force on a connection.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub(crate) struct Policy {
-    /// The name of the rule that matches it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) rule: Option<String>,
-    /// What is wanted of the socket options; absent where nothing is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) wanted: Option<Wanted>,
-    /// Where the keepalive came from: `rule` or `override`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) keepalive_source: Option<String>,
-    /// Where the user timeout came from: `rule` or `override`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) user_timeout_source: Option<String>,
-    /// The lifetimes in force.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) lifetime: Option<Lifetime>,
-    /// Where they came from: `rule` or `override`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) lifetime_source: Option<String>,
-    /// What came of applying the options; absent where nothing was applied.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) result: Option<ApplyResult>,
-}
-
-/// What is wanted of a connection.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-pub(crate) struct Intent {
-    /// The name of the rule that matches.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) rule: Option<String>,
-    /// What is wanted of the socket options; absent where nothing is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) wanted: Option<Wanted>,
-    /// The lifetimes; without a limit where none is wanted, absent where nothing is said of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) lifetime: Option<Lifetime>,
-}
-
-/// What is wanted of the socket options.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub(crate) struct Wanted {
-    /// True: on; false: off; absent: as the program has it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) keepalive: Option<bool>,
-    /// TCP_KEEPIDLE, seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) idle_seconds: Option<u16>,
-    /// TCP_KEEPCNT.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) count: Option<u8>,
-    /// TCP_KEEPINTVL, seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) interval_seconds: Option<u16>,
-    /// How the keepalive stands against the program's own: `default` or `floor`; absent where it replaces it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) keepalive_mode: Option<Mode>,
-    /// TCP_USER_TIMEOUT, milliseconds; 0 is off.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) user_timeout_ms: Option<u32>,
-    /// How the user timeout stands against the program's own, likewise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) user_timeout_mode: Option<Mode>,
-}
-
-/// What came of applying the options.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub(crate) struct ApplyResult {
-    /// `applied` or `refused`.
-    pub(crate) outcome: String,
-    /// When.
-    #[schema(value_type = String, format = DateTime)]
-    pub(crate) at: Timestamp,
-    /// The option that the kernel refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) refused_option: Option<String>,
-    /// The errno with which it did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) errno: Option<i32>,
-    /// The options in force since, as `getsockopt` read them.
-    pub(crate) in_force: SocketOptions,
-    /// The options as the program had them, before the first change; they come back with `detach`.
-    pub(crate) original: SocketOptions,
+/// A limit of a lifetime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub(crate) enum Limit {
+    /// The time with no byte sent or received.
+    Idle,
+    /// The time since it was established.
+    MaxAge,
+    /// A point in time.
+    Deadline,
+    /// The time since it was accepted without a byte from the peer.
+    FirstByte,
+    /// The time since one side has closed and the other has not.
+    HalfClosed,
+    /// The time that its handshake takes.
+    Connect,
 }
 
 /// The answer to `GET /v1/connections/{id}`: everything known of one connection.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ConnectionDetail {
-    /// What the list says too.
+    /// The fields of the list.
     #[serde(flatten)]
     pub(crate) connection: Connection,
     /// The module's code for its state.
     pub(crate) code: i8,
     /// The code in words.
-    pub(crate) code_name: String,
+    pub(crate) code_name: StateName,
     /// The cgroup2 path; absent where the directory is gone or not known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cgroup: Option<String>,
     /// Why it has its policy.
     #[serde(default)]
     pub(crate) why: Why,
-    /// What the kernel's `tcp_info` says now; absent for a listener, or where the namespace cannot be entered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The kernel's `tcp_info` of this moment; absent for a listener, or where the namespace cannot be entered.
     pub(crate) tcp_info: Option<TcpInfo>,
 }
 
@@ -259,61 +175,44 @@ pub(crate) struct TcpInfo {
     pub(crate) retransmits: u8,
     /// Unanswered probes.
     pub(crate) probes: u8,
-    /// By how much the retransmission timer has backed off.
+    /// The back-off of the retransmission timer.
     pub(crate) backoff: u8,
     /// Retransmitted segments in all.
     pub(crate) total_retrans: u32,
 }
 
+/// The module's codes in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
+pub(crate) enum StateName {
+    /// 1: the connection is established.
+    Ok,
+    /// 2: the socket listens, or a handshake from outside is under way.
+    Accepting,
+    /// 3: a handshake to the outside is under way.
+    Connecting,
+    /// -1: there is no such connection (any more).
+    None,
+    /// -2: one side has closed, or both.
+    Eof,
+    /// -3: the socket holds an error, or it retransmits and gets no answer.
+    Error,
+    /// -4: the state cannot be told.
+    Bad,
+}
+
 /// The answer to `GET /v1/connections/{id}/state`, the module's `tcp_conid_state` and `tcp_conid_alive`.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ConnectionState {
     /// The connection; absent where the id names none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) conid: Option<u64>,
     /// 1 ok, 2 accepting, 3 connecting, -1 none, -2 eof, -3 error, -4 bad.
     pub(crate) code: i8,
     /// The code in words.
-    pub(crate) name: String,
+    pub(crate) name: StateName,
     /// The TCP state, as `ss` spells it; absent with `none`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) tcp_state: Option<String>,
+    pub(crate) tcp_state: Option<State>,
     /// True from code 1 upward.
     pub(crate) alive: bool,
-}
-
-/// The query of `DELETE /v1/connections/{id}`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, IntoParams, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct CloseQuery {
-    /// How; `reset` if left out.
-    #[serde(default, skip_serializing_if = "is_reset")]
-    pub(crate) close: Manner,
-    /// With `close=fin`: after how many seconds it is reset if it is still there, 1 to 315360000; 10 if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(value_type = Option<f64>)]
-    pub(crate) grace_seconds: Option<LifetimeSeconds>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_reset(manner: &Manner) -> bool {
-    *manner == Manner::Reset
-}
-
-/// The answer to `DELETE /v1/connections/{id}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub(crate) struct Closed {
-    /// The connection that was closed.
-    pub(crate) conid: u64,
-    /// With `close=fin`: whether it was sent a FIN, or had to be reset.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) close: Option<Manner>,
-    /// Where it was sent a FIN: when it is reset, if it is still there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub(crate) reset_at: Option<Timestamp>,
-    /// Why it was not sent a FIN.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) detail: Option<String>,
 }

@@ -1,67 +1,61 @@
-//! What happened: the stream of events.
+//! The stream of events.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_with::{SerializeDisplay, skip_serializing_none};
+use strum::{Display, IntoStaticStr, VariantArray};
 use utoipa::{IntoParams, ToSchema};
 
+use super::connections::Limit;
 use super::keepalive::SocketOptions;
 use super::lifetime::Lifetime;
-use super::values::{CgroupPath, Cidr, Direction, Ports, RuleName};
+use super::policy::{OptionName, Outcome, Source};
+use super::values::{CgroupPath, Cidr, Direction, Ports, RuleName, State};
+
+super::values::words::words!(EventType, Loss, CauseName, Side, Detail);
 
 /// The query of `GET /v1/events`. Every filter given must match. `lost`, `resynchronised` and `heartbeat` come whatever
 /// the filters.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct EventsQuery {
-    /// Those after the event with this number; 0: all that are held. Left out: with `follow` those to come, else all that
-    /// are held.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Events after the one with this number; 0: all that are held. Left out: with `follow` the events to come, else
+    /// all that are held.
     pub(crate) since: Option<u64>,
     /// Types, separated by commas.
-    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "type")]
     pub(crate) types: Option<String>,
-    /// Whether to go on with those to come, which is so if it is left out; or to end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// True, or left out: go on with the events to come. False: end after those that are held.
     pub(crate) follow: Option<bool>,
-    /// After so many seconds with no event there is a heartbeat, 1 to 3600; 15 if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// A heartbeat comes after this many seconds without an event, 1 to 3600; 15 if left out.
     pub(crate) heartbeat_seconds: Option<u32>,
-    /// Of this connection.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Events of this connection.
     pub(crate) conid: Option<u64>,
     /// Who began.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) direction: Option<Direction>,
     /// An address or network of this host, such as `10.0.0.0/8`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) local: Option<Cidr>,
     /// An address or network of the peer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) remote: Option<Cidr>,
     /// A port of this host, or a range such as `5060-5070`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) local_port: Option<Ports>,
     /// A port of the peer, or a range.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) remote_port: Option<Ports>,
     /// A cgroup2 path such as `/system.slice/sshd.service`, with everything below it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cgroup: Option<CgroupPath>,
     /// The uid that owns the socket.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) uid: Option<u32>,
     /// The cookie of the network namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) netns: Option<u64>,
     /// The name of the rule that matches it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rule: Option<RuleName>,
 }
 
-/// What kind of thing happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+/// The type of an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub(crate) enum EventType {
     /// A connection or listener got its conid.
     Opened,
@@ -69,9 +63,9 @@ pub(crate) enum EventType {
     Adopted,
     /// It went from one TCP state to another.
     Transition,
-    /// A rule, or what was pushed, was applied to it.
+    /// A rule or an override was applied to it.
     Applied,
-    /// The kernel refused what a rule or a push wants.
+    /// The kernel refused what a rule or an override wants.
     Refused,
     /// Its time is over: it is about to be closed.
     Expiring,
@@ -82,11 +76,13 @@ pub(crate) enum EventType {
     /// All connections were read anew; what follows is complete again.
     Resynchronised,
     /// Nothing happened for a while, up to the event with this number.
+    #[default]
     Heartbeat,
 }
 
 /// Something that happened. Which fields there are follows from `type`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Event {
     /// Its number, greater than those of all events before. A `lost` has that of the last event that is missing, a
     /// `heartbeat` that of the last one there was, whether the filters let it through or not.
@@ -94,155 +90,186 @@ pub(crate) struct Event {
     /// When it happened.
     #[schema(value_type = String, format = DateTime)]
     pub(crate) time: Timestamp,
-    /// What kind of thing it is.
+    /// The type.
     #[serde(rename = "type")]
     pub(crate) kind: EventType,
     /// The connection or listener that it happened to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) conid: Option<u64>,
     /// The socket's cookie.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cookie: Option<u64>,
-    /// `inbound`, `outbound` or `listen`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) direction: Option<String>,
+    /// Who began.
+    pub(crate) direction: Option<Direction>,
     /// This host's endpoint.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) local: Option<String>,
     /// The peer's endpoint; absent for a listener.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) remote: Option<String>,
     /// The uid that owns the socket.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) uid: Option<u32>,
     /// The network namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) netns_cookie: Option<u64>,
     /// The name of the rule that matches it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rule: Option<String>,
-    /// The TCP state: with `opened` and `adopted` the first one, with `transition` the new one, with `closed` the last one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) state: Option<String>,
+    /// The TCP state: with `opened` and `adopted` the first one, with `transition` the new one, with `closed` the last
+    /// one.
+    pub(crate) state: Option<State>,
     /// With `transition`: the state before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) old_state: Option<String>,
+    pub(crate) old_state: Option<State>,
     /// With `applied` and `refused`: the policy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) policy: Option<EventPolicy>,
     /// With `expiring` and `closed`: why. Absent for a listener.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cause: Option<Cause>,
-    /// With `closed`: how the connection fared. Absent for a listener.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// With `closed`: the traffic and times of the connection. Absent for a listener.
     pub(crate) summary: Option<Summary>,
-    /// With `lost`: how many are missing, of all types; absent where that is not known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// With `lost`: the number that is missing, of all types; absent where that is not known.
     pub(crate) count: Option<u64>,
-    /// With `lost`: `slow_reader`, `ring_overflow`, `detached` or `agent_restarted`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) reason: Option<String>,
-    /// With `resynchronised`: how many connections and listeners there are.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// With `lost`: why.
+    pub(crate) reason: Option<Loss>,
+    /// With `resynchronised`: the number of connections and listeners.
     pub(crate) tracked: Option<u64>,
 }
 
 /// A policy that was applied or refused.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct EventPolicy {
-    /// Where it came from: `rule` or `override`; absent where no rule wants anything any more.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) source: Option<String>,
-    /// With `override`: who pushed it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Where it came from; absent where no rule wants anything any more.
+    pub(crate) source: Option<Source>,
+    /// With `override`: the uid that set it.
     pub(crate) by_uid: Option<u32>,
-    /// With `applied`: what came of its options, `applied` or `left to the program`; absent where it wants none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) outcome: Option<String>,
+    /// With `applied`: what came of its options; absent where it wants none.
+    pub(crate) outcome: Option<Outcome>,
     /// With `applied`: the options in force since, as `getsockopt` read them; absent where none were set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) in_force: Option<SocketOptions>,
     /// With `applied`: the lifetimes in force.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) lifetime: Option<Lifetime>,
     /// With `refused`: the option; absent where the socket could not be reached.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) refused_option: Option<String>,
+    pub(crate) refused_option: Option<OptionName>,
     /// With `refused`: the errno.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) errno: Option<i32>,
 }
 
 /// Why a connection ends or ended.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Cause {
-    /// `fin`, `reset`, `timeout`, `refused`, `expired`, `closed_by_request`, `aborted` or `unknown`.
-    pub(crate) name: String,
-    /// With `fin` and `reset`: the side that began it, `local` or `peer`; absent where that cannot be told.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) side: Option<String>,
-    /// With `timeout`: `keepalive`, `user_timeout`, `retransmissions` or `handshake`; with `refused`: `unreachable`; with
-    /// `fin`: `handshake`, where the program did not wait for its end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) detail: Option<String>,
-    /// With `expired`: which of the limits, such as `idle` or `max_age`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) lifetime: Option<String>,
+    /// The kind of end.
+    pub(crate) name: CauseName,
+    /// With `fin` and `reset`: the side that began it; absent where that cannot be told.
+    pub(crate) side: Option<Side>,
+    /// More about the kind of end, where there is more to say.
+    pub(crate) detail: Option<Detail>,
+    /// With `expired`: which of the limits.
+    pub(crate) lifetime: Option<Limit>,
     /// With `expired`: the name of the rule that wanted it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rule: Option<String>,
     /// With `expired` and `closed_by_request`: the uid that wanted it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) by_uid: Option<u32>,
     /// The errno that the socket held, if it held one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) errno: Option<i32>,
 }
 
-/// How a connection fared.
+/// Why events are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub(crate) enum Loss {
+    /// The reader was too slow, or asked for them too late: they are not kept any more.
+    SlowReader,
+    /// The kernel's ring was full.
+    RingOverflow,
+    /// The kernel program was detached by somebody else; connections ended unseen.
+    Detached,
+    /// They are those of an agent before.
+    AgentRestarted,
+}
+
+/// The kinds of ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub(crate) enum CauseName {
+    /// An orderly close.
+    Fin,
+    /// A reset.
+    Reset,
+    /// The peer did not answer.
+    Timeout,
+    /// The handshake was refused, or there was no way to the peer.
+    Refused,
+    /// Its time was over, and this agent closed it.
+    Expired,
+    /// This agent closed it on request.
+    ClosedByRequest,
+    /// Somebody else destroyed the socket, such as `ss -K`.
+    Aborted,
+    /// It cannot be told.
+    Unknown,
+}
+
+/// One of the two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
+pub(crate) enum Side {
+    /// This host's.
+    Local,
+    /// The other.
+    Peer,
+}
+
+/// Details of the kind of end: of `timeout` what had no answer, of `refused` that there is no way to the peer, of `fin`
+/// that the program did not wait for the handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub(crate) enum Detail {
+    /// Keepalive probes had no answer.
+    Keepalive,
+    /// There was no answer within the TCP_USER_TIMEOUT.
+    UserTimeout,
+    /// Data was sent again and again without an acknowledgement.
+    Retransmissions,
+    /// The handshake did not end.
+    Handshake,
+    /// A host said that there is no way to the peer.
+    Unreachable,
+}
+
+/// The traffic and times of a connection that ended.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Summary {
     /// Seconds since it was opened, or adopted.
     pub(crate) age_seconds: f64,
     /// Seconds since the last byte of data, as exact as the kernel's ticks; absent where the handshake did not end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) idle_seconds: Option<f64>,
     /// Bytes of data received.
     pub(crate) bytes_in: u64,
     /// Bytes of data sent, each counted once.
     pub(crate) bytes_out: u64,
-    /// Segments sent again.
+    /// Retransmitted segments.
     pub(crate) retransmissions: u32,
     /// The time in each state.
     pub(crate) states: StateSeconds,
 }
 
-/// Seconds in each TCP state. One that it was not in, or of which that is not known, is absent.
+/// Seconds in each TCP state. A state that it was not in, or whose time is not known, is absent.
+#[skip_serializing_none]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct StateSeconds {
     /// SYN_SENT.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) syn_sent: Option<f64>,
     /// SYN_RECV, from the end of the handshake on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) syn_recv: Option<f64>,
     /// ESTABLISHED.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) established: Option<f64>,
     /// FIN_WAIT1.
-    #[serde(default, rename = "fin-wait-1", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "fin-wait-1")]
     pub(crate) fin_wait_1: Option<f64>,
     /// FIN_WAIT2.
-    #[serde(default, rename = "fin-wait-2", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "fin-wait-2")]
     pub(crate) fin_wait_2: Option<f64>,
     /// CLOSE_WAIT.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) close_wait: Option<f64>,
     /// CLOSING.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) closing: Option<f64>,
     /// LAST_ACK.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) last_ack: Option<f64>,
 }

@@ -1,23 +1,24 @@
 //! Keepalive of one connection.
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
-use super::seconds::{KeepaliveProbes, KeepaliveSeconds, UserTimeoutMs};
+use super::values::{KeepaliveCount, KeepaliveSeconds, UserTimeoutMs};
 
 /// The body of `PUT /v1/connections/{id}/keepalive`, the module's `tcp_keepalive_enable(idle, count, interval)`.
+#[skip_serializing_none]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KeepaliveRequest {
     /// TCP_KEEPIDLE: seconds without traffic before the first probe, 1 to 32767.
     pub(crate) idle_seconds: KeepaliveSeconds,
     /// TCP_KEEPCNT: unanswered probes after which the kernel gives up, 1 to 127.
-    pub(crate) count: KeepaliveProbes,
+    pub(crate) count: KeepaliveCount,
     /// TCP_KEEPINTVL: seconds between two probes, 1 to 32767.
     pub(crate) interval_seconds: KeepaliveSeconds,
     /// TCP_USER_TIMEOUT: milliseconds after which unacknowledged data ends the connection; 0 turns it off. Left out, it
     /// stays as it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) user_timeout_ms: Option<UserTimeoutMs>,
 }
 

@@ -2,28 +2,26 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
-use super::seconds::{JitterPercent, LifetimeSeconds};
+use super::values::{JitterPercent, LifetimeSeconds};
 
 /// The body of `PUT /v1/connections/{id}/lifetime`, the module's `tcp_set_connection_lifetime`. At least one limit; the
 /// first to come closes the connection. It replaces whatever lifetime was in force.
+#[skip_serializing_none]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LifetimeRequest {
     /// Seconds with no byte sent or received, 1 to 315360000.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) idle_seconds: Option<LifetimeSeconds>,
     /// Seconds since the connection was established, 1 to 315360000.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_age_seconds: Option<LifetimeSeconds>,
     /// A time, as RFC 3339 writes it; in the future.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) deadline: Option<Timestamp>,
-    /// No limit: by how much `idle_seconds` and `max_age_seconds`, of which one must be there, are made longer at the
-    /// most, 0 to 100; each connection by another share of it, so that they do not end together.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Jitter, 0 to 100: `idle_seconds` and `max_age_seconds`, of which one must be there, are made longer by up to
+    /// this share, by another amount for each connection, so that they do not end together.
     pub(crate) jitter_percent: Option<JitterPercent>,
 }
 
@@ -38,19 +36,16 @@ pub(crate) struct LifetimeResult {
 }
 
 /// The limits in force on a connection.
+#[skip_serializing_none]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Lifetime {
     /// Seconds with no byte sent or received.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) idle_seconds: Option<f64>,
     /// Seconds since the connection was established.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_age_seconds: Option<f64>,
     /// A time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) deadline: Option<Timestamp>,
-    /// By how much idle time and age may be longer, percent; absent where they are exact.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The jitter that may lengthen idle time and age, percent; absent where they are exact.
     pub(crate) jitter_percent: Option<u8>,
 }

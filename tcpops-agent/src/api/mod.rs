@@ -4,15 +4,16 @@
 pub(crate) mod rules;
 pub(crate) mod values;
 
+mod absent;
 pub(crate) mod batch;
+pub(crate) mod close;
 pub(crate) mod connections;
 pub(crate) mod detach;
 pub(crate) mod events;
 pub(crate) mod keepalive;
 pub(crate) mod lifetime;
+pub(crate) mod policy;
 pub(crate) mod probe;
 pub(crate) mod problem;
 pub(crate) mod rules_result;
-pub(crate) mod seconds;
 pub(crate) mod status;
-pub(crate) mod why;

@@ -1,52 +1,75 @@
 //! Errors: RFC 9457 `application/problem+json` with a stable `code`.
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
+use strum::EnumMessage;
 use utoipa::ToSchema;
+
+use super::values::ValueError;
 
 /// The content type of every error.
 pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
 
-/// What went wrong, for programs. A code never changes its meaning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// The kind of problem, for programs. A code never changes its meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, EnumMessage)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Code {
     /// The request cannot be understood: malformed, of a wrong type, an unknown field, out of range.
+    #[strum(message = "the request cannot be understood")]
     InvalidRequest,
     /// The body is larger than the agent takes.
+    #[strum(message = "the body is too large")]
     TooLarge,
     /// There is no such path.
+    #[strum(message = "no such path")]
     NotFound,
     /// The path does not take that method.
+    #[strum(message = "the path does not take that method")]
     MethodNotAllowed,
     /// The body is not declared as JSON.
+    #[strum(message = "the body is not JSON")]
     UnsupportedMediaType,
     /// The request took too long.
+    #[strum(message = "the request took too long")]
     Timeout,
     /// There is no such connection (any more).
+    #[strum(message = "no such connection")]
     NoSuchConnection,
     /// More than one connection matches; `matches` lists them.
+    #[strum(message = "more than one connection matches")]
     Ambiguous,
     /// Somebody else is doing the same to this connection at this moment.
+    #[strum(message = "the connection is busy")]
     Busy,
     /// More connections match than one request may be about.
+    #[strum(message = "too many connections match")]
     TooMany,
     /// The caller may not touch this connection.
+    #[strum(message = "the caller may not touch this connection")]
     Forbidden,
     /// The connection is not one that can be closed or limited (a listener, or closing already).
+    #[strum(message = "the connection cannot be closed")]
     NotClosable,
     /// The kernel refused; `errno` says why.
+    #[strum(message = "the kernel refused")]
     Refused,
     /// A table is full.
+    #[strum(message = "a table is full")]
     Full,
     /// The rules changed since the caller read them (If-Match).
+    #[strum(message = "the rules have changed meanwhile")]
     PreconditionFailed,
     /// The rules cannot be used as they are.
+    #[strum(message = "the rules cannot be used")]
     InvalidRules,
     /// The connection's network namespace cannot be entered.
+    #[strum(message = "the network namespace cannot be entered")]
     NamespaceUnreachable,
     /// The caller has as many streams of events as it may have.
+    #[strum(message = "too many streams of events")]
     TooManyStreams,
     /// The agent failed; its log says more.
+    #[strum(message = "the agent failed")]
     Internal,
 }
 
@@ -72,32 +95,13 @@ impl Code {
     }
 
     /// A title that is the same for every problem of the code.
-    pub(crate) const fn title(self) -> &'static str {
-        match self {
-            Self::InvalidRequest => "the request cannot be understood",
-            Self::TooLarge => "the body is too large",
-            Self::NotFound => "no such path",
-            Self::MethodNotAllowed => "the path does not take that method",
-            Self::UnsupportedMediaType => "the body is not JSON",
-            Self::Timeout => "the request took too long",
-            Self::NoSuchConnection => "no such connection",
-            Self::Ambiguous => "more than one connection matches",
-            Self::Busy => "the connection is busy",
-            Self::TooMany => "too many connections match",
-            Self::Forbidden => "the caller may not touch this connection",
-            Self::NotClosable => "the connection cannot be closed",
-            Self::Refused => "the kernel refused",
-            Self::Full => "a table is full",
-            Self::PreconditionFailed => "the rules have changed meanwhile",
-            Self::InvalidRules => "the rules cannot be used",
-            Self::NamespaceUnreachable => "the network namespace cannot be entered",
-            Self::TooManyStreams => "too many streams of events",
-            Self::Internal => "the agent failed",
-        }
+    pub(crate) fn title(self) -> &'static str {
+        self.get_message().expect("every code has its message")
     }
 }
 
 /// A problem in the form of RFC 9457.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Problem {
     /// Always `about:blank`: `code` says what kind of problem it is.
@@ -107,18 +111,16 @@ pub(crate) struct Problem {
     pub(crate) title: String,
     /// The HTTP status.
     pub(crate) status: u16,
-    /// What was expected, what was found, what to do.
+    /// The expectation, what was found, and what to do.
     pub(crate) detail: String,
     /// The stable code.
     pub(crate) code: Code,
-    /// With `ambiguous`: the connections that match.
+    /// Only with `ambiguous`: the connections that match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) matches: Vec<Match>,
-    /// With `refused`: the number and name of the error, and the socket option where there was one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Only with `refused`: the number of the error.
     pub(crate) errno: Option<i32>,
-    /// With `invalid_rules`: which field of which rule is at fault, where that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Only with `invalid_rules`: the field that is at fault, where that is known.
     pub(crate) fault: Option<Box<Fault>>,
 }
 
@@ -129,7 +131,7 @@ pub(crate) struct Fault {
     pub(crate) rule: usize,
     /// The field, with dots: `match.cgroup`.
     pub(crate) field: String,
-    /// What was expected, and what was found.
+    /// The expectation, and what was found.
     pub(crate) message: String,
 }
 
@@ -157,5 +159,11 @@ impl Problem {
             errno: None,
             fault: None,
         }
+    }
+}
+
+impl From<ValueError> for Problem {
+    fn from(error: ValueError) -> Self {
+        Self::new(Code::InvalidRequest, error.to_string())
     }
 }

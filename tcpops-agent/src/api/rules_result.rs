@@ -1,9 +1,11 @@
 //! Changing the rules: how, and the answer.
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use utoipa::{IntoParams, ToSchema};
 
-use super::connections::Intent;
+use super::absent::is_default;
+use super::policy::Intent;
 
 /// The query of `PUT /v1/rules`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
@@ -18,32 +20,34 @@ pub(crate) struct RulesQuery {
 /// The answer to `PUT /v1/rules`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct RulesResult {
-    /// How many rules the document has.
+    /// The number of rules in the document.
     pub(crate) count: usize,
     /// The generation in force now: raised by one with each change.
     pub(crate) generation: u64,
-    /// Whether the document is in force now; false with `dry_run`.
+    /// True: the document is in force now. False with `dry_run`.
     pub(crate) applied: bool,
-    /// How many open connections have another policy now; those of other changes that came at the same time included.
-    /// With `dry_run`: how many would have.
+    /// The number of open connections that have another policy now, including those of other changes made at the same
+    /// time. With `dry_run`: the number that would have one.
     #[serde(default)]
     pub(crate) changed: u64,
-    /// With `dry_run`: which those are, by rising conid; the first 10000 of them.
+    /// Only with `dry_run`: those connections by rising conid, the first 10000 of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) changes: Vec<RuleChange>,
-    /// With `dry_run`: how many more would change, but are in network namespaces that cannot be entered.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    /// Only with `dry_run`: the number of connections that would change too, but are in network namespaces that cannot
+    /// be entered.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) unreachable: u64,
-    /// With `dry_run`, where a rule asks for the cgroup: how many connections are in a directory that is gone. They are
-    /// judged as if nothing were above it; only the kernel knows what was.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    /// Only with `dry_run`, where a rule matches by cgroup: the number of connections in a directory that is gone. They
+    /// are judged as if nothing were above it; only the kernel knows what was.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) unsure: u64,
 }
 
 /// The most connections in [`RulesResult::changes`].
 pub(crate) const MAX_CHANGES: usize = 10_000;
 
-/// What other rules would change on one connection.
+/// The change that other rules would make to one connection.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct RuleChange {
     /// The connection.
@@ -51,15 +55,9 @@ pub(crate) struct RuleChange {
     /// This host's endpoint.
     pub(crate) local: String,
     /// The peer's endpoint; absent for a listener.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) remote: Option<String>,
-    /// What is in force, of rules and of what was pushed for the connection.
+    /// The policy in force, from rules and from an override.
     pub(crate) before: Intent,
-    /// What would be.
+    /// The policy that would be in force.
     pub(crate) after: Intent,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(count: &u64) -> bool {
-    *count == 0
 }

@@ -6,8 +6,8 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::id::Id;
 use crate::api::connections::ConnectionState;
-use crate::api::probe::{ProbeRequest, ProbeResult};
-use crate::api::seconds::ProbeSeconds;
+use crate::api::probe::{ProbeRequest, ProbeResult, Verdict};
+use crate::api::values::ProbeSeconds;
 use crate::api::values::{KeepaliveTime, ValueError};
 
 pub(crate) const EXAMPLES: &str = "\
@@ -51,7 +51,7 @@ pub(crate) async fn run(args: AliveArgs, context: &mut Context) -> Result<Exit, 
     let alive = if args.probe {
         let result = client.probe(&args.id.id, &ProbeRequest { timeout_seconds: args.timeout }).await?;
         context.out.show(&result, probe_line)?;
-        result.verdict == "alive"
+        result.verdict == Verdict::Alive
     } else {
         let state = client.state(&args.id.id).await?;
         context.out.show(&state, state_line)?;

@@ -9,9 +9,10 @@ use super::exit::{Exit, Failure};
 use super::human;
 use super::target::{Chosen, Target};
 use crate::api::batch::{BatchAction, BatchRequest};
-use crate::api::connections::{CloseQuery, Closed, ListQuery};
-use crate::api::seconds::LifetimeSeconds;
-use crate::api::values::{LifetimeDuration, Manner};
+use crate::api::close::{CloseQuery, Closed};
+use crate::api::connections::ListQuery;
+use crate::api::values::LifetimeSeconds;
+use crate::api::values::{Direction, LifetimeDuration, Manner};
 use crate::client::Client;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -71,7 +72,8 @@ impl CloseArgs {
 async fn would_close(query: &ListQuery, context: &mut Context) -> Result<Exit, Failure> {
     let client = context.client().await?;
     let count =
-        list_connections(client, query, |connection| connection.direction != "listen", &mut context.out).await?;
+        list_connections(client, query, |connection| connection.direction != Direction::Listen, &mut context.out)
+            .await?;
     if count == 0 { Ok(Exit::Done) } else { Err(Failure::Unconfirmed { count }) }
 }
 

@@ -1,17 +1,18 @@
 //! The filters that name connections by what they are.
 
 use clap::Args;
+use strum::VariantArray as _;
 use tcpops_common::state::TcpState;
 
 use super::words::words;
 use crate::api::connections::ListQuery;
-use crate::api::values::{CgroupPath, Cidr, Direction, Family, Origin, Ports, RuleName};
+use crate::api::values::{CgroupPath, Cidr, Direction, Family, Origin, Ports, RuleName, State};
 
 /// The filters of connections and of the events about them; all that are given must match.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FilterArgs {
     /// Begun by the peer, by this host, or a listener
-    #[arg(long, value_name = "WHO", value_parser = words(&Direction::ALL, Direction::name))]
+    #[arg(long, value_name = "WHO", value_parser = words(Direction::VARIANTS, Into::into))]
     direction: Option<Direction>,
     /// With this address of this host, or one in this network
     #[arg(long, value_name = "ADDR[/LEN]")]
@@ -46,10 +47,10 @@ pub(crate) struct ConnectionFilterArgs {
     #[arg(long, value_name = "STATE", value_parser = words(&TcpState::ALL, TcpState::name), ignore_case = true)]
     state: Option<TcpState>,
     /// Of this address family on the wire
-    #[arg(long, value_name = "FAMILY", value_parser = words(&Family::ALL, Family::name))]
+    #[arg(long, value_name = "FAMILY", value_parser = words(Family::VARIANTS, Into::into))]
     family: Option<Family>,
     /// Whose handshake was seen, or which was open before the agent came
-    #[arg(long, value_name = "HOW", value_parser = words(&Origin::ALL, Origin::name))]
+    #[arg(long, value_name = "HOW", value_parser = words(Origin::VARIANTS, Into::into))]
     origin: Option<Origin>,
     #[command(flatten)]
     filter: FilterArgs,
@@ -78,6 +79,6 @@ impl ConnectionFilterArgs {
     /// The query that asks for what matches.
     pub(crate) fn query(self) -> ListQuery {
         let Self { state, family, origin, filter } = self;
-        ListQuery { state: state.map(|state| state.name().to_owned()), family, origin, ..filter.query() }
+        ListQuery { state: state.map(State), family, origin, ..filter.query() }
     }
 }

@@ -3,9 +3,9 @@
 use jiff::fmt::friendly::{FractionalUnit, Spacing, SpanPrinter};
 use jiff::{RoundMode, Span, SpanRound, Timestamp, Unit};
 
-use crate::api::connections::Wanted;
 use crate::api::keepalive::SocketOptions;
 use crate::api::lifetime::Lifetime;
+use crate::api::policy::Wanted;
 use crate::api::values::{Manner, Mode};
 
 /// Stands in for a value that is not there.

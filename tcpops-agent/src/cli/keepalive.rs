@@ -10,8 +10,7 @@ use super::table::table;
 use super::target::Target;
 use crate::api::batch::{BatchAction, BatchRequest};
 use crate::api::keepalive::{KeepaliveRequest, KeepaliveResult};
-use crate::api::seconds::{KeepaliveProbes, KeepaliveSeconds, UserTimeoutMs};
-use crate::api::values::{KeepaliveCount, KeepaliveTime, UserTimeout, ValueError};
+use crate::api::values::{KeepaliveCount, KeepaliveSeconds, KeepaliveTime, UserTimeout, UserTimeoutMs, ValueError};
 use crate::client::Client;
 
 const ENABLE_EXAMPLES: &str = "\
@@ -85,7 +84,7 @@ impl EnableArgs {
         };
         Ok(KeepaliveRequest {
             idle_seconds: KeepaliveSeconds(idle.seconds()),
-            count: KeepaliveProbes(count.get()),
+            count,
             interval_seconds: KeepaliveSeconds(interval.seconds()),
             user_timeout_ms: user_timeout_ms.map(UserTimeoutMs),
         })
@@ -122,7 +121,7 @@ mod tests {
     fn request(idle: u16, count: u8, interval: u16, user_timeout_ms: Option<u32>) -> KeepaliveRequest {
         KeepaliveRequest {
             idle_seconds: KeepaliveSeconds(idle),
-            count: KeepaliveProbes(count),
+            count: KeepaliveCount(count),
             interval_seconds: KeepaliveSeconds(interval),
             user_timeout_ms: user_timeout_ms.map(UserTimeoutMs),
         }

@@ -11,8 +11,8 @@ use super::table::table;
 use super::target::Target;
 use crate::api::batch::{BatchAction, BatchRequest};
 use crate::api::lifetime::{LifetimeRequest, LifetimeResult};
-use crate::api::seconds::{JitterPercent, LifetimeSeconds};
 use crate::api::values::{Jitter, LifetimeDuration};
+use crate::api::values::{JitterPercent, LifetimeSeconds};
 use crate::client::Client;
 
 const SET_EXAMPLES: &str = "\

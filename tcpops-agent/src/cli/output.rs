@@ -173,7 +173,7 @@ pub(crate) mod capture {
 mod tests {
     use super::capture::Capture;
     use super::*;
-    use crate::api::connections::Closed;
+    use crate::api::close::Closed;
 
     fn shown(format: Format) -> String {
         let capture = Capture::default();

@@ -36,14 +36,18 @@ fn state_line(state: &ConnectionState) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use tcpops_common::state::TcpState;
+
     use super::*;
+    use crate::api::connections::StateName;
+    use crate::api::values::State;
 
     /// The states of a connection that is established, and of one that is not known.
     pub(crate) fn states() -> [ConnectionState; 2] {
-        let tcp_state = Some("established".to_owned());
+        let tcp_state = Some(State(TcpState::Established));
         [
-            ConnectionState { conid: Some(17), code: 1, name: "ok".to_owned(), tcp_state, alive: true },
-            ConnectionState { conid: None, code: -1, name: "none".to_owned(), tcp_state: None, alive: false },
+            ConnectionState { conid: Some(17), code: 1, name: StateName::Ok, tcp_state, alive: true },
+            ConnectionState { conid: None, code: -1, name: StateName::None, tcp_state: None, alive: false },
         ]
     }
 

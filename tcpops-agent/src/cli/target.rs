@@ -4,7 +4,6 @@ use std::fmt;
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
-use tcpops_common::state::TcpState;
 
 use super::id;
 use crate::api::connections::ListQuery;
@@ -65,7 +64,7 @@ fn condition(text: &str) -> Result<(String, String), String> {
 
 fn set(query: &mut ListQuery, key: &str, value: &str) -> Result<(), String> {
     match key {
-        "state" => put(&mut query.state, key, state(value)),
+        "state" => put(&mut query.state, key, value.to_ascii_lowercase().parse()),
         "direction" => put(&mut query.direction, key, value.parse()),
         "family" => put(&mut query.family, key, value.parse()),
         "origin" => put(&mut query.origin, key, value.parse()),
@@ -90,15 +89,6 @@ fn put<T>(place: &mut Option<T>, key: &str, value: Result<T, impl fmt::Display>)
         None => Ok(()),
         Some(_) => Err(format!("expected --match {key}=... once, found it twice")),
     }
-}
-
-fn state(text: &str) -> Result<String, ValueError> {
-    let known = TcpState::ALL.iter().skip(1).map(|state| state.name());
-    let name = text.to_ascii_lowercase();
-    if known.clone().any(|state| state == name) {
-        return Ok(name);
-    }
-    Err(ValueError::new(format_args!("one of {}", known.collect::<Vec<_>>().join(", ")), format_args!("{text:?}")))
 }
 
 fn number<T: std::str::FromStr>(what: &str, text: &str) -> Result<T, ValueError> {

@@ -246,7 +246,7 @@ async fn one_change_to_all_that_match_is_one_request() {
 async fn without_yes_what_would_be_closed_is_only_shown() {
     let listener = {
         let mut listener = connection(3);
-        listener.direction = "listen".to_owned();
+        listener.direction = crate::api::values::Direction::Listen;
         serde_json::to_string(&listener).unwrap() + "\n"
     };
     let reply = || Reply::Whole(Reply::lines(&[&line(9), &listener, &line(1)], "0\r\n\r\n"));

@@ -9,7 +9,7 @@ use crate::api::connections::ListQuery;
 use crate::api::keepalive::KeepaliveRequest;
 use crate::api::problem::{CONTENT_TYPE as PROBLEM, Code};
 use crate::api::rules::RuleDocument;
-use crate::api::seconds::{KeepaliveProbes, KeepaliveSeconds};
+use crate::api::values::{KeepaliveCount, KeepaliveSeconds};
 
 const STATE: &str = r#"{"conid":17,"code":1,"name":"ok","tcp_state":"established","alive":true}"#;
 
@@ -51,7 +51,7 @@ async fn a_refusal_is_a_problem_whatever_the_status() {
     let idle = KeepaliveSeconds(60);
     let request = KeepaliveRequest {
         idle_seconds: idle,
-        count: KeepaliveProbes(5),
+        count: KeepaliveCount(5),
         interval_seconds: idle,
         user_timeout_ms: None,
     };

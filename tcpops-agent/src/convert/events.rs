@@ -1,35 +1,38 @@
-//! From records to the events of the protocol, and from the query of a stream to what it lets through.
+//! Records to events of the protocol, and the query of a stream to a filter of records.
 
 use std::collections::HashMap;
 
 use jiff::Timestamp;
 use strum::VariantArray as _;
-use tcpops_common::policy::{Outcome, TcpOption};
+use tcpops_common::policy::Outcome;
 use tcpops_common::state::TcpState;
 
-use super::connections::{direction, ends, lifetime_in_force, options, outcome};
+use super::connections::ends;
+use super::policy::{lifetime_in_force, option_name, options, outcome};
 use crate::api::connections::ListQuery;
-use crate::api::events::{Cause as ApiCause, Event, EventPolicy, EventType, EventsQuery, StateSeconds, Summary};
+use crate::api::events::{Cause as ApiCause, Detail, Event, EventPolicy, EventsQuery, StateSeconds, Summary};
 use crate::api::lifetime::Lifetime;
+use crate::api::policy::Source;
+use crate::api::values::{State, ValueError};
 use crate::clocks::Clocks;
 use crate::model::history::cause::{Author, Cause};
 use crate::model::history::ending::Ending;
 use crate::model::history::record::{Happened, Identity, Kind, Kinds, Record, What};
 use crate::model::requests::filter::Filter;
 
-/// Which records a reader wants.
+/// The records that a reader wants.
 #[derive(Clone, Debug)]
 pub(crate) struct EventFilter {
-    /// Of these kinds.
+    /// Their kinds.
     pub(crate) kinds: Kinds,
-    /// Of connections that this lets through.
+    /// Their connections.
     pub(crate) filter: Filter,
-    /// Of this connection.
+    /// Their connection, if there is only one.
     pub(crate) conid: Option<u64>,
 }
 
 impl EventFilter {
-    /// Whether the reader is to have the record. What is missing concerns everybody.
+    /// True for a record that the reader wants. Every reader is told what is missing.
     pub(crate) fn takes(&self, record: &Record) -> bool {
         match &record.what {
             What::Lost(..) | What::Resynchronised(_) => true,
@@ -43,19 +46,17 @@ impl EventFilter {
 }
 
 /// The kinds that a list of types names.
-///
-/// # Errors
-/// Says what was expected.
-pub(crate) fn kinds(types: &str) -> Result<Kinds, String> {
+pub(crate) fn kinds(types: &str) -> Result<Kinds, ValueError> {
     types.split(',').try_fold(Kinds::NONE, |kinds, name| {
         name.trim().parse().map(|kind| kinds.with(kind)).map_err(|_unknown| {
             let known = Kind::VARIANTS.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
-            format!("type: expected some of {known}, separated by commas, found \"{}\"", name.trim())
+            let expected = format_args!("some of {known}, separated by commas");
+            ValueError::new(expected, format_args!("\"{}\"", name.trim())).of("type")
         })
     })
 }
 
-/// The part of the query that a list of connections has too.
+/// The filters, which a list of connections has too.
 pub(crate) fn list_query(query: &EventsQuery) -> ListQuery {
     ListQuery {
         direction: query.direction,
@@ -71,37 +72,12 @@ pub(crate) fn list_query(query: &EventsQuery) -> ListQuery {
     }
 }
 
-/// An event of a type that carries nothing more.
-pub(crate) fn bare(seq: u64, time: Timestamp, kind: EventType) -> Event {
-    Event {
-        seq,
-        time,
-        kind,
-        conid: None,
-        cookie: None,
-        direction: None,
-        local: None,
-        remote: None,
-        uid: None,
-        netns_cookie: None,
-        rule: None,
-        state: None,
-        old_state: None,
-        policy: None,
-        cause: None,
-        summary: None,
-        count: None,
-        reason: None,
-        tracked: None,
-    }
-}
-
 /// The event of a record. `rule_names` has the names of rules by id.
 pub(crate) fn event(record: &Record, rule_names: &HashMap<u32, String>, clocks: Clocks) -> Event {
     let time = clocks.date(record.at_boot_ns).unwrap_or(Timestamp::UNIX_EPOCH);
-    let event = bare(record.seq, time, event_type(record.what.kind()));
+    let event = Event { seq: record.seq, time, kind: record.what.kind().into(), ..Event::default() };
     match &record.what {
-        What::Lost(count, loss) => Event { count: *count, reason: Some(loss.name().to_owned()), ..event },
+        What::Lost(count, loss) => Event { count: *count, reason: Some((*loss).into()), ..event },
         What::Resynchronised(tracked) => Event { tracked: Some(*tracked), ..event },
         What::Of(identity, happened) => {
             let event = happened_to(of_party(identity, rule_names, event), happened, rule_names, clocks);
@@ -113,27 +89,13 @@ pub(crate) fn event(record: &Record, rule_names: &HashMap<u32, String>, clocks: 
     }
 }
 
-fn event_type(kind: Kind) -> EventType {
-    match kind {
-        Kind::Opened => EventType::Opened,
-        Kind::Adopted => EventType::Adopted,
-        Kind::Transition => EventType::Transition,
-        Kind::Applied => EventType::Applied,
-        Kind::Refused => EventType::Refused,
-        Kind::Expiring => EventType::Expiring,
-        Kind::Closed => EventType::Closed,
-        Kind::Lost => EventType::Lost,
-        Kind::Resynchronised => EventType::Resynchronised,
-    }
-}
-
 fn of_party(identity: &Identity, rule_names: &HashMap<u32, String>, event: Event) -> Event {
     let entry = identity.entry();
     let (local, remote) = ends(&entry);
     Event {
         conid: Some(identity.key.conid),
         cookie: Some(identity.key.cookie),
-        direction: Some(direction(entry.direction).to_owned()),
+        direction: Some(entry.direction.into()),
         local: Some(local),
         remote,
         uid: Some(entry.uid),
@@ -144,15 +106,14 @@ fn of_party(identity: &Identity, rule_names: &HashMap<u32, String>, event: Event
 }
 
 fn happened_to(event: Event, happened: &Happened, rule_names: &HashMap<u32, String>, clocks: Clocks) -> Event {
-    let named = |state: TcpState| Some(state.name().to_owned());
     match happened {
         Happened::Opened(state) | Happened::Adopted(state) | Happened::Vanished(state) => {
-            Event { state: named(*state), ..event }
+            Event { state: Some(State(*state)), ..event }
         }
-        Happened::Transition(old, new) => Event { old_state: named(*old), state: named(*new), ..event },
+        Happened::Transition(old, new) => Event { old_state: Some(State(*old)), state: Some(State(*new)), ..event },
         Happened::Applied(applied) => {
             let policy = EventPolicy {
-                outcome: outcome(applied.outcome).map(str::to_owned),
+                outcome: outcome(applied.outcome),
                 in_force: (applied.outcome == Outcome::Applied).then(|| options(&applied.options)),
                 lifetime: Some(lifetime_in_force(&applied.policy, clocks))
                     .filter(|limits| *limits != Lifetime::default()),
@@ -162,7 +123,7 @@ fn happened_to(event: Event, happened: &Happened, rule_names: &HashMap<u32, Stri
         }
         Happened::Refused(refusal) => {
             let policy = EventPolicy {
-                refused_option: (refusal.option != TcpOption::None).then(|| refusal.option.name().to_owned()),
+                refused_option: option_name(refusal.option),
                 errno: errno(refusal.errno),
                 ..of_author(refusal.author)
             };
@@ -172,7 +133,7 @@ fn happened_to(event: Event, happened: &Happened, rule_names: &HashMap<u32, Stri
             Event { cause: Some(cause(&Cause::Expired(*expiry, *author), 0, rule_names)), ..event }
         }
         Happened::Closed(ending) => Event {
-            state: named(ending.state),
+            state: Some(State(ending.state)),
             cause: ending.cause.map(|of| cause(&of, ending.errno, rule_names)),
             summary: ending.cause.map(|_| summary(ending)),
             ..event
@@ -183,11 +144,10 @@ fn happened_to(event: Event, happened: &Happened, rule_names: &HashMap<u32, Stri
 fn of_author(author: Option<Author>) -> EventPolicy {
     let (source, by_uid) = match author {
         None => (None, None),
-        Some(Author::Rule(_)) => (Some("rule"), None),
-        Some(Author::Override(uid)) => (Some("override"), Some(uid)),
+        Some(Author::Rule(_)) => (Some(Source::Rule), None),
+        Some(Author::Override(uid)) => (Some(Source::Override), Some(uid)),
     };
-    let source = source.map(str::to_owned);
-    EventPolicy { source, by_uid, outcome: None, in_force: None, lifetime: None, refused_option: None, errno: None }
+    EventPolicy { source, by_uid, ..EventPolicy::default() }
 }
 
 fn errno(errno: u16) -> Option<i32> {
@@ -195,16 +155,22 @@ fn errno(errno: u16) -> Option<i32> {
 }
 
 fn cause(cause: &Cause, errno_held: u16, rule_names: &HashMap<u32, String>) -> ApiCause {
+    let detail = match cause {
+        Cause::GivenUp => Some(Detail::Handshake),
+        Cause::Timeout(timeout) => Some((*timeout).into()),
+        Cause::Unreachable => Some(Detail::Unreachable),
+        _ => None,
+    };
     let (expiry, author) = match cause {
         Cause::Expired(expiry, author) => (Some(*expiry), Some(*author)),
         Cause::Request(uid) => (None, Some(Author::Override(*uid))),
         _ => (None, None),
     };
     ApiCause {
-        name: cause.name().to_owned(),
-        side: cause.side().map(|side| side.name().to_owned()),
-        detail: cause.detail().map(str::to_owned),
-        lifetime: expiry.map(|expiry| expiry.name().to_owned()),
+        name: cause.kind().into(),
+        side: cause.side().map(Into::into),
+        detail,
+        lifetime: expiry.map(Into::into),
         rule: match author {
             Some(Author::Rule(id)) => rule_names.get(&id).cloned(),
             _ => None,
@@ -243,7 +209,7 @@ fn summary(ending: &Ending) -> Summary {
     }
 }
 
-/// To the microsecond: handshakes on one host take few of them.
+/// Seconds to the microsecond: handshakes on one host take few of them.
 fn seconds(ns: u64) -> f64 {
     (ns / 1000) as f64 / 1e6
 }

@@ -1,61 +1,53 @@
-//! From the filters of a request to the model's.
+//! Filters of a request to those of the model.
 
 use std::collections::HashSet;
+use std::fmt;
 
-use tcpops_common::state::TcpState;
-
-use super::rules::{from_direction, from_family, from_origin};
 use crate::api::connections::ListQuery;
+use crate::api::values::ValueError;
 use crate::model::requests::filter::Filter;
 
 /// The filter that a query asks for. `cgroup_ids` gives the ids of a cgroup path and of everything below it, `rule_id`
 /// the id of a rule's name.
 ///
 /// # Errors
-/// Names the parameter and what was expected.
-pub(crate) fn filter(
+/// Fails at a cgroup that `cgroup_ids` does not find, and at a rule that is not in force.
+pub(crate) fn filter<E: fmt::Display>(
     query: &ListQuery,
-    cgroup_ids: impl FnOnce(&str) -> Result<Vec<u64>, String>,
+    cgroup_ids: impl FnOnce(&str) -> Result<Vec<u64>, E>,
     rule_id: impl FnOnce(&str) -> Option<u32>,
-) -> Result<Filter, String> {
+) -> Result<Filter, ValueError> {
+    let cgroups = match &query.cgroup {
+        None => None,
+        Some(path) => {
+            let ids = cgroup_ids(path.as_str()).map_err(|error| ValueError::other(error.to_string()).of("cgroup"))?;
+            Some(ids.into_iter().collect::<HashSet<u64>>())
+        }
+    };
+    let unknown_rule = |name| ValueError::new("a rule in force", format_args!("\"{name}\"")).of("rule");
+    let rule = query.rule.as_ref().map(|name| rule_id(name.as_str()).ok_or_else(|| unknown_rule(name))).transpose()?;
     Ok(Filter {
-        state: query.state.as_deref().map(state).transpose()?,
-        direction: query.direction.map(from_direction),
-        family: query.family.map(from_family),
-        origin: query.origin.map(from_origin),
+        state: query.state.map(|state| state.0),
+        direction: query.direction.map(Into::into),
+        family: query.family.map(Into::into),
+        origin: query.origin.map(Into::into),
         local: query.local.map(|network| network.net()),
         remote: query.remote.map(|network| network.net()),
         local_port: query.local_port.map(|ports| ports.range()),
         remote_port: query.remote_port.map(|ports| ports.range()),
-        cgroups: match &query.cgroup {
-            None => None,
-            Some(path) => {
-                let ids = cgroup_ids(path.as_str()).map_err(|error| format!("cgroup: {error}"))?;
-                Some(ids.into_iter().collect::<HashSet<u64>>())
-            }
-        },
+        cgroups,
         uid: query.uid,
         netns_cookie: query.netns,
-        rule: match &query.rule {
-            None => None,
-            Some(name) => Some(
-                rule_id(name.as_str()).ok_or_else(|| format!("rule: expected a rule in force, found \"{name}\""))?,
-            ),
-        },
+        rule,
         visible_to_uid: None,
         after_conid: query.cursor.unwrap_or(0),
     })
 }
 
-fn state(text: &str) -> Result<TcpState, String> {
-    TcpState::ALL.iter().copied().find(|state| *state != TcpState::Unknown && state.name() == text).ok_or_else(|| {
-        let known: Vec<&str> = TcpState::ALL.iter().skip(1).map(|state| state.name()).collect();
-        format!("state: expected one of {}, found \"{text}\"", known.join(", "))
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use serde_json::{Value, json};
 
     use super::*;
@@ -63,7 +55,8 @@ mod tests {
 
     fn parse(query: &Value) -> Result<Filter, String> {
         let query: ListQuery = serde_json::from_value(query.clone()).map_err(|error| error.to_string())?;
-        filter(&query, |_| Ok(vec![1]), |name| (name == "known").then_some(3))
+        let filter = filter(&query, |_| Ok::<_, Infallible>(vec![1]), |name| (name == "known").then_some(3));
+        filter.map_err(|error| error.to_string())
     }
 
     #[test]
@@ -98,7 +91,7 @@ mod tests {
     #[test]
     fn says_what_was_expected() {
         for (query, part) in [
-            (json!({ "state": "open" }), "state: expected one of established"),
+            (json!({ "state": "open" }), "expected one of established"),
             (json!({ "local": "10.0.0.0/33" }), "expected an address or a network"),
             (json!({ "local": "10.0.0.1/8" }), "10.0.0.1/8 has bits set beyond /8; expected 10.0.0.0/8"),
             (json!({ "local_port": "9-1" }), "expected the lower port first"),

@@ -7,9 +7,7 @@ use tcpops_common::conn;
 use tcpops_common::policy::{self, Options, Policy, Setting};
 
 use crate::api::rules::{Rule, RuleDocument, RuleFault, RuleGuard, RuleKeepalive, RuleLifetime, RuleMatch};
-use crate::api::values::{
-    Cidr, Direction, Family, Jitter, LifetimeDuration, Manner, Mode, OneOrMany, Origin, Ports, Switch, Uid, ValueError,
-};
+use crate::api::values::{Cidr, Jitter, LifetimeDuration, Manner, Mode, OneOrMany, Ports, Switch, Uid, ValueError};
 use crate::clocks::Clocks;
 use crate::model::expiry::closing::{self, ClosePolicy, Guard};
 use crate::model::rules::rule_set as model;
@@ -17,10 +15,10 @@ use crate::model::rules::rule_set as model;
 /// The rules of a document, with the id 0 each; `clocks` turn its dates into times since boot, and `resolve_cgroup`
 /// finds the cgroup of a path.
 ///
-/// A deadline may be past: what is under it is then closed at once, see [`RuleDocument::check_deadlines`].
+/// A deadline may be past: the connections under it are then closed at once, see [`RuleDocument::check_deadlines`].
 ///
 /// # Errors
-/// Those of [`RuleDocument::check`], and those of `resolve_cgroup`; each names the rule and the field.
+/// Fails as [`RuleDocument::check`] and `resolve_cgroup` do; each error names the rule and the field.
 pub(crate) fn to_model<E: fmt::Display>(
     document: &RuleDocument,
     clocks: Clocks,
@@ -41,7 +39,7 @@ pub(crate) fn to_model<E: fmt::Display>(
     Ok(model::RuleSet { rules, guard: document.guard.as_ref().map_or_else(Guard::default, guard) })
 }
 
-/// What keeps the rules from closing too much.
+/// The bounds on closes by rules.
 fn guard(guard: &RuleGuard) -> Guard {
     let RuleGuard { closes_per_second, percent_per_minute, protect_ports } = guard;
     let ports = |ports: &Vec<Ports>| ports.iter().flat_map(|ports| ports.range()).collect();
@@ -52,7 +50,7 @@ fn guard(guard: &RuleGuard) -> Guard {
     }
 }
 
-/// What the rule wants of its connections.
+/// The policy that the rule wants for its connections.
 fn policy(rule: &Rule, clocks: Clocks) -> Result<Policy, ValueError> {
     let wanted = match rule.mode {
         Mode::Force => Setting::Set,
@@ -96,7 +94,7 @@ fn policy(rule: &Rule, clocks: Clocks) -> Result<Policy, ValueError> {
     Ok(policy)
 }
 
-/// What the rule says about closing.
+/// The way in which the rule closes.
 fn closing(rule: &Rule) -> ClosePolicy {
     let lifetime = rule.lifetime.as_ref().and_then(Switch::on).copied().unwrap_or_default();
     ClosePolicy {
@@ -117,13 +115,13 @@ fn nanoseconds(limit: Option<LifetimeDuration>) -> u64 {
     limit.map_or(0, LifetimeDuration::as_nanos)
 }
 
-/// Which connections it is for. Without a direction that is all of them, but no listener: what a rule wants of
+/// The connections that a rule matches. Without a direction those are all connections, but no listener: a rule for
 /// connections is seldom meant for the socket that accepts them.
 fn matcher<E>(
     matching: &RuleMatch,
     mut resolve_cgroup: impl FnMut(&str) -> Result<model::Cgroup, E>,
 ) -> Result<model::Matcher, E> {
-    let mut directions = values(&matching.direction, |direction| from_direction(*direction));
+    let mut directions = values(&matching.direction, |direction| (*direction).into());
     if directions.is_empty() {
         directions = vec![conn::Direction::Outbound, conn::Direction::Inbound];
     }
@@ -133,8 +131,8 @@ fn matcher<E>(
     }
     Ok(model::Matcher {
         directions,
-        families: values(&matching.family, |family| from_family(*family)),
-        origins: values(&matching.origin, |origin| from_origin(*origin)),
+        families: values(&matching.family, |family| (*family).into()),
+        origins: values(&matching.origin, |origin| (*origin).into()),
         local: values(&matching.local, net),
         remote: values(&matching.remote, net),
         local_ports: values(&matching.local_port, |ports: &Ports| ports.range()),
@@ -151,31 +149,6 @@ fn values<T, U>(condition: &Option<OneOrMany<T>>, convert: impl Fn(&T) -> U) -> 
 
 fn net(cidr: &Cidr) -> IpNet {
     cidr.net()
-}
-
-/// The direction of the model.
-pub(crate) fn from_direction(direction: Direction) -> conn::Direction {
-    match direction {
-        Direction::Inbound => conn::Direction::Inbound,
-        Direction::Outbound => conn::Direction::Outbound,
-        Direction::Listen => conn::Direction::Listen,
-    }
-}
-
-/// The family of the model.
-pub(crate) fn from_family(family: Family) -> conn::Family {
-    match family {
-        Family::Ipv4 => conn::Family::Inet,
-        Family::Ipv6 => conn::Family::Inet6,
-    }
-}
-
-/// The origin of the model.
-pub(crate) fn from_origin(origin: Origin) -> conn::Origin {
-    match origin {
-        Origin::Handshake => conn::Origin::Handshake,
-        Origin::Adopted => conn::Origin::Adopted,
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! How many clients there are at a time, and how many of one user: nobody who is not root can lock others out.
+//! Limits on clients, in all and by user: no user other than root can lock others out.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// How many there may be.
+/// The most clients at a time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClientLimits {
     /// The most of one user other than root.
@@ -31,7 +31,7 @@ pub(crate) struct Place {
 }
 
 impl Admission {
-    /// Nobody yet.
+    /// No client yet.
     pub(crate) fn new(limits: ClientLimits) -> Self {
         Self { limits, clients: Arc::default() }
     }
@@ -65,6 +65,19 @@ impl Drop for Place {
                 clients.remove(&self.uid);
             }
         }
+    }
+}
+
+/// The most clients that read events: each user keeps places for requests.
+const STREAMS: ClientLimits = ClientLimits { per_uid: 8, of_users: 64, of_root: 64 };
+
+/// The streams of events.
+#[derive(Clone, Debug)]
+pub(crate) struct Streams(pub(crate) Admission);
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self(Admission::new(STREAMS))
     }
 }
 

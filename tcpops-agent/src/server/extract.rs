@@ -1,4 +1,4 @@
-//! Reading requests, so that whatever is wrong with one is answered with a problem.
+//! Extractors that answer every rejection with a problem.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -11,7 +11,11 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 
 use crate::api::problem::{self, Code, Problem};
+use crate::api::values::ValueError;
 use crate::daemon::Origin;
+
+/// The answer to a request.
+pub(crate) type Answer<T> = Result<Json<T>, Failure>;
 
 /// The answer to a request that failed.
 #[derive(Debug)]
@@ -20,6 +24,12 @@ pub(crate) struct Failure(pub(crate) Box<Problem>);
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
         Self(Box::new(problem))
+    }
+}
+
+impl From<ValueError> for Failure {
+    fn from(error: ValueError) -> Self {
+        Problem::from(error).into()
     }
 }
 
@@ -57,7 +67,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     }
 }
 
-/// A body of JSON as it came, for what reads it with the place of every error.
+/// The bytes of a JSON body, for a reader that gives the place of every error.
 pub(crate) struct JsonText(pub(crate) Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for JsonText {
@@ -76,7 +86,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonText {
     }
 }
 
-/// The parameters behind the question mark.
+/// The query.
 pub(crate) struct Params<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Params<T> {
@@ -105,7 +115,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// Where the request comes from; each carries it.
+/// The origin of the request.
 pub(crate) struct By(pub(crate) Origin);
 
 impl<S: Send + Sync> FromRequestParts<S> for By {
@@ -115,4 +125,13 @@ impl<S: Send + Sync> FromRequestParts<S> for By {
         let origin = parts.extensions.get::<Origin>().cloned();
         origin.map(Self).ok_or_else(|| Failure::new(Code::Internal, "a request without an origin"))
     }
+}
+
+/// Checks that the caller is root or in the group tcpops.
+pub(crate) fn privileged(origin: &Origin) -> Result<(), Failure> {
+    if origin.caller.privileged {
+        return Ok(());
+    }
+    let detail = format!("uid {} may not do this: expected root, or a member of the group tcpops", origin.caller.uid);
+    Err(Failure::new(Code::Forbidden, detail))
 }

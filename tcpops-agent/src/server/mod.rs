@@ -1,11 +1,10 @@
 //! The unix socket: HTTP/1.1 with JSON, every error a problem, and no client able to hold up another.
 
-mod admission;
-mod batch;
-mod events;
-mod extract;
-mod openapi;
+mod router;
 mod routes;
+
+mod admission;
+mod extract;
 
 use std::fs;
 use std::io;
@@ -25,27 +24,15 @@ use crate::daemon::{Handle, Origin, group_id};
 
 use self::admission::{Admission, ClientLimits};
 
-/// How long a client may take to send the head of a request.
+/// The time that a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How much of a request's head is read.
+/// The largest head of a request, bytes.
 const MAX_HEAD: usize = 64 * 1024;
-/// How long requests under way may take to end when the agent stops.
+/// The time that requests under way have to end when the agent stops.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How many clients there are at a time.
+/// The most clients at a time.
 const CLIENTS: ClientLimits = ClientLimits { per_uid: 32, of_users: 192, of_root: 256 };
-/// How many of them read events: each user keeps places for requests.
-const STREAMS: ClientLimits = ClientLimits { per_uid: 8, of_users: 64, of_root: 64 };
-
-/// The streams of events.
-#[derive(Clone, Debug)]
-struct Streams(Admission);
-
-impl Default for Streams {
-    fn default() -> Self {
-        Self(Admission::new(STREAMS))
-    }
-}
 
 /// The socket, bound and not yet served.
 #[derive(Debug)]
@@ -58,7 +45,7 @@ impl Listener {
     /// Binds the socket: 0660, of the group `tcpops` where there is one. A socket that nobody serves is replaced.
     ///
     /// # Errors
-    /// Where another agent serves it, or something else is at the path.
+    /// Fails where another agent serves it, or something else is at the path.
     pub(crate) fn bind(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         if let Some(parent) = path.parent() {
@@ -105,12 +92,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts to serve. Within a tokio runtime.
+    /// Starts to serve. Must be called within a tokio runtime.
     pub(crate) fn start(listener: Listener, handle: Handle) -> Self {
         let server = Self { stop: CancellationToken::new(), tasks: TaskTracker::new() };
         let tasks = server.tasks.clone();
         let stop = server.stop.clone();
-        let router = routes::router(handle);
+        let router = router::router(handle);
         server.tasks.spawn(async move {
             let admission = Admission::new(CLIENTS);
             loop {
@@ -162,7 +149,7 @@ async fn accept(listener: &Listener) -> Option<(UnixStream, Origin)> {
 }
 
 async fn serve(stream: UnixStream, origin: Origin, router: Router, stop: CancellationToken) {
-    let service = service_fn(move |request| routes::answer(router.clone(), origin.clone(), request));
+    let service = service_fn(move |request| router::answer(router.clone(), origin.clone(), request));
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())

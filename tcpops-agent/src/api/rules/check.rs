@@ -1,19 +1,20 @@
-//! What the fields of a rule, and the rules of a document, may not say together.
+//! Checks of fields against each other, within a rule and between the rules of a document.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use jiff::Timestamp;
+use serde::de::{Deserialize, Deserializer, Error as _};
 use tcpops_common::policy::limits;
 use tcpops_common::rule::MAX_RULES;
 
-use super::{Rule, RuleDocument, RuleKeepalive, RuleLifetime};
-use crate::api::values::{Deadline, Direction, LifetimeDuration, Manner, Mode, Switch, UserTimeout, ValueError};
+use super::document::{Rule, RuleDocument, RuleKeepalive, RuleLifetime, Unchecked};
+use crate::api::values::{Deadline, Direction, LifetimeDuration, Manner, Mode, Switch, UserTimeout, ValueError, read};
 
 /// A field, and what is wrong with it.
 type Fault = (&'static str, ValueError);
 
-/// What is wrong with a rule that is well-formed.
+/// A fault of a rule that is well-formed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("rule {rule:?}: {field}: {message}")]
 pub(crate) struct RuleFault {
@@ -23,17 +24,25 @@ pub(crate) struct RuleFault {
     pub(crate) rule: String,
     /// The field, with dots: "match.cgroup".
     pub(crate) field: &'static str,
-    /// What was expected, and what was found.
+    /// The expectation, and what was found.
     pub(crate) message: String,
 }
 
+impl<'de> Deserialize<'de> for RuleDocument {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let document = Self::from(read::<Unchecked, D>(deserializer)?);
+        document.check().map_err(D::Error::custom)?;
+        Ok(document)
+    }
+}
+
 impl RuleDocument {
-    /// Whether the fields of each rule and the rules of the document go together.
+    /// Checks that the fields of each rule and the rules of the document go together.
     ///
     /// # Errors
-    /// The first fault: more than [`MAX_RULES`], two rules with one name, "auto" without keepalive, a mode without
-    /// values, a lifetime without a limit or of what is protected, jitter or grace without what it is about, or something
-    /// that the connections of the rule never have.
+    /// Fails with the first fault: more than [`MAX_RULES`], two rules with one name, "auto" without keepalive, a mode
+    /// without values, a lifetime without a limit or of what is protected, jitter or grace without what it is about, or
+    /// something that the connections of the rule never have.
     pub(crate) fn check(&self) -> Result<(), RuleFault> {
         let mut seen = HashMap::new();
         for (index, rule) in self.rules.iter().enumerate() {
@@ -52,11 +61,11 @@ impl RuleDocument {
         Ok(())
     }
 
-    /// Whether every deadline is in the future at `now`, and within ten years. One that has passed is right where the
-    /// same rule of `in_force` has it: time goes on, and a document is not wrong for it.
+    /// Checks that every deadline is in the future at `now`, and within ten years. One that has passed is right where
+    /// the same rule of `in_force` has it: a document does not become wrong as time goes on.
     ///
     /// # Errors
-    /// The first that is not.
+    /// Fails with the first that is not.
     pub(crate) fn check_deadlines(&self, in_force: &Self, now: Timestamp) -> Result<(), RuleFault> {
         for (index, rule) in self.rules.iter().enumerate() {
             let Some(deadline) = rule.deadline() else { continue };
@@ -78,10 +87,10 @@ impl Rule {
         RuleFault { index, rule: self.name.as_str().to_owned(), field, message: message.to_string() }
     }
 
-    /// What `user_timeout` asks for, milliseconds; 0 is off.
+    /// The value of `user_timeout`, milliseconds; 0 is off.
     ///
     /// # Errors
-    /// Where it is "auto" and the keepalive beside it does not give a number.
+    /// Fails where it is "auto" and the keepalive beside it does not give a number.
     pub(crate) fn user_timeout_ms(&self) -> Result<Option<u32>, ValueError> {
         let found = match (self.user_timeout, &self.keepalive) {
             (None, _) => return Ok(None),
@@ -96,7 +105,7 @@ impl Rule {
         Err(ValueError::new("keepalive with idle, count and interval beside user_timeout = \"auto\"", found))
     }
 
-    /// With `close = "fin"`: how long after its FIN a connection is reset that is still there, milliseconds.
+    /// The time after a FIN at which a connection is reset that is still there, milliseconds.
     pub(crate) fn grace_ms(&self) -> u64 {
         const GRACE_MS: u64 = 10_000;
         self.grace.map_or(GRACE_MS, LifetimeDuration::as_millis)
@@ -120,7 +129,7 @@ impl Rule {
         Ok(())
     }
 
-    /// What is wanted off has no values that could stand against the program's own.
+    /// An option that is wanted off has no values to weigh against the program's own.
     fn check_mode(&self) -> Result<(), Fault> {
         let found = match (&self.keepalive, self.user_timeout) {
             _ if self.mode == Mode::Force => return Ok(()),
@@ -185,7 +194,7 @@ impl Rule {
         Ok(())
     }
 
-    /// Whether the rule names directions, and none but these.
+    /// True where the rule names directions, and none but these.
     fn is_only(&self, directions: &[Direction]) -> bool {
         let named = self.matching.direction.as_ref();
         named.is_some_and(|named| named.as_slice().iter().all(|direction| directions.contains(direction)))
@@ -194,7 +203,7 @@ impl Rule {
     /// The directions that the rule names, for a message.
     fn directions(&self) -> String {
         let named = self.matching.direction.iter().flat_map(|directions| directions.as_slice());
-        named.map(|direction| format!("{:?}", direction.name())).collect::<Vec<_>>().join(", ")
+        named.map(|direction| format!("\"{direction}\"")).collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -5,8 +5,9 @@ use std::fmt::{self, Write};
 use serde::Serialize;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny};
 
-use super::{Rule, RuleDocument, RuleFault, RuleGuard, Unchecked};
-use crate::api::values::{Manner, Mode, table};
+use super::check::RuleFault;
+use super::document::{Rule, RuleDocument, RuleGuard, Unchecked};
+use crate::api::values::{Manner, Mode, read};
 
 /// Why a document was refused, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub(crate) struct RuleFileError {
     pub(crate) line: usize,
     /// The column, from 1: characters in TOML, bytes in JSON.
     pub(crate) column: usize,
-    /// What was expected, and what was found.
+    /// The expectation, and what was found.
     pub(crate) message: String,
 }
 
@@ -36,23 +37,17 @@ impl std::error::Error for RuleFileError {}
 
 impl RuleDocument {
     /// Reads a rules file; `file` is its name for the message.
-    ///
-    /// # Errors
-    /// With the place of the first fault.
     pub(crate) fn from_toml(text: &str, file: &str) -> Result<Self, RuleFileError> {
-        let parsed = toml::Deserializer::parse(text).and_then(table::<Unchecked, _>);
+        let parsed = toml::Deserializer::parse(text).and_then(read::<Unchecked, _>);
         let document = Self::from(parsed.map_err(|error| in_toml(&error, text, file))?);
         document.check().map_err(|fault| fault.in_toml(text, file))?;
         Ok(document)
     }
 
     /// Reads the body of a request.
-    ///
-    /// # Errors
-    /// With the place of the first fault.
     pub(crate) fn from_json(bytes: &[u8]) -> Result<Self, RuleFileError> {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-        let parsed = table::<Unchecked, _>(&mut deserializer).and_then(|parsed| deserializer.end().map(|()| parsed));
+        let parsed = read::<Unchecked, _>(&mut deserializer).and_then(|parsed| deserializer.end().map(|()| parsed));
         let document = Self::from(parsed.map_err(|error| in_json(&error))?);
         document.check().map_err(|fault| fault.in_json(bytes))?;
         if document.rules.is_empty() && !names_rules(bytes) {
@@ -94,7 +89,7 @@ impl RuleDocument {
     }
 }
 
-/// Whether the body says anything about rules: `{}`, sent by mistake, must not take them all away.
+/// True for a body that says anything about rules: `{}`, sent by mistake, must not take them all away.
 fn names_rules(bytes: &[u8]) -> bool {
     serde_json::from_slice::<serde_json::Value>(bytes).is_ok_and(|body| body.get("rule").is_some())
 }
@@ -195,7 +190,7 @@ impl<'de> de::Visitor<'de> for FailAt<'_> {
     }
 }
 
-/// How a TOML date shows itself where a table is read.
+/// The field as which a TOML date shows itself where a table is read.
 const DATE_FIELD: &str = "unknown field `$__toml_private_datetime`";
 
 /// An error of the parser with its place in the file.

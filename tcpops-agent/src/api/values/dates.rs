@@ -1,18 +1,17 @@
 //! Points in time.
 
 use std::fmt;
-use std::str::FromStr;
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde_with::SerializeDisplay;
 use utoipa::openapi::ObjectBuilder;
 use utoipa::openapi::schema::{KnownFormat, SchemaFormat, Type};
 
-use super::{Found, Scalar, ValueError, scalar};
+use super::read::{Found, ValueError, Written, scalar};
 
 /// A point in time, as RFC 3339 writes it: "2026-12-24T18:00:00Z"; in TOML also as a date with its time and offset,
 /// without quotes. It is written as a string, in UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay)]
 pub(crate) struct Deadline(Timestamp);
 
 impl Deadline {
@@ -28,8 +27,10 @@ impl From<Timestamp> for Deadline {
     }
 }
 
-impl Scalar for Deadline {
-    const EXPECTED: &'static str = "a time with its date and offset such as \"2026-12-24T18:00:00Z\"";
+impl Written for Deadline {
+    fn expected() -> String {
+        "a time with its date and offset such as \"2026-12-24T18:00:00Z\"".to_owned()
+    }
 
     fn from_found(found: Found<'_>) -> Result<Self, ValueError> {
         let time = match found {
@@ -37,7 +38,7 @@ impl Scalar for Deadline {
             Found::Date(date) => date.to_string().parse().ok(),
             _ => None,
         };
-        time.map(Self).ok_or_else(|| ValueError::new(Self::EXPECTED, found))
+        time.map(Self).ok_or_else(|| Self::refuse(found))
     }
 }
 
@@ -48,20 +49,6 @@ scalar!(
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
         .examples(["2026-12-24T18:00:00Z"])
 );
-
-impl Serialize for Deadline {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl FromStr for Deadline {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        Self::from_found(Found::Text(text))
-    }
-}
 
 impl fmt::Display for Deadline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,7 +82,7 @@ mod tests {
 
     #[test]
     fn no_other_value_is_a_date() {
-        let error = toml::from_str::<HashMap<String, super::super::Uid>>("uid = 2026-12-24").unwrap_err();
+        let error = toml::from_str::<HashMap<String, crate::api::values::Uid>>("uid = 2026-12-24").unwrap_err();
         assert!(error.message().ends_with("found 2026-12-24"), "{error}");
     }
 }

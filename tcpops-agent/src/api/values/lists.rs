@@ -1,15 +1,13 @@
-//! A value, or a list of such values; and lists that may be empty.
+//! Lists: of one value or several, or of any number.
 
-use std::fmt;
-use std::marker::PhantomData;
-
-use serde::de::{self, Deserialize, Deserializer};
+use serde::de::{self, SeqAccess};
 use serde::{Serialize, Serializer};
+use std::marker::PhantomData;
 use utoipa::openapi::schema::ArrayBuilder;
 use utoipa::openapi::{OneOfBuilder, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::{Found, Scalar, ValueError, visit_scalars};
+use super::read::{Found, Reader, ValueError, Written};
 
 /// One value, or a list of at least one; of several, any may be the one that fits.
 ///
@@ -29,12 +27,6 @@ impl<T> OneOrMany<T> {
     }
 }
 
-impl<T> From<T> for OneOrMany<T> {
-    fn from(value: T) -> Self {
-        Self(vec![value])
-    }
-}
-
 impl<T: Serialize> Serialize for OneOrMany<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.as_slice() {
@@ -44,39 +36,32 @@ impl<T: Serialize> Serialize for OneOrMany<T> {
     }
 }
 
-impl<'de, T: Scalar + Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ListVisitor(PhantomData))
+impl<T: Written> Written for OneOrMany<T> {
+    fn expected() -> String {
+        T::expected()
+    }
+
+    fn from_found(found: Found<'_>) -> Result<Self, ValueError> {
+        T::from_found(found).map(|value| Self(vec![value]))
+    }
+
+    fn from_list<'de, A: SeqAccess<'de>>(list: A) -> Result<Self, A::Error> {
+        let values = Vec::from_list(list)?;
+        Self::new(values).ok_or_else(|| de::Error::custom(T::refuse(Found::Other("an empty list"))))
     }
 }
 
-struct ListVisitor<T>(PhantomData<T>);
-
-impl<T: Scalar> ListVisitor<T> {
-    fn scalar<E: de::Error>(self, found: Found<'_>) -> Result<OneOrMany<T>, E> {
-        T::from_found(found).map(OneOrMany::from).map_err(E::custom)
-    }
-}
-
-impl<'de, T: Scalar + Deserialize<'de>> de::Visitor<'de> for ListVisitor<T> {
-    type Value = OneOrMany<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, or a list of these", T::EXPECTED)
+impl<T: Written> Written for Vec<T> {
+    fn expected() -> String {
+        format!("a list, each of it {}", T::expected())
     }
 
-    visit_scalars!();
-
-    fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMany<T>, A::Error> {
-        let mut values = Vec::new();
-        while let Some(value) = list.next_element()? {
+    fn from_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Self, A::Error> {
+        let mut values = Self::new();
+        while let Some(value) = list.next_element_seed(Reader(PhantomData))? {
             values.push(value);
         }
-        OneOrMany::new(values).ok_or_else(|| de::Error::custom(ValueError::new(T::EXPECTED, "an empty list")))
-    }
-
-    fn visit_map<A: de::MapAccess<'de>>(self, _: A) -> Result<OneOrMany<T>, A::Error> {
-        self.scalar(Found::Other("a table"))
+        Ok(values)
     }
 }
 
@@ -97,60 +82,20 @@ impl<T: ToSchema> ToSchema for OneOrMany<T> {
     }
 }
 
-/// Reads an optional list that is there, and may be empty.
-///
-/// # Errors
-/// Those of the format, and "expected …, found …".
-pub(crate) fn list<'de, T, D>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
-where
-    T: Scalar + Deserialize<'de>,
-    D: Deserializer<'de>,
-{
-    deserializer.deserialize_any(PlainListVisitor(PhantomData)).map(Some)
-}
-
-struct PlainListVisitor<T>(PhantomData<T>);
-
-impl<T: Scalar> PlainListVisitor<T> {
-    fn scalar<E: de::Error>(self, found: Found<'_>) -> Result<Vec<T>, E> {
-        Err(E::custom(ValueError::new(format_args!("a list, each of it {}", T::EXPECTED), found)))
-    }
-}
-
-impl<'de, T: Scalar + Deserialize<'de>> de::Visitor<'de> for PlainListVisitor<T> {
-    type Value = Vec<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a list, each of it {}", T::EXPECTED)
-    }
-
-    visit_scalars!();
-
-    fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
-        let mut values = Vec::new();
-        while let Some(value) = list.next_element()? {
-            values.push(value);
-        }
-        Ok(values)
-    }
-
-    fn visit_map<A: de::MapAccess<'de>>(self, _: A) -> Result<Vec<T>, A::Error> {
-        self.scalar(Found::Other("a table"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::read::read;
     use super::super::{Cidr, Ports};
     use super::*;
 
+    fn written<T: Written + Serialize>(json: &str) -> Result<String, String> {
+        let read: Result<T, _> = read(&mut serde_json::Deserializer::from_str(json));
+        read.map(|value| serde_json::to_string(&value).unwrap()).map_err(|error| error.to_string())
+    }
+
     #[test]
     fn one_or_many() {
-        let written = |json: &str| {
-            serde_json::from_str::<OneOrMany<Ports>>(json)
-                .map(|ports| serde_json::to_string(&ports).unwrap())
-                .map_err(|error| error.to_string())
-        };
+        let written = written::<OneOrMany<Ports>>;
         assert_eq!(written("5060").as_deref(), Ok("5060"));
         assert_eq!(written("[5060]").as_deref(), Ok("5060"));
         assert_eq!(written("[5060, \"1-2\"]").as_deref(), Ok("[5060,\"1-2\"]"));
@@ -159,22 +104,19 @@ mod tests {
         assert_eq!(written("[1, 0]").unwrap_err(), format!("{expected} 0 at line 1 column 5"));
         assert_eq!(written("[[1]]").unwrap_err(), format!("{expected} a list at line 1 column 2"));
         assert!(written("{}").unwrap_err().starts_with(&format!("{expected} a table")));
-        assert!(serde_json::from_str::<OneOrMany<Cidr>>("[\"10.0.0.0/8\", \"::/0\"]").is_ok());
+        assert!(super::tests::written::<OneOrMany<Cidr>>("[\"10.0.0.0/8\", \"::/0\"]").is_ok());
     }
 
     #[test]
     fn plain_lists() {
-        let read = |json: &str| {
-            let ports: Option<Vec<Ports>> = list(&mut serde_json::Deserializer::from_str(json))?;
-            serde_json::to_string(&ports)
-        };
-        assert_eq!(read("[]").unwrap(), "[]");
-        assert_eq!(read("[22, \"5060-5070\"]").unwrap(), "[22,\"5060-5070\"]");
+        let written = written::<Vec<Ports>>;
+        assert_eq!(written("[]").unwrap(), "[]");
+        assert_eq!(written("[22, \"5060-5070\"]").unwrap(), "[22,\"5060-5070\"]");
         let expected = "expected a list, each of it a port from 1 to 65535 or a range such as \"5060-5070\", found";
         for (json, found) in [("22", "22"), ("{}", "a table"), ("null", "null")] {
-            let error = read(json).unwrap_err().to_string();
+            let error = written(json).unwrap_err();
             assert!(error.starts_with(&format!("{expected} {found}")), "{error}");
         }
-        assert!(read("[0]").unwrap_err().to_string().starts_with("expected a port from 1 to 65535"));
+        assert!(written("[0]").unwrap_err().starts_with("expected a port from 1 to 65535"));
     }
 }

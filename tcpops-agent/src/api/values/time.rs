@@ -1,4 +1,4 @@
-//! Times and counts, with the limits of `setsockopt` and of the lifetimes.
+//! Durations, with the limits of `setsockopt` and of the lifetimes.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -6,12 +6,12 @@ use std::str::FromStr;
 
 use jiff::fmt::friendly::{SpanParser, SpanPrinter};
 use jiff::{SignedDuration, SpanRelativeTo};
-use serde::{Serialize, Serializer};
+use serde_with::SerializeDisplay;
 use tcpops_common::policy::limits;
 use utoipa::openapi::ObjectBuilder;
-use utoipa::openapi::schema::Type;
 
-use super::{Found, Scalar, ValueError, scalar, text};
+use super::numbers::KeepaliveCount;
+use super::read::{Found, ValueError, Written, text};
 
 const NS_PER_MS: u64 = 1_000_000;
 const MS_PER_SECOND: u64 = 1_000;
@@ -19,19 +19,14 @@ const LIFETIME_MS: RangeInclusive<u64> =
     *limits::LIFETIME_SECONDS.start() * MS_PER_SECOND..=*limits::LIFETIME_SECONDS.end() * MS_PER_SECOND;
 
 /// A keepalive time (`idle` or `interval`): whole seconds within [`limits::KEEPALIVE_SECONDS`]; "60s", "5m".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay)]
 pub(crate) struct KeepaliveTime(u16);
 
 impl KeepaliveTime {
-    /// So many seconds.
-    ///
-    /// # Errors
-    /// Beyond the limits.
-    pub(crate) fn from_seconds(seconds: u64) -> Result<Self, ValueError> {
-        match u16::try_from(seconds) {
-            Ok(short) if limits::KEEPALIVE_SECONDS.contains(&seconds) => Ok(Self(short)),
-            _ => Err(ValueError::new(within(limits::KEEPALIVE_SECONDS, "seconds"), seconds)),
-        }
+    /// The time of a number of seconds, if it is within the limits.
+    pub(crate) fn from_seconds(seconds: u64) -> Option<Self> {
+        let within = limits::KEEPALIVE_SECONDS.contains(&seconds);
+        u16::try_from(seconds).ok().filter(|_| within).map(Self)
     }
 
     /// The time, seconds.
@@ -40,23 +35,18 @@ impl KeepaliveTime {
     }
 }
 
-text!(
-    KeepaliveTime,
-    "a duration of 1s to 32767s such as \"60s\"",
-    ObjectBuilder::new().schema_type(Type::String).examples(["60s", "5m"])
-);
+text!(KeepaliveTime, "a duration of 1s to 32767s such as \"60s\"", ObjectBuilder::new().examples(["60s", "5m"]));
 
 impl FromStr for KeepaliveTime {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let refused = || ValueError::new(Self::EXPECTED, Found::Text(text));
+        let refused = || Self::refuse(Found::Text(text));
         let duration = parse(text).ok_or_else(refused)?;
         if duration.subsec_nanos() != 0 {
             return Err(ValueError::new("a duration of whole seconds such as \"60s\"", Found::Text(text)));
         }
-        let seconds = u64::try_from(duration.as_secs()).map_err(|_| refused())?;
-        Self::from_seconds(seconds).map_err(|_| refused())
+        u64::try_from(duration.as_secs()).ok().and_then(Self::from_seconds).ok_or_else(refused)
     }
 }
 
@@ -67,103 +57,16 @@ impl fmt::Display for KeepaliveTime {
     }
 }
 
-/// A number of keepalive probes within [`limits::KEEPALIVE_COUNT`]; an integer in a document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct KeepaliveCount(u8);
-
-impl KeepaliveCount {
-    /// So many probes.
-    ///
-    /// # Errors
-    /// Beyond the limits.
-    pub(crate) fn new(count: u64) -> Result<Self, ValueError> {
-        match u8::try_from(count) {
-            Ok(short) if limits::KEEPALIVE_COUNT.contains(&count) => Ok(Self(short)),
-            _ => Err(ValueError::new(Self::EXPECTED, count)),
-        }
-    }
-
-    /// The number.
-    pub(crate) const fn get(self) -> u8 {
-        self.0
-    }
-}
-
-impl Scalar for KeepaliveCount {
-    const EXPECTED: &'static str = "a number of probes from 1 to 127";
-
-    fn from_found(found: Found<'_>) -> Result<Self, ValueError> {
-        let count = match found {
-            Found::Integer(number) => u64::try_from(number).ok(),
-            _ => None,
-        };
-        count.and_then(|count| Self::new(count).ok()).ok_or_else(|| ValueError::new(Self::EXPECTED, found))
-    }
-}
-
-scalar!(
-    KeepaliveCount,
-    ObjectBuilder::new()
-        .schema_type(Type::Integer)
-        .minimum(Some(*limits::KEEPALIVE_COUNT.start() as f64))
-        .maximum(Some(*limits::KEEPALIVE_COUNT.end() as f64))
-);
-
-impl Serialize for KeepaliveCount {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u8(self.0)
-    }
-}
-
-impl FromStr for KeepaliveCount {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let count = text.parse().map_err(|_| ValueError::new(Self::EXPECTED, Found::Text(text)))?;
-        Self::new(count)
-    }
-}
-
-impl fmt::Display for KeepaliveCount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 /// A lifetime: whole milliseconds within [`limits::LIFETIME_SECONDS`]; "90s", "1h 30m", "7d", "1500ms".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay)]
 pub(crate) struct LifetimeDuration {
     ms: u64,
 }
 
 impl LifetimeDuration {
-    /// So many milliseconds.
-    ///
-    /// # Errors
-    /// Beyond the limits.
-    pub(crate) fn from_millis(ms: u64) -> Result<Self, ValueError> {
-        if LIFETIME_MS.contains(&ms) { Ok(Self { ms }) } else { Err(ValueError::new(within(LIFETIME_MS, "ms"), ms)) }
-    }
-
-    /// So many seconds.
-    ///
-    /// # Errors
-    /// Beyond the limits.
-    pub(crate) fn from_seconds(seconds: u64) -> Result<Self, ValueError> {
-        seconds
-            .checked_mul(MS_PER_SECOND)
-            .and_then(|ms| Self::from_millis(ms).ok())
-            .ok_or_else(|| ValueError::new(within(limits::LIFETIME_SECONDS, "seconds"), seconds))
-    }
-
-    /// So many seconds, rounded to the nearest millisecond.
-    ///
-    /// # Errors
-    /// Beyond the limits, or not a number.
-    pub(crate) fn from_seconds_f64(seconds: f64) -> Result<Self, ValueError> {
-        // The cast saturates, and makes zero of what is not a number: both are beyond the limits.
-        Self::from_millis((seconds * MS_PER_SECOND as f64).round() as u64)
-            .map_err(|_| ValueError::new(within(limits::LIFETIME_SECONDS, "seconds"), Found::Float(seconds)))
+    /// The lifetime of a number of milliseconds, if it is within the limits.
+    pub(crate) fn from_millis(ms: u64) -> Option<Self> {
+        LIFETIME_MS.contains(&ms).then_some(Self { ms })
     }
 
     /// The lifetime, milliseconds.
@@ -180,14 +83,14 @@ impl LifetimeDuration {
 text!(
     LifetimeDuration,
     "a duration of 1s to 3650d such as \"1h 30m\"",
-    ObjectBuilder::new().schema_type(Type::String).examples(["90s", "1h 30m", "7d"])
+    ObjectBuilder::new().examples(["90s", "1h 30m", "7d"])
 );
 
 impl FromStr for LifetimeDuration {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        parse_ms(text, Self::EXPECTED, |ms| Self::from_millis(ms).ok())
+        parse_ms(text, Self::from_millis)
     }
 }
 
@@ -198,30 +101,24 @@ impl fmt::Display for LifetimeDuration {
 }
 
 /// `TCP_USER_TIMEOUT` as it is asked for: "auto", "off", or a duration such as "30s".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay)]
 pub(crate) enum UserTimeout {
-    /// What the keepalive beside it takes to give up: idle + interval * count.
+    /// The time that the keepalive beside it takes to give up: idle + interval * count.
     Auto,
     /// None, whatever the program set.
     Off,
-    /// So many milliseconds, from 1 to the end of [`limits::USER_TIMEOUT_MS`]; see [`UserTimeout::from_millis`].
+    /// Milliseconds, from 1 to the end of [`limits::USER_TIMEOUT_MS`]; see [`UserTimeout::from_millis`].
     After(u32),
 }
 
 impl UserTimeout {
-    /// So many milliseconds; zero is off, as it is for `setsockopt`.
-    ///
-    /// # Errors
-    /// Beyond the limits.
-    pub(crate) fn from_millis(ms: u64) -> Result<Self, ValueError> {
-        match u32::try_from(ms) {
-            Ok(0) => Ok(Self::Off),
-            Ok(short) if limits::USER_TIMEOUT_MS.contains(&ms) => Ok(Self::After(short)),
-            _ => Err(ValueError::new(within(limits::USER_TIMEOUT_MS, "ms"), ms)),
-        }
+    /// The timeout of a number of milliseconds, if it is within the limits; zero is off, as it is for `setsockopt`.
+    pub(crate) fn from_millis(ms: u64) -> Option<Self> {
+        let ms = u32::try_from(ms).ok().filter(|_| limits::USER_TIMEOUT_MS.contains(&ms))?;
+        Some(if ms == 0 { Self::Off } else { Self::After(ms) })
     }
 
-    /// What "auto" stands for beside a keepalive, milliseconds: idle + interval * count.
+    /// The value of "auto" beside a keepalive, milliseconds: idle + interval * count.
     ///
     /// # Errors
     /// Where the sum is more than `setsockopt` takes (24 days).
@@ -230,7 +127,7 @@ impl UserTimeout {
         count: KeepaliveCount,
         interval: KeepaliveTime,
     ) -> Result<u32, ValueError> {
-        let seconds = u64::from(idle.0) + u64::from(interval.0) * u64::from(count.0);
+        let seconds = u64::from(idle.0) + u64::from(interval.0) * u64::from(count.get());
         let limit = *limits::USER_TIMEOUT_MS.end() / MS_PER_SECOND;
         match u32::try_from(seconds * MS_PER_SECOND) {
             Ok(ms) if limits::USER_TIMEOUT_MS.contains(&u64::from(ms)) => Ok(ms),
@@ -245,7 +142,7 @@ impl UserTimeout {
 text!(
     UserTimeout,
     "\"auto\", \"off\" or a duration of 1ms to 2147483647ms such as \"30s\"",
-    ObjectBuilder::new().schema_type(Type::String).examples(["auto", "off", "30s"])
+    ObjectBuilder::new().examples(["auto", "off", "30s"])
 );
 
 impl FromStr for UserTimeout {
@@ -255,9 +152,7 @@ impl FromStr for UserTimeout {
         match text {
             "auto" => Ok(Self::Auto),
             "off" => Ok(Self::Off),
-            _ => {
-                parse_ms(text, Self::EXPECTED, |ms| Self::from_millis(ms).ok().filter(|timeout| *timeout != Self::Off))
-            }
+            _ => parse_ms(text, |ms| Self::from_millis(ms).filter(|timeout| *timeout != Self::Off)),
         }
     }
 }
@@ -272,10 +167,6 @@ impl fmt::Display for UserTimeout {
     }
 }
 
-fn within(limits: RangeInclusive<u64>, unit: &str) -> String {
-    format!("{} to {} {unit}", limits.start(), limits.end())
-}
-
 /// A duration with its units; days have 24 hours, weeks seven days; months and years are no durations.
 fn parse(text: &str) -> Option<SignedDuration> {
     let span = SpanParser::new().parse_span(text).ok()?;
@@ -283,8 +174,8 @@ fn parse(text: &str) -> Option<SignedDuration> {
 }
 
 /// A duration of whole milliseconds, of which `make` takes the number.
-fn parse_ms<T>(text: &str, expected: &str, make: impl FnOnce(u64) -> Option<T>) -> Result<T, ValueError> {
-    let refused = || ValueError::new(expected, Found::Text(text));
+fn parse_ms<T: Written>(text: &str, make: impl FnOnce(u64) -> Option<T>) -> Result<T, ValueError> {
+    let refused = || T::refuse(Found::Text(text));
     let duration = parse(text).ok_or_else(refused)?;
     if u64::from(duration.subsec_nanos().unsigned_abs()) % NS_PER_MS != 0 {
         return Err(ValueError::new("a duration of whole milliseconds such as \"1500ms\"", Found::Text(text)));

@@ -1,6 +1,8 @@
 //! A connection as a row of the list.
 
-use crate::api::connections::{Connection, Expires, Policy};
+use crate::api::connections::{Connection, Expires};
+use crate::api::policy::{Outcome, Policy, Source};
+use crate::api::values::Direction;
 use crate::cli::human::{self, NOTHING};
 
 /// The names of the columns; the last three are those of a wide list.
@@ -12,15 +14,15 @@ pub(crate) const NARROW: usize = 9;
 
 /// The row of a connection.
 pub(crate) fn row(connection: &Connection) -> [String; HEADER.len()] {
-    let direction = match connection.direction.as_str() {
-        "inbound" => "in",
-        "outbound" => "out",
-        other => other,
+    let direction = match connection.direction {
+        Direction::Inbound => "in",
+        Direction::Outbound => "out",
+        Direction::Listen => "listen",
     };
     let policy = &connection.policy;
     [
         connection.conid.to_string(),
-        connection.state.clone(),
+        connection.state.to_string(),
         direction.to_owned(),
         connection.local.clone(),
         human::or_nothing(connection.remote.as_ref()),
@@ -46,8 +48,8 @@ fn ends(expires: &Expires) -> String {
 pub(crate) fn keepalive(policy: &Policy) -> String {
     match (policy.wanted.filter(|wanted| wanted.keepalive.is_some()), &policy.result) {
         (None, _) => NOTHING.to_owned(),
-        (Some(_), Some(result)) if result.outcome == "applied" => human::keepalive_of(&result.in_force),
-        (Some(_), Some(result)) => result.outcome.clone(),
+        (Some(_), Some(result)) if result.outcome == Outcome::Applied => human::keepalive_of(&result.in_force),
+        (Some(_), Some(result)) => result.outcome.to_string(),
         (Some(wanted), None) => human::wanted_keepalive(&wanted),
     }
 }
@@ -55,7 +57,7 @@ pub(crate) fn keepalive(policy: &Policy) -> String {
 /// The policy that decides: an override, or the name of a rule.
 fn origin(policy: &Policy) -> &str {
     let sources = [&policy.keepalive_source, &policy.user_timeout_source, &policy.lifetime_source];
-    if sources.into_iter().flatten().any(|source| source == "override") {
+    if sources.into_iter().flatten().any(|source| *source == Source::Override) {
         return "override";
     }
     policy.rule.as_deref().unwrap_or(NOTHING)
@@ -63,10 +65,14 @@ fn origin(policy: &Policy) -> &str {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use tcpops_common::state::TcpState;
+
     use super::*;
-    use crate::api::connections::{ApplyResult, Wanted};
+    use crate::api::connections::Limit;
     use crate::api::keepalive::SocketOptions;
     use crate::api::lifetime::Lifetime;
+    use crate::api::policy::{ApplyResult, Wanted};
+    use crate::api::values::{Family, Origin, State};
     use crate::cli::table::Blocks;
 
     const PROGRAM: SocketOptions =
@@ -76,10 +82,10 @@ pub(crate) mod tests {
         Connection {
             conid,
             cookie: 42,
-            state: "established".to_owned(),
-            direction: "inbound".to_owned(),
-            origin: "handshake".to_owned(),
-            family: "ipv4".to_owned(),
+            state: State(TcpState::Established),
+            direction: Direction::Inbound,
+            origin: Origin::Handshake,
+            family: Family::Ipv4,
             local: "10.0.0.1:5060".to_owned(),
             remote: Some("192.0.2.7:40112".to_owned()),
             netns_cookie: 1,
@@ -100,16 +106,16 @@ pub(crate) mod tests {
                     user_timeout_ms: Some(85_000),
                     user_timeout_mode: None,
                 }),
-                keepalive_source: Some("rule".to_owned()),
-                user_timeout_source: Some("rule".to_owned()),
+                keepalive_source: Some(Source::Rule),
+                user_timeout_source: Some(Source::Rule),
                 lifetime: Some(Lifetime {
                     idle_seconds: Some(300.0),
                     max_age_seconds: Some(3600.0),
                     ..Lifetime::default()
                 }),
-                lifetime_source: Some("override".to_owned()),
+                lifetime_source: Some(Source::Override),
                 result: Some(ApplyResult {
-                    outcome: "applied".to_owned(),
+                    outcome: Outcome::Applied,
                     at: "2026-11-23T00:00:00.27Z".parse().unwrap(),
                     refused_option: None,
                     errno: None,
@@ -126,8 +132,8 @@ pub(crate) mod tests {
             expires: Some(Expires {
                 at: "2026-11-23T00:10:00Z".parse().unwrap(),
                 seconds: 252.5,
-                limit: "idle".to_owned(),
-                source: "override".to_owned(),
+                limit: Limit::Idle,
+                source: Source::Override,
                 held: None,
             }),
         }
@@ -138,7 +144,7 @@ pub(crate) mod tests {
         let mut connection = connection(1);
         assert_eq!(row(&connection)[NARROW..], ["idle (override) in 4m12s", "107", "42"]);
         let held = Some("protected by rule \"ssh\"".to_owned());
-        connection.expires = connection.expires.map(|expires| Expires { source: "rule".to_owned(), held, ..expires });
+        connection.expires = connection.expires.map(|expires| Expires { source: Source::Rule, held, ..expires });
         assert_eq!(row(&connection)[9], "idle (rule): protected by rule \"ssh\"");
         connection.expires = None;
         assert_eq!(row(&connection)[9], "-");
@@ -153,14 +159,14 @@ pub(crate) mod tests {
     #[test]
     fn rows_line_up() {
         let mut listener = connection(7);
-        listener.state = "listen".to_owned();
-        listener.direction = "listen".to_owned();
+        listener.state = State(TcpState::Listen);
+        listener.direction = Direction::Listen;
         listener.local = "[::]:5060".to_owned();
         listener.remote = None;
         listener.policy = nothing();
         let mut ruled = connection(1_000_017);
-        ruled.direction = "outbound".to_owned();
-        ruled.policy.lifetime_source = Some("rule".to_owned());
+        ruled.direction = Direction::Outbound;
+        ruled.policy.lifetime_source = Some(Source::Rule);
         let rows = [listener, connection(17), ruled];
         assert_eq!(
             Blocks::new(&HEADER[..NARROW])
@@ -191,13 +197,12 @@ pub(crate) mod tests {
         };
         assert_eq!(keepalive(&Policy { wanted: wanted(None), ..full.clone() }), "-");
         assert_eq!(keepalive(&Policy { wanted: wanted(Some(false)), result: None, ..full.clone() }), "off");
-        let result = |outcome: &str| {
-            full.result.clone().map(|result| ApplyResult { outcome: outcome.to_owned(), in_force: PROGRAM, ..result })
-        };
+        let result =
+            |outcome: Outcome| full.result.clone().map(|result| ApplyResult { outcome, in_force: PROGRAM, ..result });
         assert_eq!(
-            keepalive(&Policy { wanted: wanted(Some(false)), result: result("applied"), ..full.clone() }),
+            keepalive(&Policy { wanted: wanted(Some(false)), result: result(Outcome::Applied), ..full.clone() }),
             "off"
         );
-        assert_eq!(keepalive(&Policy { result: result("refused"), ..full.clone() }), "refused");
+        assert_eq!(keepalive(&Policy { result: result(Outcome::Refused), ..full.clone() }), "refused");
     }
 }

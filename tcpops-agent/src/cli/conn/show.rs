@@ -1,9 +1,9 @@
 //! `tcpops conn show`: prints everything known of one connection.
 
 use super::row::keepalive;
-use crate::api::connections::{ApplyResult, ConnectionDetail, Expires, TcpInfo};
+use crate::api::connections::{ConnectionDetail, Expires, Limit, TcpInfo};
+use crate::api::policy::{ApplyResult, Override, Source, Why};
 use crate::api::rules::Rule;
-use crate::api::why::{Override, Why};
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::human::{self, NOTHING};
@@ -24,9 +24,9 @@ fn lines(detail: &ConnectionDetail) -> Vec<(&'static str, String)> {
         ("cookie", connection.cookie.to_string()),
         ("state", format!("{}, for {}", connection.state, human::age(connection.state_seconds))),
         ("code", format!("{} {}", detail.code, detail.code_name)),
-        ("direction", connection.direction.clone()),
-        ("origin", connection.origin.clone()),
-        ("family", connection.family.clone()),
+        ("direction", connection.direction.to_string()),
+        ("origin", connection.origin.to_string()),
+        ("family", connection.family.to_string()),
         ("local", connection.local.clone()),
         ("remote", human::or_nothing(connection.remote.as_ref())),
         ("netns", connection.netns_cookie.to_string()),
@@ -45,7 +45,7 @@ fn lines(detail: &ConnectionDetail) -> Vec<(&'static str, String)> {
 /// The time of its end, and the limit that ends it, or why it does not.
 fn ends(expires: &Expires) -> String {
     let Expires { at, seconds, limit, source, held } = expires;
-    let earliest = if matches!(limit.as_str(), "idle" | "first_byte") { " at the earliest" } else { "" };
+    let earliest = if matches!(limit, Limit::Idle | Limit::FirstByte) { " at the earliest" } else { "" };
     let when = format!("{}, in {}{earliest}, by {limit} of the {source}", human::time(*at), human::age(*seconds));
     match held {
         Some(held) => format!("{when}; {held}"),
@@ -58,32 +58,30 @@ fn policy_lines(detail: &ConnectionDetail, lines: &mut Vec<(&'static str, String
     lines.push(("rule", rule_line(&detail.why)));
     lines.extend(detail.why.pushed.iter().map(|pushed| ("pushed", override_line(pushed))));
     let rule = detail.why.rule.as_ref();
-    let from = |text: String, source: &Option<String>, alone: fn(&Rule) -> String| match (
-        source.as_deref(),
-        rule.map(alone),
-    ) {
+    let from = |text: String, source: Option<Source>, alone: fn(&Rule) -> String| match (source, rule.map(alone)) {
         (None, _) => text,
-        (Some("override"), Some(alone)) if alone != NOTHING => format!("{text}, pushed; the rule wants {alone}"),
-        (Some("override"), _) => format!("{text}, pushed"),
+        (Some(Source::Override), Some(alone)) if alone != NOTHING => format!("{text}, pushed; the rule wants {alone}"),
+        (Some(Source::Override), _) => format!("{text}, pushed"),
         (Some(source), _) => format!("{text}, from the {source}"),
     };
     if let Some(wanted) = &policy.wanted {
         if wanted.keepalive.is_some() {
             let keepalive = human::with_mode(keepalive(policy), wanted.keepalive_mode);
-            lines.push(("keepalive", from(keepalive, &policy.keepalive_source, rule_row::keepalive)));
+            lines.push(("keepalive", from(keepalive, policy.keepalive_source, rule_row::keepalive)));
         }
         if let Some(ms) = wanted.user_timeout_ms {
             let timeout = human::with_mode(human::user_timeout(ms), wanted.user_timeout_mode);
-            lines.push(("user timeout", from(timeout, &policy.user_timeout_source, rule_row::user_timeout)));
+            lines.push(("user timeout", from(timeout, policy.user_timeout_source, rule_row::user_timeout)));
         }
     }
     // A lifetime that was taken off has a source too.
     if policy.lifetime.is_some() || policy.lifetime_source.is_some() {
         let lifetime = policy.lifetime.as_ref().map_or_else(|| "none".to_owned(), human::lifetime);
-        lines.push(("lifetime", from(lifetime, &policy.lifetime_source, rule_row::lifetime)));
+        lines.push(("lifetime", from(lifetime, policy.lifetime_source, rule_row::lifetime)));
     }
-    if !detail.why.set_by_program.is_empty() {
-        lines.push(("own", format!("{}: the program has set it itself", detail.why.set_by_program.join(", "))));
+    let own: Vec<&str> = detail.why.set_by_program.iter().map(Into::into).collect();
+    if !own.is_empty() {
+        lines.push(("own", format!("{}: the program has set it itself", own.join(", "))));
     }
     if let Some(result) = &policy.result {
         lines.push(("result", outcome(result)));
@@ -146,7 +144,9 @@ fn tcp_lines(info: &TcpInfo) -> [(&'static str, String); 5] {
 mod tests {
     use super::super::row::tests::connection;
     use super::*;
+    use crate::api::connections::StateName;
     use crate::api::lifetime::Lifetime;
+    use crate::api::policy::{OptionName, Outcome, OwnOption};
     use crate::api::values::Mode;
     use crate::cli::rule::tests::rules;
 
@@ -155,8 +155,8 @@ mod tests {
         let rule = rules().rules.remove(0);
         let mut connection = connection(17);
         if let Some(result) = &mut connection.policy.result {
-            result.outcome = "refused".to_owned();
-            result.refused_option = Some("TCP_KEEPIDLE".to_owned());
+            result.outcome = Outcome::Refused;
+            result.refused_option = Some(OptionName::TcpKeepidle);
             result.errno = Some(22);
         }
         if let Some(wanted) = &mut connection.policy.wanted {
@@ -168,7 +168,7 @@ mod tests {
         let detail = ConnectionDetail {
             connection,
             code: 1,
-            code_name: "ok".to_owned(),
+            code_name: StateName::Ok,
             cgroup: Some("/system.slice/kamailio.service".to_owned()),
             why: Why {
                 rule: Some(rule),
@@ -183,7 +183,7 @@ mod tests {
                         ..Lifetime::default()
                     }),
                 }),
-                set_by_program: vec!["keepalive".to_owned()],
+                set_by_program: vec![OwnOption::Keepalive],
             },
             tcp_info: Some(TcpInfo {
                 idle_seconds: 3.25,

@@ -1,11 +1,13 @@
 //! An event as a line for people.
 
 use crate::api::events::{Cause, Event, EventPolicy, EventType, Summary};
+use crate::api::policy::Source;
+use crate::api::values::Direction;
 use crate::cli::human::{self, NOTHING};
 
 /// The line, with its end: time, type, connection, and the rest as its type has it.
 pub(crate) fn line(event: &Event) -> String {
-    let name = name(event.kind);
+    let name: &str = event.kind.into();
     let time = format!("{:.3}", event.time);
     let words = match event.kind {
         EventType::Lost => lost(event),
@@ -16,64 +18,49 @@ pub(crate) fn line(event: &Event) -> String {
     format!("{time}  {name:<10}  {words}").trim_end().to_owned() + "\n"
 }
 
-fn name(kind: EventType) -> &'static str {
-    match kind {
-        EventType::Opened => "opened",
-        EventType::Adopted => "adopted",
-        EventType::Transition => "transition",
-        EventType::Applied => "applied",
-        EventType::Refused => "refused",
-        EventType::Expiring => "expiring",
-        EventType::Closed => "closed",
-        EventType::Lost => "lost",
-        EventType::Resynchronised => "resynchronised",
-        EventType::Heartbeat => "heartbeat",
-    }
-}
-
 fn lost(event: &Event) -> String {
     let count = event.count.map_or_else(|| "some".to_owned(), |count| count.to_string());
-    format!("{count} events: {}", event.reason.as_deref().unwrap_or(NOTHING))
+    format!("{count} events: {}", human::or_nothing(event.reason))
 }
 
 /// Both endpoints, with an arrow from the one that began.
 fn ends(event: &Event) -> String {
     let local = event.local.as_deref().unwrap_or(NOTHING);
-    match (event.direction.as_deref(), event.remote.as_deref()) {
-        (Some("inbound"), Some(remote)) => format!("{local} <- {remote}"),
+    match (event.direction, event.remote.as_deref()) {
+        (Some(Direction::Inbound), Some(remote)) => format!("{local} <- {remote}"),
         (_, Some(remote)) => format!("{local} -> {remote}"),
         (_, None) => local.to_owned(),
     }
 }
 
 fn what(event: &Event) -> String {
-    let state = event.state.as_deref().unwrap_or(NOTHING);
+    let state = human::or_nothing(event.state);
     let rule = event.rule.as_deref();
     match event.kind {
-        EventType::Transition => format!("{} > {state}", event.old_state.as_deref().unwrap_or(NOTHING)),
+        EventType::Transition => format!("{} > {state}", human::or_nothing(event.old_state)),
         EventType::Applied | EventType::Refused => {
             event.policy.as_ref().map(|applied| policy(applied, rule)).unwrap_or_default()
         }
         EventType::Expiring => event.cause.as_ref().map(cause).unwrap_or_default(),
         EventType::Closed => human::join([event.cause.as_ref().map(cause), event.summary.as_ref().map(summary)], "; "),
-        _ => state.to_owned(),
+        _ => state,
     }
 }
 
 fn policy(policy: &EventPolicy, rule: Option<&str>) -> String {
-    let by = match (policy.source.as_deref(), policy.by_uid, rule) {
-        (Some("override"), Some(uid), _) => format!("uid {uid}"),
+    let by = match (policy.source, policy.by_uid, rule) {
+        (Some(Source::Override), Some(uid), _) => format!("uid {uid}"),
         (Some(_), _, Some(rule)) => format!("rule {rule}"),
-        (Some(source), ..) => source.to_owned(),
+        (Some(source), ..) => source.to_string(),
         (None, ..) => "no rule any more".to_owned(),
     };
     let options = policy.in_force.map(|now| {
         format!("keepalive {}, user timeout {}", human::keepalive_of(&now), human::user_timeout(now.user_timeout_ms))
     });
-    let left = policy.outcome.clone().filter(|_| options.is_none());
+    let left = policy.outcome.filter(|_| options.is_none()).map(|outcome| outcome.to_string());
     let refused = policy.refused_option.as_ref().map(|option| match policy.errno {
         Some(errno) => format!("{option}: {}", std::io::Error::from_raw_os_error(errno)),
-        None => option.clone(),
+        None => option.to_string(),
     });
     let parts = human::join([options, left, policy.lifetime.as_ref().map(human::lifetime), refused], ", ");
     if parts.is_empty() { by } else { format!("{by}: {parts}") }
@@ -81,14 +68,14 @@ fn policy(policy: &EventPolicy, rule: Option<&str>) -> String {
 
 fn cause(cause: &Cause) -> String {
     let particulars = [
-        cause.lifetime.clone(),
-        cause.detail.clone(),
+        cause.lifetime.map(|limit| limit.to_string()),
+        cause.detail.map(|detail| detail.to_string()),
         cause.side.as_ref().map(|side| format!("by {side}")),
         cause.rule.as_ref().map(|rule| format!("rule {rule}")),
         cause.by_uid.map(|uid| format!("uid {uid}")),
     ];
     let particulars = human::join(particulars, ", ");
-    if particulars.is_empty() { cause.name.clone() } else { format!("{} ({particulars})", cause.name) }
+    if particulars.is_empty() { cause.name.to_string() } else { format!("{} ({particulars})", cause.name) }
 }
 
 fn summary(summary: &Summary) -> String {

@@ -3,12 +3,12 @@
 mod line;
 
 use clap::Args;
-use clap::builder::PossibleValuesParser;
 
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::filter::FilterArgs;
 use super::output::{Format, JsonList};
+use super::words::words;
 use crate::api::connections::ListQuery;
 use crate::api::events::{Event, EventType, EventsQuery};
 use crate::api::values::ValueError;
@@ -26,7 +26,15 @@ Examples:
   tcpops events --follow --remote 192.0.2.0/24 -o ndjson";
 
 /// The types that can be selected; all others come in any case.
-const TYPES: [&str; 7] = ["opened", "adopted", "transition", "applied", "refused", "expiring", "closed"];
+const TYPES: [EventType; 7] = [
+    EventType::Opened,
+    EventType::Adopted,
+    EventType::Transition,
+    EventType::Applied,
+    EventType::Refused,
+    EventType::Expiring,
+    EventType::Closed,
+];
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct EventsArgs {
@@ -37,8 +45,8 @@ pub(crate) struct EventsArgs {
     #[arg(long, value_name = "SEQ")]
     since: Option<u64>,
     /// Of these types only, separated by commas
-    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', value_parser = PossibleValuesParser::new(TYPES))]
-    types: Vec<String>,
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', value_parser = words(&TYPES, Into::into))]
+    types: Vec<EventType>,
     /// Of this connection
     #[arg(long, value_name = "N")]
     conid: Option<u64>,
@@ -52,7 +60,7 @@ impl EventsArgs {
             self.filter.query();
         EventsQuery {
             since: self.since,
-            types: (!self.types.is_empty()).then(|| self.types.join(",")),
+            types: (!self.types.is_empty()).then(|| self.types.iter().map(<&str>::from).collect::<Vec<_>>().join(",")),
             follow: Some(self.follow),
             heartbeat_seconds: None,
             conid: self.conid,

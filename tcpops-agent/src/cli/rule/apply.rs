@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::text::RuleText;
-use crate::api::connections::Intent;
+use crate::api::policy::Intent;
 use crate::api::rules_result::{RuleChange, RulesResult};
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
@@ -97,8 +97,8 @@ fn row(change: &RuleChange) -> [String; HEADER.len()] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::connections::Wanted;
     use crate::api::lifetime::Lifetime;
+    use crate::api::policy::Wanted;
     use crate::api::values::Mode;
 
     fn result(count: usize, applied: bool) -> RulesResult {

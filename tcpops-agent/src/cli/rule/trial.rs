@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
+use strum::VariantArray as _;
 use tcpops_common::conn;
 
 use super::row;
@@ -20,7 +21,7 @@ use crate::cli::output::Format;
 use crate::cli::table::fields;
 use crate::cli::words::words;
 use crate::clocks::Clocks;
-use crate::convert::rules::{from_direction, from_origin, to_model};
+use crate::convert::rules::to_model;
 use crate::model::rules::rule_set::{Cgroup, Facts};
 
 #[derive(Clone, Debug, Args)]
@@ -32,10 +33,10 @@ pub(crate) struct TestArgs {
     #[arg(long, value_name = "ADDR:PORT", value_parser = endpoint)]
     remote: Option<SocketAddr>,
     /// Who begins: the peer, this host, or nobody
-    #[arg(long, value_name = "WHO", default_value = "inbound", value_parser = words(&Direction::ALL, Direction::name))]
+    #[arg(long, value_name = "WHO", default_value = "inbound", value_parser = words(Direction::VARIANTS, Into::into))]
     direction: Direction,
     /// Whether the handshake is seen, or the connection was open before the agent came
-    #[arg(long, value_name = "HOW", default_value = "handshake", value_parser = words(&Origin::ALL, Origin::name))]
+    #[arg(long, value_name = "HOW", default_value = "handshake", value_parser = words(Origin::VARIANTS, Into::into))]
     origin: Origin,
     /// The uid that owns the socket
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=4_294_967_294))]
@@ -89,9 +90,9 @@ impl TestArgs {
             }
         };
         Ok(Facts {
-            direction: from_direction(self.direction),
+            direction: self.direction.into(),
             family,
-            origin: from_origin(self.origin),
+            origin: self.origin.into(),
             local: self.local,
             remote,
             uid: self.uid,

@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 use tcpops_common::conn::{ConnKey, Connection, Direction};
 use tcpops_common::event::{Event as KernelEvent, EventKind, SOCK_DONE, Summary as KernelSummary};
-use tcpops_common::policy::Setting;
+use tcpops_common::policy::{Setting, TcpOption};
 
 use super::*;
+use crate::api::events::EventType;
 use crate::model::expiry::effects::{CloseReason, PendingClose};
 use crate::model::expiry::lifetimes::Expiry;
 use crate::model::history::record::{Loss, Refusal};
@@ -145,7 +146,7 @@ fn readers_get_what_they_want_and_always_what_is_missing() {
         assert!(wanted.takes(&record(What::Lost(None, Loss::RingOverflow))));
         assert!(wanted.takes(&record(What::Resynchronised(1))));
     }
-    let error = kinds("closed,open").unwrap_err();
+    let error = kinds("closed,open").unwrap_err().to_string();
     assert!(
         error.starts_with("type: expected some of opened, adopted,") && error.ends_with("found \"open\""),
         "{error}"
@@ -155,6 +156,6 @@ fn readers_get_what_they_want_and_always_what_is_missing() {
 #[test]
 fn types_have_the_names_of_kinds() {
     for kind in Kind::VARIANTS {
-        assert_eq!(serde_json::to_value(event_type(*kind)).unwrap(), kind.name());
+        assert_eq!(serde_json::to_value(EventType::from(*kind)).unwrap(), kind.name());
     }
 }

@@ -6,7 +6,7 @@ use tcpops_common::conn::{ConnKey, Connection};
 
 use crate::api::connections::{Connection as ApiConnection, ConnectionList, ListQuery};
 use crate::api::events::EventsQuery;
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::Problem;
 use crate::convert;
 use crate::convert::events::EventFilter;
 use crate::daemon::refusal::chain;
@@ -67,8 +67,7 @@ impl Handle {
             query,
             |path| cgroup::subtree(mount, path).map_err(|error| chain(&error)),
             |name| in_force.names().iter().find(|(_, known)| *known == name).map(|(id, _)| *id),
-        )
-        .map_err(|detail| Problem::new(Code::InvalidRequest, detail))?;
+        )?;
         filter.visible_to_uid = origin.caller.limited_to();
         Ok(filter)
     }
@@ -77,8 +76,7 @@ impl Handle {
     pub(crate) fn events_wanted(&self, query: &EventsQuery, origin: &Origin) -> Result<EventFilter, Problem> {
         let filter = self.filter(&convert::events::list_query(query), origin)?;
         let kinds = query.types.as_deref().map_or(Ok(Kinds::ALL), convert::events::kinds);
-        let kinds = kinds.map_err(|detail| Problem::new(Code::InvalidRequest, detail))?;
-        Ok(EventFilter { kinds, filter, conid: query.conid })
+        Ok(EventFilter { kinds: kinds?, filter, conid: query.conid })
     }
 
     /// A reader of events.

@@ -212,12 +212,8 @@ fn result(
     };
     ProbeResult {
         conid: key.conid,
-        verdict: verdict.name().to_owned(),
-        method: match question.method {
-            Method::Probes => "probes",
-            Method::Retransmissions => "retransmissions",
-        }
-        .to_owned(),
+        verdict: verdict.into(),
+        method: question.method.into(),
         waited_seconds,
         heard_seconds_ago: last.map(|look| f64::from(look.heard_ms) / 1e3),
         probes,

@@ -7,6 +7,7 @@ use tcpops_common::state::StateCode;
 
 use crate::api::connections::{ConnectionDetail, ConnectionState, TcpInfo};
 use crate::api::problem::Problem;
+use crate::api::values::State;
 use crate::daemon::expiry::inspect::{self, idle_ns};
 use crate::daemon::refusal;
 use crate::daemon::requests::handle::Handle;
@@ -28,17 +29,11 @@ impl Handle {
                 SocketStatus::Gone => (Some(key.conid), StateCode::None, None),
                 SocketStatus::Open(info) => {
                     let code = code(&connection, info.as_ref());
-                    (Some(key.conid), code, (code != StateCode::None).then(|| connection.state.name().to_owned()))
+                    (Some(key.conid), code, (code != StateCode::None).then_some(State(connection.state)))
                 }
             },
         };
-        Ok(ConnectionState {
-            conid,
-            code: code.code(),
-            name: code.name().to_owned(),
-            tcp_state: state,
-            alive: code.alive(),
-        })
+        Ok(ConnectionState { conid, code: code.code(), name: code.into(), tcp_state: state, alive: code.alive() })
     }
 
     /// Everything known of a connection.
@@ -56,7 +51,7 @@ impl Handle {
             Ok(ConnectionDetail {
                 connection: View::new(&shared).show(key, &connection, &prospects, look),
                 code: code.code(),
-                code_name: code.name().to_owned(),
+                code_name: code.into(),
                 cgroup: cgroup::path(&shared.facts.cgroup_mount, connection.cgroup_id),
                 why,
                 tcp_info: info.as_ref().map(tcp_info),

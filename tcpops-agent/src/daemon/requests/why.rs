@@ -2,10 +2,10 @@
 
 use tcpops_common::conn::{ConnKey, Connection};
 
+use crate::api::policy::Why;
 use crate::api::problem::Problem;
-use crate::api::why::Why;
 use crate::clocks::Clocks;
-use crate::convert::connections::{pushed, set_by_program};
+use crate::convert::policy::{pushed, set_by_program};
 use crate::daemon::requests::handle::Handle;
 
 impl Handle {

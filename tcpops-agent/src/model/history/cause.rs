@@ -23,8 +23,7 @@ mod errno {
 use errno::{ECONNABORTED, ECONNREFUSED, ECONNRESET, EPIPE, ETIMEDOUT};
 
 /// One of the two ends of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     /// This host.
     Local,
@@ -32,16 +31,8 @@ pub(crate) enum Side {
     Peer,
 }
 
-impl Side {
-    /// Its name.
-    pub(crate) fn name(self) -> &'static str {
-        self.into()
-    }
-}
-
 /// What the kernel waited for in vain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::enum_variant_names, reason = "TCP_USER_TIMEOUT is the option's name")]
 pub(crate) enum Timeout {
     /// Answers to keepalive probes.
@@ -52,13 +43,6 @@ pub(crate) enum Timeout {
     Retransmissions,
     /// An answer to a SYN.
     Handshake,
-}
-
-impl Timeout {
-    /// Its name.
-    pub(crate) fn name(self) -> &'static str {
-        self.into()
-    }
 }
 
 /// Who wanted what this agent enforced.
@@ -140,27 +124,12 @@ impl Cause {
         }
     }
 
-    /// The name of its kind.
-    pub(crate) fn name(&self) -> &'static str {
-        self.kind().into()
-    }
-
     /// The side that began it, where a side did and is known.
     pub(crate) const fn side(&self) -> Option<Side> {
         match self {
             Self::Fin(side) => Some(*side),
             Self::GivenUp => Some(Side::Local),
             Self::Reset(side) => *side,
-            _ => None,
-        }
-    }
-
-    /// The name of a detail that the kind does not tell.
-    pub(crate) fn detail(&self) -> Option<&'static str> {
-        match self {
-            Self::GivenUp => Some("handshake"),
-            Self::Timeout(timeout) => Some(timeout.name()),
-            Self::Unreachable => Some("unreachable"),
             _ => None,
         }
     }

@@ -171,8 +171,7 @@ pub(crate) enum Happened {
 }
 
 /// Why records are missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
     /// The reader was too slow or began too late: the records are not kept any more.
     SlowReader,
@@ -182,13 +181,6 @@ pub(crate) enum Loss {
     Detached,
     /// The agent has restarted, and does not have the records of the one before.
     AgentRestarted,
-}
-
-impl Loss {
-    /// Its name.
-    pub(crate) fn name(self) -> &'static str {
-        self.into()
-    }
 }
 
 /// The content of a record.

@@ -1,7 +1,5 @@
 //! Whether a peer is still there: what its answers to a question, or their absence, show.
 
-use strum::IntoStaticStr;
-
 /// The transmissions of one segment without an answer after which a peer counts as dead.
 const ENOUGH_RETRANSMITS: u8 = 3;
 
@@ -53,8 +51,7 @@ pub(crate) struct Observation {
 }
 
 /// Whether a peer is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PeerStatus {
     /// It answered.
     Alive,
@@ -62,13 +59,6 @@ pub(crate) enum PeerStatus {
     Dead,
     /// It has not answered so far.
     Unknown,
-}
-
-impl PeerStatus {
-    /// The name that the API and the command line use.
-    pub(crate) fn name(self) -> &'static str {
-        self.into()
-    }
 }
 
 /// How many probes without an answer are enough. `before` of them had none before the question, and the kernel ends the

@@ -2,6 +2,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
+use strum::VariantArray;
 use utoipa::{PartialSchema, ToSchema};
 
 use super::*;
@@ -83,7 +84,7 @@ fn toml_errors_have_their_place() {
     assert_eq!(toml_error("[[rule]]\n"), "rules.toml:1:1: missing field `name`");
     assert_eq!(
         toml_error("[rule]\nname = \"a\"\n"),
-        "rules.toml:1:1: expected a list, each of it a rule with a name ([[rule]]), found one table"
+        "rules.toml:1:1: expected a list, each of it a rule with a name ([[rule]]), found a table"
     );
     assert!(toml_error("[[rule]\n").starts_with("rules.toml:1:8: "));
 }
@@ -271,8 +272,8 @@ prop_compose! {
         remote_port in one_or_many((1_u16..).prop_map(|port| parsed(port.to_string()))),
         uid in one_or_many((0..u32::MAX).prop_map(|uid| serde_json::from_str(&uid.to_string()).unwrap())),
         cgroup in one_or_many("(/[a-z\"\\\\ü.]{3,9}){1,3}".prop_map(parsed)),
-        family in one_or_many(select(&Family::ALL[..])),
-        origin in one_or_many(select(&Origin::ALL[..])),
+        family in one_or_many(select(Family::VARIANTS)),
+        origin in one_or_many(select(Origin::VARIANTS)),
     ) -> RuleMatch {
         RuleMatch { direction, local, local_port, remote, remote_port, uid, cgroup, family, origin }
     }
@@ -318,19 +319,19 @@ prop_compose! {
     fn rule()(
         name in "[a-zß\"'\\\\#=]( ?[a-zß\"'\\\\#=]){0,10}".prop_map(parsed),
         matching in matching(),
-        mode in select(&Mode::ALL[..]),
-        keepalive in option::of((1_u64..=10_000, 1_u64..=127, 1_u64..=10_000)),
+        mode in select(Mode::VARIANTS),
+        keepalive in option::of((1_u64..=10_000, 1_u8..=127, 1_u64..=10_000)),
         off in any::<bool>(),
         timeout in option::of(1_u64..=2_147_483_647),
         auto in any::<bool>(),
         (protect, lifetime) in any::<bool>().prop_flat_map(|protect| (Just(protect), option::of(lifetime(protect)))),
-        close in select(&Manner::ALL[..]),
+        close in select(Manner::VARIANTS),
         grace in option::of(1_000_u64..315_360_000_000),
         enforce in any::<bool>(),
     ) -> Rule {
         let time = |seconds| crate::api::values::KeepaliveTime::from_seconds(seconds).unwrap();
         let keepalive = keepalive.map(|(idle, count, interval)| Switch::On(RuleKeepalive {
-            idle: time(idle), count: KeepaliveCount::new(count).unwrap(), interval: time(interval),
+            idle: time(idle), count: KeepaliveCount(count), interval: time(interval),
         })).or(off.then_some(Switch::Off));
         let user_timeout = if auto && matches!(keepalive, Some(Switch::On(_))) {
             Some(UserTimeout::Auto)

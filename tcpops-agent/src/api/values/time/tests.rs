@@ -19,24 +19,9 @@ fn keepalive_times_are_whole_seconds_within_limits() {
         refusal::<KeepaliveTime>("350ms"),
         "expected a duration of whole seconds such as \"60s\", found \"350ms\""
     );
-    assert_eq!(KeepaliveTime::from_seconds(0).unwrap_err().to_string(), "expected 1 to 32767 seconds, found 0");
-    assert!(KeepaliveTime::from_seconds(u64::MAX).is_err());
-    assert!(KeepaliveTime::from_seconds(65_536 + 60).is_err());
-}
-
-#[test]
-fn counts_are_integers_and_never_wrap() {
-    let read = |json: &str| serde_json::from_str::<KeepaliveCount>(json).map_err(|error| error.to_string());
-    assert_eq!(read("1").unwrap().get(), 1);
-    assert_eq!(read("127").unwrap().get(), 127);
-    for json in ["-1", "0", "128", "300", "1.5", "\"5\"", "true", "18446744073709551616"] {
-        assert!(read(json).unwrap_err().starts_with("expected a number of probes from 1 to 127, found "), "{json}");
+    for seconds in [0, u64::MAX, 65_536 + 60] {
+        assert_eq!(KeepaliveTime::from_seconds(seconds), None);
     }
-    for (json, found) in [("null", "null"), ("[5]", "a list"), ("{\"a\":1}", "a table"), ("-1", "-1"), ("1.5", "1.5")] {
-        assert!(read(json).unwrap_err().contains(&format!("found {found} at line 1")), "{json}: {:?}", read(json));
-    }
-    assert_eq!(refusal::<KeepaliveCount>("300"), "expected a number of probes from 1 to 127, found 300");
-    assert_eq!(refusal::<KeepaliveCount>("many"), "expected a number of probes from 1 to 127, found \"many\"");
 }
 
 #[test]
@@ -53,15 +38,6 @@ fn lifetimes_have_milliseconds() {
         refusal::<LifetimeDuration>("1500us"),
         "expected a duration of whole milliseconds such as \"1500ms\", found \"1500us\""
     );
-    assert_eq!(LifetimeDuration::from_seconds(2).unwrap().as_millis(), 2000);
-    assert_eq!(LifetimeDuration::from_seconds_f64(1.5).unwrap().as_millis(), 1500);
-    for seconds in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, 0.0, 0.999, 315_360_001.0, 1e300] {
-        assert!(LifetimeDuration::from_seconds_f64(seconds).is_err(), "{seconds}");
-    }
-    for seconds in [0, 315_360_001, u64::MAX] {
-        let expected = format!("expected 1 to 315360000 seconds, found {seconds}");
-        assert_eq!(LifetimeDuration::from_seconds(seconds).unwrap_err().to_string(), expected);
-    }
 }
 
 #[test]
@@ -73,15 +49,15 @@ fn user_timeouts_are_auto_off_or_a_duration() {
     for text in ["0s", "2147483648ms", "on", "Auto", "-1s"] {
         assert!(refusal::<UserTimeout>(text).starts_with("expected \"auto\", \"off\" or a duration of"), "{text}");
     }
-    assert_eq!(UserTimeout::from_millis(0), Ok(UserTimeout::Off));
-    assert!(UserTimeout::from_millis(2_147_483_648).is_err());
-    assert!(UserTimeout::from_millis((1 << 32) + 5).is_err());
+    assert_eq!(UserTimeout::from_millis(0), Some(UserTimeout::Off));
+    assert_eq!(UserTimeout::from_millis(2_147_483_648), None);
+    assert_eq!(UserTimeout::from_millis((1 << 32) + 5), None);
 }
 
 #[test]
 fn auto_is_what_keepalive_takes_to_give_up() {
     let time = |seconds| KeepaliveTime::from_seconds(seconds).unwrap();
-    let count = |count| KeepaliveCount::new(count).unwrap();
+    let count = |count| KeepaliveCount(count);
     assert_eq!(UserTimeout::auto_ms(time(60), count(5), time(5)), Ok(85_000));
     assert_eq!(
         UserTimeout::auto_ms(time(32_767), count(127), time(32_767)).unwrap_err().to_string(),
@@ -92,12 +68,10 @@ fn auto_is_what_keepalive_takes_to_give_up() {
 #[test]
 fn the_limits_in_the_messages_are_the_limits() {
     let (low, high) = (limits::KEEPALIVE_SECONDS.start(), limits::KEEPALIVE_SECONDS.end());
-    assert!(KeepaliveTime::EXPECTED.contains(&format!("{low}s to {high}s")));
-    let (low, high) = (limits::KEEPALIVE_COUNT.start(), limits::KEEPALIVE_COUNT.end());
-    assert!(KeepaliveCount::EXPECTED.contains(&format!("{low} to {high}")));
+    assert!(KeepaliveTime::expected().contains(&format!("{low}s to {high}s")));
     let (low, high) = (limits::LIFETIME_SECONDS.start(), limits::LIFETIME_SECONDS.end() / 86_400);
-    assert!(LifetimeDuration::EXPECTED.contains(&format!("{low}s to {high}d")));
-    assert!(UserTimeout::EXPECTED.contains(&format!("{}ms", limits::USER_TIMEOUT_MS.end())));
+    assert!(LifetimeDuration::expected().contains(&format!("{low}s to {high}d")));
+    assert!(UserTimeout::expected().contains(&format!("{}ms", limits::USER_TIMEOUT_MS.end())));
 }
 
 proptest! {

@@ -3,20 +3,22 @@
 use axum::Json;
 use axum::extract::State;
 
-use super::extract::{Body, By, Failure};
-use super::routes::{Answer, limits};
 use crate::api::batch::{
     BatchAction, BatchChange, BatchRequest, BatchResponse, BatchResult, MAX_CHANGES, MAX_SELECTED,
 };
-use crate::api::connections::{CloseQuery, Closed, ListQuery};
+use crate::api::close::{CloseQuery, Closed};
+use crate::api::connections::ListQuery;
 use crate::api::keepalive::KeepaliveRequest;
 use crate::api::lifetime::LifetimeRequest;
 use crate::api::problem::{Code, Problem};
 use crate::api::values::Manner;
 use crate::clocks::Clocks;
-use crate::convert::connections::{closed, ends, keepalive_change, lifetime_in_force, manner, options};
+use crate::convert::change::{closed, keepalive_change, lifetime_change, manner};
+use crate::convert::connections::ends;
+use crate::convert::policy::{lifetime_in_force, options};
 use crate::daemon::{Acted, Action, Done, Handle, Origin};
 use crate::model::requests::policies::Change;
+use crate::server::extract::{Answer, Body, By, Failure};
 
 /// Makes many changes, with one walk over the sockets, and answers with a result for each.
 #[utoipa::path(post, path = "/v1/policies:batch", request_body = BatchRequest,
@@ -91,7 +93,7 @@ async fn all_that_match(
     Ok(BatchResponse { ended: acted.ended, listeners: acted.listeners, ..response(results.collect()) })
 }
 
-/// What an action asks for.
+/// The action for the daemon.
 fn asked(
     action: BatchAction,
     keepalive: Option<&KeepaliveRequest>,
@@ -103,19 +105,19 @@ fn asked(
     }
     match (action, keepalive, lifetime) {
         (BatchAction::KeepaliveEnable, Some(request), None) => Ok(Action::Change(keepalive_change(request))),
-        (BatchAction::LifetimeSet, None, Some(request)) => limits(request).map(Action::Change),
+        (BatchAction::LifetimeSet, None, Some(request)) => {
+            Ok(Action::Change(lifetime_change(request, Clocks::read())?))
+        }
         (BatchAction::KeepaliveDisable, None, None) => Ok(Action::Change(Change::KeepaliveDisable)),
         (BatchAction::LifetimeClear, None, None) => Ok(Action::Change(Change::LifetimeClear)),
-        (BatchAction::Close, None, None) => {
-            manner(&close.copied().unwrap_or_default()).map(Action::Close).map_err(invalid)
-        }
+        (BatchAction::Close, None, None) => Ok(Action::Close(manner(&close.copied().unwrap_or_default())?)),
         (BatchAction::KeepaliveEnable, ..) => Err(invalid("keepalive_enable: expected keepalive, and no lifetime")),
         (BatchAction::LifetimeSet, ..) => Err(invalid("lifetime_set: expected lifetime, and no keepalive")),
         _ => Err(invalid("expected neither keepalive nor lifetime with this action")),
     }
 }
 
-/// How closes are wanted, by a request or one of its changes.
+/// The manner of closes, of a request or of one of its changes.
 fn wanted(close: Option<&CloseQuery>) -> Manner {
     close.map_or(Manner::default(), |close| close.close)
 }

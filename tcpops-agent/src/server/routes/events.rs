@@ -12,27 +12,26 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
 use tokio::time::{Instant, sleep_until};
 
-use super::Streams;
-use super::admission::Place;
-use super::extract::{By, Failure, Params};
 use crate::api::events::{Event, EventType, EventsQuery};
 use crate::api::problem::{Code, Problem};
 use crate::clocks::Clocks;
-use crate::convert::events::{EventFilter, bare, event};
+use crate::convert::events::{EventFilter, event};
 use crate::daemon::Handle;
 use crate::events::{Reader, Start};
 use crate::model::history::record::Record;
+use crate::server::admission::{Place, Streams};
+use crate::server::extract::{By, Failure, Params};
 
-/// After how many seconds with no event there is a heartbeat.
+/// The seconds without an event after which a heartbeat comes, unless the query has others.
 const HEARTBEAT_SECONDS: u32 = 15;
-/// After how many there can be one.
+/// The most seconds that a query can have.
 const MAX_HEARTBEAT_SECONDS: u32 = 3600;
 const NDJSON: &str = "application/x-ndjson";
 const SSE: &str = "text/event-stream";
-/// What a browser says when it connects again (HTML, section 9.2).
+/// The header of a browser that connects again (HTML, section 9.2).
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// What happens, as it happens: NDJSON, or server-sent events with `Accept: text/event-stream`.
+/// Events as they happen: NDJSON, or server-sent events with `Accept: text/event-stream`.
 #[utoipa::path(get, path = "/v1/events", params(EventsQuery),
     responses((status = 200, body = Event, content_type = "application/x-ndjson"),
         (status = "default", body = Problem)))]
@@ -80,7 +79,7 @@ pub(crate) async fn events(
     Ok((headers, HttpBody::from_stream(body)).into_response())
 }
 
-/// The number after which the reader wants to begin; a browser that connects again says it in a header.
+/// The number after which the reader wants to begin; a browser that connects again sends it in a header.
 fn since(query: &EventsQuery, headers: &HeaderMap) -> Result<Option<u64>, Failure> {
     let Some(last) = headers.get(LAST_EVENT_ID) else { return Ok(query.since) };
     let seq = last.to_str().ok().and_then(|text| text.parse().ok());
@@ -107,7 +106,7 @@ impl Form {
     }
 }
 
-/// What one reader is sent.
+/// The stream of one reader.
 struct Stream {
     reader: Reader,
     wanted: EventFilter,
@@ -146,7 +145,7 @@ impl Stream {
         }
     }
 
-    /// Those of the records that are wanted.
+    /// The events of the records that are wanted.
     fn piece(&mut self, clocks: Clocks) -> Vec<u8> {
         let names = self.reader.names();
         let mut piece = Vec::new();
@@ -160,7 +159,10 @@ impl Stream {
         self.next_heartbeat = Instant::now() + self.heartbeat;
         let time = Clocks::read().now();
         let mut piece = Vec::new();
-        self.form.write(&bare(self.reader.last_seq(), time, EventType::Heartbeat), &mut piece);
+        self.form.write(
+            &Event { seq: self.reader.last_seq(), time, kind: EventType::Heartbeat, ..Event::default() },
+            &mut piece,
+        );
         piece.into()
     }
 }
