@@ -52,28 +52,6 @@ pub(crate) struct Daemon {
     pub(crate) sweeper: Sweeper,
 }
 
-/// The inputs of the loop.
-enum Woken {
-    Signal(Asked),
-    Cgroups,
-    Due,
-    /// The number that came; zero if nobody is left to send any.
-    Commands(usize),
-    Events,
-    /// The ring is to be read to its end, without waiting for more.
-    Behind,
-    Overridden(Vec<ConnKey>),
-    Reevaluated(Result<()>),
-    Judged(Result<Vec<Known>>),
-    Inspected(Vec<(ConnKey, Option<Inspection>)>),
-    Closed(Vec<CloseAttempt>),
-    /// The number of connections that were taken in.
-    Adopted(Result<u64>),
-    /// The number of entries that were removed.
-    Swept(Result<usize>),
-    Resynced(Result<Vec<Known>>),
-}
-
 /// What the loop does after a command.
 #[derive(PartialEq, Eq)]
 enum Next {
@@ -102,59 +80,68 @@ impl Daemon {
         self.follow_cgroups()?;
         self.act()?;
         loop {
-            let woken = self.wait(signals, &mut commands, events).await?;
-            match woken {
-                Woken::Signal(Asked::Stop(signal)) => {
-                    tracing::info!(signal, "stopping; what is pinned stays in force");
-                    return Ok(());
+            let is_behind = self.intake.is_behind();
+            tokio::select! {
+                asked = signals.next() => match asked {
+                    Asked::Reload => self.reload()?,
+                    Asked::Stop(signal) => {
+                        tracing::info!(signal, "stopping; what is pinned stays in force");
+                        return Ok(());
+                    }
+                },
+                changed = self.cgroups.changed() => {
+                    changed?;
+                    self.follow_cgroups()?;
                 }
-                Woken::Signal(Asked::Reload) => self.reload()?,
-                Woken::Cgroups => self.follow_cgroups()?,
-                Woken::Due => self.tracker.input(Input::Due),
-                Woken::Commands(0) => return Ok(()),
-                Woken::Commands(_) => {
-                    for command in commands.drain(..) {
-                        if self.command(command).await? == Next::End {
-                            return Ok(());
-                        }
+                due = self.timer.due() => {
+                    due?;
+                    self.tracker.input(Input::Due);
+                }
+                count = self.commands.recv_many(&mut commands, QUEUE) => {
+                    if count == 0 || self.obey(commands.drain(..)).await? == Next::End {
+                        return Ok(());
                     }
                 }
-                Woken::Events => self.take(events)?,
-                Woken::Behind => {
+                read = self.intake.ring.next(&self.shared.settings, events) => {
+                    read?;
+                    self.take(events)?;
+                }
+                // The ring is to be read to its end, without waiting for more.
+                () = std::future::ready(()), if is_behind => {
                     self.intake.ring.read(events)?;
                     self.take(events)?;
                 }
                 // A lifetime may have changed: what is watched follows at once.
-                Woken::Overridden(changed) => changed.into_iter().for_each(|key| self.inspect.want(key)),
-                Woken::Reevaluated(result) => {
+                changed = self.overrides.finished() => changed.into_iter().for_each(|key| self.inspect.want(key)),
+                result = self.reevaluate.finished() => {
                     result?;
                     self.judge.want(());
                 }
-                Woken::Judged(connections) => {
+                connections = self.judge.finished() => {
                     if self.reevaluate.is_idle() && self.judge.is_idle() {
                         self.tracker.input(Input::RulesApplied);
                     }
                     self.tracker.input(Input::Judged(connections?));
                 }
-                Woken::Inspected(inspected) => {
+                inspected = self.inspect.finished() => {
                     for (key, inspection) in inspected {
                         self.tracker.input(Input::Inspected(key, inspection));
                     }
                 }
-                Woken::Closed(attempts) => {
+                attempts = self.close.finished() => {
                     for attempt in attempts {
                         outcome::closed(&self.shared, &mut self.tracker, attempt);
                     }
                 }
-                Woken::Adopted(adopted) => self.adoption.finish(&self.shared, adopted?)?,
-                Woken::Swept(removed) => {
+                adopted = self.adoption.job.finished() => self.adoption.finish(&self.shared, adopted?)?,
+                removed = self.sweeper.job.finished() => {
                     if removed? > 0 {
                         // The events of their ends are missing.
                         self.publisher.lost(None, Loss::Detached);
                         self.intake.resync.want(());
                     }
                 }
-                Woken::Resynced(connections) => {
+                connections = self.intake.resync.finished() => {
                     self.intake.resynced(&mut self.tracker, &mut self.publisher, connections?);
                 }
             }
@@ -162,34 +149,18 @@ impl Daemon {
         }
     }
 
-    async fn wait(
-        &mut self,
-        signals: &mut Signals,
-        commands: &mut Vec<Command>,
-        events: &mut Vec<Event>,
-    ) -> Result<Woken> {
-        let is_behind = self.intake.is_behind();
-        tokio::select! {
-            asked = signals.next() => Ok(Woken::Signal(asked)),
-            changed = self.cgroups.changed() => changed.map(|()| Woken::Cgroups),
-            due = self.timer.due() => due.map(|()| Woken::Due),
-            count = self.commands.recv_many(commands, QUEUE) => Ok(Woken::Commands(count)),
-            read = self.intake.ring.next(&self.shared.settings, events) => read.map(|()| Woken::Events),
-            () = std::future::ready(()), if is_behind => Ok(Woken::Behind),
-            changed = self.overrides.finished() => Ok(Woken::Overridden(changed)),
-            result = self.reevaluate.finished() => Ok(Woken::Reevaluated(result)),
-            all = self.judge.finished() => Ok(Woken::Judged(all)),
-            inspected = self.inspect.finished() => Ok(Woken::Inspected(inspected)),
-            attempts = self.close.finished() => Ok(Woken::Closed(attempts)),
-            adopted = self.adoption.job.finished() => Ok(Woken::Adopted(adopted)),
-            removed = self.sweeper.job.finished() => Ok(Woken::Swept(removed)),
-            all = self.intake.resync.finished() => Ok(Woken::Resynced(all)),
-        }
-    }
-
     fn take(&mut self, events: &mut Vec<Event>) -> Result<()> {
         self.adoption.note(&self.shared)?;
         self.intake.take(&self.shared, &mut self.tracker, &self.publisher, events)
+    }
+
+    async fn obey(&mut self, commands: impl Iterator<Item = Command>) -> Result<Next> {
+        for command in commands {
+            if self.command(command).await? == Next::End {
+                return Ok(Next::End);
+            }
+        }
+        Ok(Next::Continue)
     }
 
     /// Does what a request asks for.

@@ -46,13 +46,23 @@ pub(crate) struct Agent<'lab> {
     log: Log,
 }
 
-impl<'lab> Setup<'lab> {
-    pub(super) fn new(lab: &'lab Lab) -> Self {
-        let pins = mounts::bpffs().join(unique());
-        let socket = lab.directory.path().join("tcpops.sock");
-        Self { lab, socket, pins, rules: None, more: Vec::new(), hidden: false, pids: None, confined: false }
+impl Lab {
+    /// An agent, to be started.
+    pub(crate) fn agent(&self) -> Setup<'_> {
+        Setup {
+            lab: self,
+            socket: self.directory.path().join("tcpops.sock"),
+            pins: mounts::bpffs().join(unique()),
+            rules: None,
+            more: Vec::new(),
+            hidden: false,
+            pids: None,
+            confined: false,
+        }
     }
+}
 
+impl<'lab> Setup<'lab> {
     /// With a rules file of this text.
     pub(crate) fn rules(mut self, text: &str) -> Self {
         self.rules = Some(self.lab.directory.write("rules.toml", text));

@@ -2,7 +2,6 @@
 
 use serde_json::json;
 
-use super::agent::Setup;
 use super::cgroup::Cgroup;
 use super::directory::Directory;
 use super::netns::NetNs;
@@ -34,11 +33,6 @@ impl Lab {
     /// Makes one.
     pub(crate) fn new() -> Self {
         Self { ns: NetNs::new(), cgroup: Cgroup::new(), directory: Directory::new() }
-    }
-
-    /// An agent, to be started.
-    pub(crate) fn agent(&self) -> Setup<'_> {
-        Setup::new(self)
     }
 
     /// A program under test.

@@ -9,7 +9,6 @@ use crate::daemon::refusal;
 use crate::daemon::requests::handle::{Command, Handle};
 use crate::daemon::requests::origin::Origin;
 use crate::daemon::shared::Shared;
-use crate::kernel::Result as KernelResult;
 use crate::kernel::descriptor::DescriptorKind;
 use crate::model::requests::selector::{Endpoints, Selector};
 
@@ -27,12 +26,29 @@ pub(crate) enum Resolved {
 /// A key and its entry.
 type Entry = (ConnKey, Connection);
 
-/// A name as far as it can be looked up without reading the whole map.
-enum Step {
-    Known(Result<Resolved, Problem>),
+/// A name that only the whole map tells the meaning of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Name {
     Endpoints(Endpoints),
     Cookie(u64),
 }
+
+impl Name {
+    /// Every such name of a connection.
+    fn all_of((key, connection): &Entry) -> [Self; 4] {
+        let [both, local, remote] = Endpoints::names_of(connection).map(Self::Endpoints);
+        [both, local, remote, Self::Cookie(key.cookie)]
+    }
+}
+
+/// The result of looking a name up without reading the whole map.
+enum Lookup {
+    Known(Result<Resolved, Problem>),
+    InMap(Name),
+}
+
+/// The entries that have the names that were looked for.
+type Named = HashMap<Name, Vec<Entry>>;
 
 impl Handle {
     /// The connection that a name leads to, if the caller may touch it.
@@ -40,52 +56,43 @@ impl Handle {
         found(id, self.resolve(id, origin).await?)
     }
 
-    /// The connections that names lead to.
+    /// The connections that names lead to. The map is read once at the most, however many names are endpoints.
     pub(crate) async fn find_all(&self, ids: &[&str], origin: &Origin) -> Vec<Result<Entry, Problem>> {
-        let resolved = self.resolve_all(ids, origin).await;
-        ids.iter().zip(resolved).map(|(id, resolved)| found(id, resolved?)).collect()
+        let mut lookups = Vec::with_capacity(ids.len());
+        for id in ids {
+            lookups.push(self.look_up(id, origin).await);
+        }
+        let in_map = |lookup: &Lookup| if let Lookup::InMap(name) = lookup { Some(*name) } else { None };
+        let named = self.scan(lookups.iter().filter_map(in_map).collect(), origin).await;
+        let resolve = |(id, lookup): (&&str, Lookup)| match (lookup, &named) {
+            (Lookup::Known(resolved), _) => found(id, resolved?),
+            (Lookup::InMap(_), Err(problem)) => Err(problem.clone()),
+            (Lookup::InMap(name), Ok(named)) => found(id, by_name(id, name, named, origin)?),
+        };
+        ids.iter().zip(lookups).map(resolve).collect()
     }
 
     /// Looks a name up.
     pub(crate) async fn resolve(&self, id: &str, origin: &Origin) -> Result<Resolved, Problem> {
-        self.resolve_all(&[id], origin).await.pop().unwrap_or(Ok(Resolved::Absent))
-    }
-
-    /// Looks names up. The map is read once at the most, however many names are endpoints.
-    async fn resolve_all(&self, ids: &[&str], origin: &Origin) -> Vec<Result<Resolved, Problem>> {
-        let mut steps = Vec::with_capacity(ids.len());
-        for id in ids {
-            steps.push(self.first_step(id, origin).await);
+        match self.look_up(id, origin).await {
+            Lookup::Known(resolved) => resolved,
+            Lookup::InMap(name) => by_name(id, name, &self.scan([name].into(), origin).await?, origin),
         }
-        let wanted = Lookups::of(&steps);
-        let scanned = if wanted.is_empty() { Ok(Vec::new()) } else { self.scan(wanted, origin).await };
-        let by_name = scanned.map(|entries| ByName::of(&entries)).map_err(Problem::from);
-        ids.iter()
-            .zip(steps)
-            .map(|(id, step)| match (step, &by_name) {
-                (Step::Known(resolved), _) => resolved,
-                (_, Err(problem)) => Err(problem.clone()),
-                (Step::Endpoints(endpoints), Ok(names)) => one_of(id, &names.endpoints(&endpoints)),
-                (Step::Cookie(cookie), Ok(names)) => permitted(id, names.cookie(cookie), origin),
-            })
-            .collect()
     }
 
-    async fn first_step(&self, id: &str, origin: &Origin) -> Step {
-        match Selector::parse(id) {
-            Err(error) => Step::Known(Err(Problem::new(Code::InvalidRequest, error.to_string()))),
-            Ok(Selector::Endpoints(endpoints)) => Step::Endpoints(endpoints),
-            Ok(Selector::Conid(conid)) => {
-                Step::Known(self.by_conid(conid).and_then(|entry| permitted(id, entry, origin)))
-            }
-            Ok(Selector::Descriptor(number)) => Step::Known(self.by_descriptor(number, origin)),
+    async fn look_up(&self, id: &str, origin: &Origin) -> Lookup {
+        Lookup::Known(match Selector::parse(id) {
+            Err(error) => Err(Problem::new(Code::InvalidRequest, error.to_string())),
+            Ok(Selector::Endpoints(endpoints)) => return Lookup::InMap(Name::Endpoints(endpoints)),
+            Ok(Selector::Conid(conid)) => self.by_conid(conid).and_then(|entry| permitted(id, entry, origin)),
+            Ok(Selector::Descriptor(number)) => self.by_descriptor(number, origin),
             Ok(Selector::Cookie(cookie)) => match self.by_cookie(cookie).await {
-                Ok(Some(entry)) => Step::Known(permitted(id, Some(entry), origin)),
+                Ok(Some(entry)) => permitted(id, Some(entry), origin),
                 // Events lag a little, and some may be lost.
-                Ok(None) => Step::Cookie(cookie),
-                Err(problem) => Step::Known(Err(problem)),
+                Ok(None) => return Lookup::InMap(Name::Cookie(cookie)),
+                Err(problem) => Err(problem),
             },
-        }
+        })
     }
 
     fn by_conid(&self, conid: u64) -> Result<Option<Entry>, Problem> {
@@ -126,74 +133,38 @@ impl Handle {
         Ok(entry.map_or(Resolved::Absent, |(key, connection)| Resolved::Found(key, Box::new(connection))))
     }
 
-    /// The entries that are wanted. Those of others are found by their cookie only, which the caller must know.
-    async fn scan(&self, wanted: Lookups, origin: &Origin) -> KernelResult<Vec<Entry>> {
-        let caller = origin.caller;
-        let pick = move |key: ConnKey, connection: &Connection| {
-            wanted.cookies.contains(&key.cookie) || caller.may_access(connection.uid) && wanted.has_end_of(connection)
+    /// Reads the map for names. Entries of others are found by their cookie only, which the caller must know.
+    async fn scan(&self, names: HashSet<Name>, origin: &Origin) -> Result<Named, Problem> {
+        if names.is_empty() {
+            return Ok(Named::new());
+        }
+        let (caller, wanted) = (origin.caller, names.clone());
+        let names_of = move |entry: &Entry, names: &HashSet<Name>| {
+            let may_see = caller.may_access(entry.1.uid);
+            let is_meant = |name: &Name| names.contains(name) && (may_see || matches!(name, Name::Cookie(_)));
+            Name::all_of(entry).into_iter().filter(is_meant).collect::<Vec<_>>()
         };
-        Shared::scan(&self.shared, pick).await
-    }
-}
-
-/// The names for which the map is read.
-#[derive(Default)]
-struct Lookups {
-    endpoints: HashSet<Endpoints>,
-    cookies: HashSet<u64>,
-}
-
-impl Lookups {
-    fn of(steps: &[Step]) -> Self {
-        let mut wanted = Self::default();
-        for step in steps {
-            match step {
-                Step::Known(_) => {}
-                Step::Endpoints(endpoints) => drop(wanted.endpoints.insert(*endpoints)),
-                Step::Cookie(cookie) => drop(wanted.cookies.insert(*cookie)),
+        let pick = move |key, connection: &Connection| !names_of(&(key, *connection), &wanted).is_empty();
+        let mut named = Named::new();
+        for entry in Shared::scan(&self.shared, pick).await? {
+            for name in names_of(&entry, &names) {
+                named.entry(name).or_default().push(entry);
             }
         }
-        wanted
-    }
-
-    fn is_empty(&self) -> bool {
-        self.endpoints.is_empty() && self.cookies.is_empty()
-    }
-
-    fn has_end_of(&self, connection: &Connection) -> bool {
-        Endpoints::names_of(connection).iter().any(|name| self.endpoints.contains(name))
+        Ok(named)
     }
 }
 
-/// The entries that were found, by each name that leads to them.
-struct ByName {
-    endpoints: HashMap<Endpoints, Vec<Entry>>,
-    cookies: HashMap<u64, Entry>,
-}
-
-impl ByName {
-    fn of(entries: &[Entry]) -> Self {
-        let mut by_name = Self { endpoints: HashMap::new(), cookies: HashMap::new() };
-        for (key, connection) in entries {
-            for name in Endpoints::names_of(connection) {
-                by_name.endpoints.entry(name).or_default().push((*key, *connection));
-            }
-            by_name.cookies.insert(key.cookie, (*key, *connection));
-        }
-        by_name
+/// The connection with a name among those that were found.
+fn by_name(id: &str, name: Name, named: &Named, origin: &Origin) -> Result<Resolved, Problem> {
+    let entries = named.get(&name).map_or(&[][..], Vec::as_slice);
+    if let Name::Cookie(_) = name {
+        return permitted(id, entries.last().copied(), origin);
     }
-
-    /// A local endpoint is also its listener's; a connection is the likelier meaning.
-    fn endpoints(&self, name: &Endpoints) -> Vec<Entry> {
-        let entries = self.endpoints.get(name).map_or(&[][..], Vec::as_slice);
-        let is_listener = |(_, connection): &Entry| connection.direction == Direction::Listen;
-        let connections: Vec<Entry> = entries.iter().copied().filter(|entry| !is_listener(entry)).collect();
-        if connections.is_empty() { entries.to_vec() } else { connections }
-    }
-
-    fn cookie(&self, cookie: u64) -> Option<Entry> {
-        self.cookies.get(&cookie).copied()
-    }
+    // A local endpoint is also its listener's; a connection is the likelier meaning.
+    let is_listener = |(_, connection): &Entry| connection.direction == Direction::Listen;
+    let connections: Vec<Entry> = entries.iter().copied().filter(|entry| !is_listener(entry)).collect();
+    one_of(id, if connections.is_empty() { entries } else { &connections })
 }
 
 fn found(id: &str, resolved: Resolved) -> Result<Entry, Problem> {
