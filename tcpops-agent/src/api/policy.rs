@@ -144,7 +144,7 @@ pub(crate) struct Why {
     pub(crate) rule_is_gone: bool,
     /// The policy that was set for this one connection. It wins over the rule.
     #[serde(rename = "override")]
-    pub(crate) pushed: Option<Override>,
+    pub(crate) override_: Option<Override>,
     /// Options that the program has set itself, as far as is known. Nothing is known before options
     /// are applied for the first time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

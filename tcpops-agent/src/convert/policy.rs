@@ -43,9 +43,9 @@ pub(crate) fn intent(rule: Option<&str>, policy: &Policy, clocks: Clocks) -> api
 }
 
 /// The override of a connection, as its detail shows it.
-pub(crate) fn pushed(pushed: &Policy, connection: &Connection, clocks: Clocks) -> api::Override {
-    let api::Intent { wanted, lifetime, .. } = intent(None, pushed, clocks);
-    api::Override { by_uid: pushed.by_uid, applied: !connection.awaits(pushed), wanted, lifetime }
+pub(crate) fn override_of(policy: &Policy, connection: &Connection, clocks: Clocks) -> api::Override {
+    let api::Intent { wanted, lifetime, .. } = intent(None, policy, clocks);
+    api::Override { by_uid: policy.by_uid, applied: !connection.awaits(policy), wanted, lifetime }
 }
 
 /// The options that the program has set itself.

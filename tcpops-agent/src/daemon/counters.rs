@@ -9,7 +9,7 @@ use strum::{EnumMessage, IntoStaticStr, VariantArray};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumMessage, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum AgentCounter {
-    /// Connections that were reset because a limit of a rule was over, or one that was pushed.
+    /// Connections that were reset because a limit of a rule or of an override was over.
     ExpiredReset,
     /// Connections to which a FIN was sent for the same reason.
     ExpiredFin,

@@ -46,13 +46,19 @@ pub(crate) struct ActedOnAll {
 }
 
 impl Handle {
-    /// Acts on connections by their names, which are looked up together.
-    pub(crate) async fn act(&self, actions: &[(&str, Action)], origin: &Origin) -> Vec<Result<Acted, Problem>> {
-        let ids: Vec<&str> = actions.iter().map(|(id, _)| *id).collect();
-        let found = self.find_all(&ids, origin).await;
-        let acting = found.into_iter().zip(actions).map(async |(found, (_, action))| {
+    /// Acts on connections by their names, which are looked up together. An action that is refused already keeps its
+    /// place among the results.
+    pub(crate) async fn act(
+        &self,
+        ids: &[&str],
+        actions: Vec<Result<Action, Problem>>,
+        origin: &Origin,
+    ) -> Vec<Result<Acted, Problem>> {
+        let found = self.find_all(ids, origin).await;
+        let acting = found.into_iter().zip(actions).map(async |(found, action)| {
+            let action = action?;
             let (key, _) = found?;
-            self.act_on(key, *action, origin.caller.uid).await
+            self.act_on(key, action, origin.caller.uid).await
         });
         join_all(acting).await
     }

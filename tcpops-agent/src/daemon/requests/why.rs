@@ -5,7 +5,7 @@ use tcpops_common::conn::{ConnKey, Connection};
 use crate::api::policy::Why;
 use crate::api::problem::Problem;
 use crate::clocks::Clocks;
-use crate::convert::policy::{pushed, set_by_program};
+use crate::convert::policy::{override_of, set_by_program};
 use crate::daemon::requests::handle::Handle;
 
 impl Handle {
@@ -20,7 +20,7 @@ impl Handle {
         Ok(Why {
             rule_is_gone: connection.rule != 0 && rule.is_none(),
             rule,
-            pushed: overriding.map(|policy| pushed(&policy, connection, Clocks::read())),
+            override_: overriding.map(|policy| override_of(&policy, connection, Clocks::read())),
             set_by_program: set_by_program(connection),
         })
     }
