@@ -101,7 +101,6 @@ impl AgentCounters {
         self.add_many(count, 1);
     }
 
-    /// So many more.
     pub(crate) fn add_many(&self, count: AgentCounter, more: u64) {
         self.counts[count as usize].fetch_add(more, Ordering::Relaxed);
     }

@@ -18,7 +18,6 @@ use crate::model::requests::selection::{Selected, Selection, TooMany};
 pub(crate) enum Action {
     /// Change its policy.
     Change(Change),
-    /// Close it.
     Close(Manner),
 }
 
@@ -27,7 +26,6 @@ pub(crate) enum Action {
 pub(crate) enum Done {
     /// Its policy was changed so; the entry as it is then.
     Changed(Change, Box<Connection>),
-    /// It was closed.
     Closed(Closed),
 }
 
