@@ -1,8 +1,9 @@
 //! Lists: of one value or several, or of any number.
 
-use serde::de::{self, SeqAccess};
-use serde::{Serialize, Serializer};
 use std::marker::PhantomData;
+
+use serde::de::{self, MapAccess, SeqAccess};
+use serde::{Serialize, Serializer};
 use utoipa::openapi::schema::ArrayBuilder;
 use utoipa::openapi::{OneOfBuilder, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
@@ -63,6 +64,10 @@ impl<T: Written> Written for Vec<T> {
         }
         Ok(values)
     }
+
+    fn from_table<'de, A: MapAccess<'de>>(_: A) -> Result<Self, A::Error> {
+        Self::from_found(Found::Other("one table")).map_err(de::Error::custom)
+    }
 }
 
 impl<T: ToSchema> PartialSchema for OneOrMany<T> {
@@ -113,7 +118,7 @@ mod tests {
         assert_eq!(written("[]").unwrap(), "[]");
         assert_eq!(written("[22, \"5060-5070\"]").unwrap(), "[22,\"5060-5070\"]");
         let expected = "expected a list, each of it a port from 1 to 65535 or a range such as \"5060-5070\", found";
-        for (json, found) in [("22", "22"), ("{}", "a table"), ("null", "null")] {
+        for (json, found) in [("22", "22"), ("{}", "one table"), ("null", "null")] {
             let error = written(json).unwrap_err();
             assert!(error.starts_with(&format!("{expected} {found}")), "{error}");
         }

@@ -56,7 +56,7 @@ fn ends(expires: &Expires) -> String {
 fn policy_lines(detail: &ConnectionDetail, lines: &mut Vec<(&'static str, String)>) {
     let policy = &detail.connection.policy;
     lines.push(("rule", rule_line(&detail.why)));
-    lines.extend(detail.why.override_.iter().map(|override_| ("override", override_line(override_))));
+    lines.extend(detail.why.r#override.iter().map(|policy| ("override", override_line(policy))));
     let rule = detail.why.rule.as_ref();
     let from = |text: String, source: Option<Source>, alone: fn(&Rule) -> String| match (source, rule.map(alone)) {
         (None, _) => text,
@@ -103,8 +103,8 @@ fn rule_line(why: &Why) -> String {
     }
 }
 
-fn override_line(override_: &Override) -> String {
-    let Override { by_uid, applied, wanted, lifetime } = override_;
+fn override_line(policy: &Override) -> String {
+    let Override { by_uid, applied, wanted, lifetime } = policy;
     let wishes = [
         wanted
             .filter(|wanted| wanted.keepalive.is_some())
@@ -175,7 +175,7 @@ mod tests {
             why: Why {
                 rule: Some(rule),
                 rule_is_gone: false,
-                override_: Some(Override {
+                r#override: Some(Override {
                     by_uid: 1000,
                     applied: true,
                     wanted: None,

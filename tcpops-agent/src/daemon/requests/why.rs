@@ -20,7 +20,7 @@ impl Handle {
         Ok(Why {
             rule_is_gone: connection.rule != 0 && rule.is_none(),
             rule,
-            override_: overriding.map(|policy| override_of(&policy, connection, Clocks::read())),
+            r#override: overriding.map(|policy| override_of(&policy, connection, Clocks::read())),
             set_by_program: set_by_program(connection),
         })
     }

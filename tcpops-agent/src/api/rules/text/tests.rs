@@ -84,7 +84,7 @@ fn toml_errors_have_their_place() {
     assert_eq!(toml_error("[[rule]]\n"), "rules.toml:1:1: missing field `name`");
     assert_eq!(
         toml_error("[rule]\nname = \"a\"\n"),
-        "rules.toml:1:1: expected a list, each of it a rule with a name ([[rule]]), found a table"
+        "rules.toml:1:1: expected a list, each of it a rule with a name ([[rule]]), found one table"
     );
     assert!(toml_error("[[rule]\n").starts_with("rules.toml:1:8: "));
 }
