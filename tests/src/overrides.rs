@@ -119,7 +119,7 @@ fn a_push_touches_no_other_connection_of_the_same_program() {
 }
 
 #[test]
-fn pushes_at_the_same_time_onto_one_connection_are_all_done() {
+fn overrides_of_one_connection_at_the_same_time_are_all_done() {
     let lab = Lab::new();
     let agent = lab.agent().start();
     let line = lab.outbound("127.0.0.1");

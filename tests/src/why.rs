@@ -66,12 +66,12 @@ fn an_override_and_what_it_hides() {
     assert_eq!(found["rule"]["name"], "sip");
     let wanted = json!({ "keepalive": true, "idle_seconds": 30, "count": 4, "interval_seconds": 10 });
     assert_eq!(found["override"], json!({ "by_uid": 0, "applied": true, "wanted": wanted, "lifetime": {} }));
-    let overridden = shown(&agent, line.sock, "pushed");
+    let overridden = shown(&agent, line.sock, "override");
     assert_eq!(overridden.as_deref(), Some("by uid 0: keepalive 30s/4x10s, lifetime none"));
     let keepalive = shown(&agent, line.sock, "keepalive");
-    assert_eq!(keepalive.as_deref(), Some("30s/4x10s, pushed; the rule wants 60s/5x5s"));
+    assert_eq!(keepalive.as_deref(), Some("30s/4x10s, override; the rule wants 60s/5x5s"));
     let lifetime = shown(&agent, line.sock, "lifetime");
-    assert_eq!(lifetime.as_deref(), Some("none, pushed; the rule wants idle 10m"));
+    assert_eq!(lifetime.as_deref(), Some("none, override; the rule wants idle 10m"));
 
     let mut nobody = lab.program_of(65_534);
     let theirs = nobody.connect(line.outsider.listen("127.0.0.1").local);

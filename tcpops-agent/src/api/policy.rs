@@ -143,7 +143,6 @@ pub(crate) struct Why {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) rule_is_gone: bool,
     /// The policy that was set for this one connection. It wins over the rule.
-    #[serde(rename = "override")]
     pub(crate) r#override: Option<Override>,
     /// Options that the program has set itself, as far as is known. Nothing is known before options
     /// are applied for the first time.

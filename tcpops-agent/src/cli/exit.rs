@@ -23,7 +23,6 @@ pub(crate) enum Exit {
     Usage = 2,
     /// There is no agent, or it does not answer.
     Unreachable = 3,
-    /// There is no such connection.
     NoSuchConnection = 4,
     /// Done in part.
     Partial = 5,

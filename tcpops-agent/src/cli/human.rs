@@ -87,7 +87,6 @@ pub(crate) fn or_nothing(value: Option<impl ToString>) -> String {
     value.map_or_else(|| NOTHING.to_owned(), |value| value.to_string())
 }
 
-/// The keepalive that is wanted.
 pub(crate) fn wanted_keepalive(wanted: &Wanted) -> String {
     let text = match (wanted.keepalive, wanted.idle_seconds, wanted.count, wanted.interval_seconds) {
         (Some(true), Some(idle), Some(count), Some(interval)) => keepalive(idle, count, interval),
@@ -98,7 +97,6 @@ pub(crate) fn wanted_keepalive(wanted: &Wanted) -> String {
     with_mode(text, wanted.keepalive_mode)
 }
 
-/// The user timeout that is wanted.
 pub(crate) fn wanted_user_timeout(wanted: &Wanted) -> String {
     with_mode(or_nothing(wanted.user_timeout_ms.map(user_timeout)), wanted.user_timeout_mode)
 }

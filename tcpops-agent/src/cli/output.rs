@@ -84,7 +84,6 @@ impl Output {
         self.write(b"\n")
     }
 
-    /// Writes bytes as they are.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.while_open(|writer| writer.write_all(bytes))
     }
@@ -116,7 +115,6 @@ pub(crate) struct JsonList {
 }
 
 impl JsonList {
-    /// A list of this name.
     pub(crate) const fn new(name: &'static str) -> Self {
         Self { name, begun: false }
     }

@@ -83,7 +83,6 @@ impl Lines {
     }
 }
 
-/// Decodes a line.
 pub(crate) fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, ClientError> {
     serde_json::from_slice(line).map_err(|error| ClientError::protocol("a line of this version's form", error))
 }

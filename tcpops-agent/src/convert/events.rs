@@ -23,7 +23,6 @@ use crate::model::requests::filter::Filter;
 /// The records that a reader wants.
 #[derive(Clone, Debug)]
 pub(crate) struct EventFilter {
-    /// Their kinds.
     pub(crate) kinds: Kinds,
     /// Their connections.
     pub(crate) filter: Filter,

@@ -9,7 +9,7 @@ use strum::{EnumMessage, IntoStaticStr, VariantArray};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumMessage, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum AgentCounter {
-    /// Connections that were reset because a limit of a rule was over, or one that was pushed.
+    /// Connections that were reset because a limit of a rule or of an override was over.
     ExpiredReset,
     /// Connections to which a FIN was sent for the same reason.
     ExpiredFin,
@@ -101,7 +101,6 @@ impl AgentCounters {
         self.add_many(count, 1);
     }
 
-    /// So many more.
     pub(crate) fn add_many(&self, count: AgentCounter, more: u64) {
         self.counts[count as usize].fetch_add(more, Ordering::Relaxed);
     }

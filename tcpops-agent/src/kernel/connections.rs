@@ -28,7 +28,6 @@ impl Connections {
         })
     }
 
-    /// The key of the connection with this conid.
     pub(crate) fn key(&self, conid: u64) -> Result<Option<ConnKey>> {
         Ok(self.conids.get(conid)?.map(|cookie| ConnKey { cookie, conid }))
     }

@@ -24,7 +24,6 @@ use crate::kernel::netns::Namespace;
 /// The bytes received at a time: the kernel fills up to 32 KiB.
 const ANSWER: usize = 1 << 16;
 
-/// Names one socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SocketName {
     pub(crate) local: SocketAddr,

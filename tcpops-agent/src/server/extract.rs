@@ -115,7 +115,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// The origin of the request.
 pub(crate) struct By(pub(crate) Origin);
 
 impl<S: Send + Sync> FromRequestParts<S> for By {

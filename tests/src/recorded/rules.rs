@@ -79,7 +79,7 @@ fn answers_about_trials() {
     recording.put(&agent, "/v1/rules?dry_run=true", &rules());
     recording.put(&agent, "/v1/rules", &rules());
     recording.put(&agent, "/v1/rules?dry_run=true", &json!({ "rule": [] }));
-    recording.note("What was pushed wins over the rules.");
+    recording.note("An override wins over the rules.");
     recording.get(&agent, "/v1/connections/2");
     recording.get(&agent, "/v1/connections/5");
     recording.note("A connection that knows no rules yet, and one that no walk freed of a rule that is gone.");

@@ -12,7 +12,6 @@ pub(crate) const HEADER: [&str; 12] =
 /// The number of columns of a list that is not wide.
 pub(crate) const NARROW: usize = 9;
 
-/// The row of a connection.
 pub(crate) fn row(connection: &Connection) -> [String; HEADER.len()] {
     let direction = match connection.direction {
         Direction::Inbound => "in",

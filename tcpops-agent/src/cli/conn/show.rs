@@ -56,12 +56,14 @@ fn ends(expires: &Expires) -> String {
 fn policy_lines(detail: &ConnectionDetail, lines: &mut Vec<(&'static str, String)>) {
     let policy = &detail.connection.policy;
     lines.push(("rule", rule_line(&detail.why)));
-    lines.extend(detail.why.r#override.iter().map(|policy| ("pushed", override_line(policy))));
+    lines.extend(detail.why.r#override.iter().map(|policy| ("override", override_line(policy))));
     let rule = detail.why.rule.as_ref();
     let from = |text: String, source: Option<Source>, alone: fn(&Rule) -> String| match (source, rule.map(alone)) {
         (None, _) => text,
-        (Some(Source::Override), Some(alone)) if alone != NOTHING => format!("{text}, pushed; the rule wants {alone}"),
-        (Some(Source::Override), _) => format!("{text}, pushed"),
+        (Some(Source::Override), Some(alone)) if alone != NOTHING => {
+            format!("{text}, override; the rule wants {alone}")
+        }
+        (Some(Source::Override), _) => format!("{text}, override"),
         (Some(source), _) => format!("{text}, from the {source}"),
     };
     if let Some(wanted) = &policy.wanted {
@@ -216,10 +218,10 @@ mod tests {
              opened         2026-11-23T00:00:00Z, 5m12s ago\n\
              established    2026-11-23T00:00:00Z\n\
              rule           sip-clients, which matches direction=inbound local_port=5060,5070-5079 remote=192.0.2.0/24\n\
-             pushed         by uid 1000: lifetime idle 5m, max 1h\n\
+             override       by uid 1000: lifetime idle 5m, max 1h\n\
              keepalive      refused, from the rule\n\
              user timeout   1m25s (floor), from the rule\n\
-             lifetime       idle 5m, max 1h, jitter 10%, pushed; the rule wants idle 10m, max 7d\n\
+             lifetime       idle 5m, max 1h, jitter 10%, override; the rule wants idle 10m, max 7d\n\
              own            keepalive: the program has set it itself\n\
              result         refused at 2026-11-23T00:00:00Z, TCP_KEEPIDLE: Invalid argument (os error 22)\n\
              in force       keepalive on (60s/5x5s), user timeout 1m25s\n\

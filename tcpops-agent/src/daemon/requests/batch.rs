@@ -18,7 +18,6 @@ use crate::model::requests::selection::{Selected, Selection, TooMany};
 pub(crate) enum Action {
     /// Change its policy.
     Change(Change),
-    /// Close it.
     Close(Manner),
 }
 
@@ -27,7 +26,6 @@ pub(crate) enum Action {
 pub(crate) enum Done {
     /// Its policy was changed so; the entry as it is then.
     Changed(Change, Box<Connection>),
-    /// It was closed.
     Closed(Closed),
 }
 
@@ -46,13 +44,19 @@ pub(crate) struct ActedOnAll {
 }
 
 impl Handle {
-    /// Acts on connections by their names, which are looked up together.
-    pub(crate) async fn act(&self, actions: &[(&str, Action)], origin: &Origin) -> Vec<Result<Acted, Problem>> {
-        let ids: Vec<&str> = actions.iter().map(|(id, _)| *id).collect();
-        let found = self.find_all(&ids, origin).await;
-        let acting = found.into_iter().zip(actions).map(async |(found, (_, action))| {
+    /// Acts on connections by their names, which are looked up together. An action that is refused already keeps its
+    /// place among the results.
+    pub(crate) async fn act(
+        &self,
+        ids: &[&str],
+        actions: Vec<Result<Action, Problem>>,
+        origin: &Origin,
+    ) -> Vec<Result<Acted, Problem>> {
+        let found = self.find_all(ids, origin).await;
+        let acting = found.into_iter().zip(actions).map(async |(found, action)| {
+            let action = action?;
             let (key, _) = found?;
-            self.act_on(key, *action, origin.caller.uid).await
+            self.act_on(key, action, origin.caller.uid).await
         });
         join_all(acting).await
     }

@@ -79,7 +79,6 @@ impl Handle {
         Ok(EventFilter { kinds: kinds?, filter, conid: query.conid })
     }
 
-    /// A reader of events.
     pub(crate) fn events(&self, start: Start) -> Reader {
         self.shared.event_log.read_from(start)
     }

@@ -23,7 +23,6 @@ pub(crate) enum Resolved {
     Absent,
 }
 
-/// A key and its entry.
 type Entry = (ConnKey, Connection);
 
 /// A name that only the whole map tells the meaning of.

@@ -18,7 +18,6 @@ use crate::kernel::diag::{Diag, Kind, SocketInfo};
 pub(crate) enum SocketStatus {
     /// It is there; with its `tcp_info`, unless it listens or cannot be asked.
     Open(Option<SocketInfo>),
-    /// It is gone.
     Gone,
 }
 

@@ -5,7 +5,6 @@ use tcpops_common::conn::{ConnKey, Connection};
 use tracing::field::display;
 use tracing::{Level, error, info, warn};
 
-/// One line.
 pub(crate) struct Line<'a> {
     pub(crate) what: &'static str,
     /// Who: a person, or a rule.

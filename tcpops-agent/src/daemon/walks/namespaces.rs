@@ -44,7 +44,7 @@ pub(crate) fn sentence(unreachable: &[UnreachableNamespace]) -> Option<String> {
     (count > 0).then(|| {
         format!(
             "{count} network namespace{} cannot be entered: what was open there before the agent is not tracked, and \
-             pushes, changed rules and closes do not reach it",
+             overrides, changed rules and closes do not reach it",
             if count == 1 { "" } else { "s" }
         )
     })

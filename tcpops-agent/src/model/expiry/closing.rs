@@ -55,7 +55,6 @@ pub(crate) enum CloseStep {
         /// How long the connection may then take to end, nanoseconds.
         grace_ns: u64,
     },
-    /// Reset it.
     Reset,
 }
 
@@ -91,7 +90,6 @@ pub(crate) enum Closed {
 pub(crate) enum Protection {
     /// The rule with this id protects it.
     Rule(u32),
-    /// One of its ports is this one.
     Port(u16),
     /// It is the agent's own.
     Own,

@@ -47,7 +47,6 @@ pub(crate) enum Input {
 /// A connection as it is found when all are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Known {
-    /// The connection.
     pub(crate) key: ConnKey,
     /// Whether it is a listener.
     pub(crate) listens: bool,

@@ -28,7 +28,6 @@ pub(crate) enum Effect {
 /// One step of a close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CloseOrder {
-    /// The connection.
     pub(crate) key: ConnKey,
     /// Why it is closed.
     pub(crate) reason: CloseReason,
@@ -74,7 +73,6 @@ impl From<&CloseOrder> for PendingClose {
 /// A connection whose time is over by a rule, and that is not closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Exemption {
-    /// The connection.
     pub(crate) key: ConnKey,
     /// The limit that is over.
     pub(crate) expiry: Expiry,
@@ -96,7 +94,6 @@ pub(crate) enum Exempt {
 /// A connection whose time is over by a rule, and whose close the guard delays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Throttled {
-    /// The connection.
     pub(crate) key: ConnKey,
     /// The limit that is over.
     pub(crate) expiry: Expiry,

@@ -97,13 +97,10 @@ fn mixed(number: u64) -> u64 {
 /// A connection that has limits: what its entry and its rule say that matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Candidate {
-    /// The connection.
     pub(crate) key: ConnKey,
-    /// Its state.
     pub(crate) state: TcpState,
     /// True if the peer opened it.
     pub(crate) inbound: bool,
-    /// When it was opened.
     pub(crate) opened_boot_ns: u64,
     /// When its handshake ended; zero before that.
     pub(crate) established_boot_ns: u64,

@@ -30,7 +30,6 @@ impl Bound {
 /// Why and for how long a close is delayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Delay {
-    /// The bound that delays it.
     pub(crate) bound: Bound,
     /// When to try again.
     pub(crate) until_boot_ns: u64,

@@ -67,7 +67,6 @@ impl Author {
 pub(crate) enum CauseKind {
     /// Both sides ended the connection in order, or its program gave it up.
     Fin,
-    /// A reset.
     Reset,
     /// The peer did not answer.
     Timeout,
@@ -110,7 +109,6 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
-    /// Its kind.
     pub(crate) const fn kind(&self) -> CauseKind {
         match self {
             Self::Fin(_) | Self::GivenUp => CauseKind::Fin,

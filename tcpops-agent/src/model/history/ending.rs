@@ -26,7 +26,6 @@ pub(crate) struct Ending {
     pub(crate) left_boot_ns: u64,
     /// When its last state began.
     pub(crate) since_boot_ns: u64,
-    /// When it ended.
     pub(crate) ended_boot_ns: u64,
     /// Bytes of data received.
     pub(crate) bytes_in: u64,

@@ -35,7 +35,6 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Its name.
     pub(crate) fn name(self) -> &'static str {
         self.into()
     }
@@ -46,9 +45,7 @@ impl Kind {
 pub(crate) struct Kinds(u16);
 
 impl Kinds {
-    /// Every kind.
     pub(crate) const ALL: Self = Self(u16::MAX);
-    /// No kind.
     pub(crate) const NONE: Self = Self(0);
 
     /// Adds `kind`.
@@ -65,7 +62,6 @@ impl Kinds {
 /// The part of a connection's entry that its records keep, to name it and to filter by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
-    /// The connection.
     pub(crate) key: ConnKey,
     local_addr: [u8; 16],
     remote_addr: [u8; 16],
@@ -154,7 +150,6 @@ pub(crate) struct Refusal {
 pub(crate) enum Happened {
     /// It got its conid, in this state.
     Opened(TcpState),
-    /// It was adopted, in this state.
     Adopted(TcpState),
     /// It went from one state to another.
     Transition(TcpState, TcpState),
@@ -164,7 +159,6 @@ pub(crate) enum Happened {
     Refused(Refusal),
     /// It is about to be closed.
     Expiring(Expiry, Author),
-    /// It ended.
     Closed(Ending),
     /// It ended unseen; this was its last known state.
     Vanished(TcpState),
@@ -206,7 +200,6 @@ impl What {
         }
     }
 
-    /// Its kind.
     pub(crate) const fn kind(&self) -> Kind {
         match self {
             Self::Of(_, happened) => match happened {

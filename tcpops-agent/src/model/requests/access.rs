@@ -3,7 +3,6 @@
 /// The process that makes a request, by its socket's credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Caller {
-    /// The uid.
     pub(crate) uid: u32,
     /// True for root and members of the socket's group, who may do everything.
     pub(crate) privileged: bool,

@@ -24,7 +24,6 @@ pub(crate) enum Method {
 /// A question to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Question {
-    /// When it was asked.
     pub(crate) asked_boot_ns: u64,
     /// How it was asked.
     pub(crate) method: Method,

@@ -31,7 +31,6 @@ const MAX_KEYS: usize = (RULE_KEYS_ENTRIES / SLOTS) as usize;
 /// The contents of the rule maps for one slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Compiled {
-    /// The slot.
     pub(crate) slot: u32,
     /// The value of `RULE_SETS`. Its `source_len` and `file_hash` are zero until it is written.
     pub(crate) set: rule::RuleSet,
@@ -138,7 +137,6 @@ fn kernel_rule(rule: &Rule) -> rule::Rule {
 /// The rules exceed a limit of the rule maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooComplex {
-    /// The limit.
     pub(crate) limit: Capacity,
     /// How much the rules would need.
     pub(crate) found: usize,
@@ -158,7 +156,6 @@ pub(crate) enum Capacity {
 }
 
 impl Capacity {
-    /// The number.
     pub(crate) const fn number(self) -> usize {
         match self {
             Self::Rules => MAX_RULES,

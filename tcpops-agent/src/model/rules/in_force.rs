@@ -35,7 +35,6 @@ impl InForce {
         }
     }
 
-    /// The names of the rules.
     pub(crate) fn names(&self) -> &RuleNames {
         &self.names
     }

@@ -21,7 +21,6 @@ pub(crate) struct Standing {
 /// What would change on a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
-    /// The connection.
     pub(crate) key: ConnKey,
     /// Its entry.
     pub(crate) connection: Connection,

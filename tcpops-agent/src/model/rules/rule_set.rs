@@ -101,7 +101,6 @@ impl Facts {
 }
 
 impl RuleSet {
-    /// The first rule that matches.
     pub(crate) fn first_match(&self, facts: &Facts) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.matcher.accepts(facts))
     }

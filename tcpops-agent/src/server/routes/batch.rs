@@ -48,23 +48,15 @@ async fn one_by_one(handle: &Handle, changes: &[BatchChange], origin: &Origin) -
     if count > MAX_CHANGES {
         return Err(invalid(format!("changes: expected at most {MAX_CHANGES}, found {count}")));
     }
-    let actions: Vec<Result<Action, Failure>> = changes
+    let action = |BatchChange { action, keepalive, lifetime, close, .. }: &BatchChange| {
+        asked(*action, keepalive.as_ref(), lifetime.as_ref(), close.as_ref()).map_err(|Failure(problem)| *problem)
+    };
+    let ids: Vec<&str> = changes.iter().map(|change| change.id.as_str()).collect();
+    let acted = handle.act(&ids, changes.iter().map(action).collect(), origin).await;
+    let results = changes
         .iter()
-        .map(|change| asked(change.action, change.keepalive.as_ref(), change.lifetime.as_ref(), change.close.as_ref()))
-        .collect();
-    let known: Vec<(&str, Action)> = changes
-        .iter()
-        .zip(&actions)
-        .filter_map(|(change, action)| action.as_ref().ok().map(|action| (change.id.as_str(), *action)))
-        .collect();
-    let mut acted = handle.act(&known, origin).await.into_iter();
-    let results = changes.iter().zip(actions).map(|(change, action)| {
-        let result = match action {
-            Ok(_) => acted.next().unwrap_or_else(|| Err(Problem::new(Code::Internal, "no answer"))),
-            Err(Failure(problem)) => Err(*problem),
-        };
-        result_of(change.id.clone(), wanted(change.close.as_ref()), result)
-    });
+        .zip(acted)
+        .map(|(change, result)| result_of(change.id.clone(), wanted(change.close.as_ref()), result));
     Ok(response(results.collect()))
 }
 
