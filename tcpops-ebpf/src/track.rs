@@ -32,7 +32,7 @@ pub(crate) fn open(
     };
     if *tag != 0 {
         // The end of what this socket was before went unseen (the program was not attached): it ends now.
-        forget(&ConnKey { cookie, conid: *tag });
+        forget(&ConnKey { cookie, conid: *tag }, true);
     }
     let key = ConnKey { cookie, conid: next_conid()? };
     *tag = key.conid;
@@ -145,10 +145,13 @@ pub(crate) fn applied(key: ConnKey, connection: &Connection) {
 
 /// The connection is over: removes what was stored of it.
 fn close(key: ConnKey, socket: &Socket, old_state: TcpState) {
+    let mut has_override = true;
     if let Some(connection) = table::connection(&key) {
+        has_override = connection.policy.serial != 0;
         end(&key, connection, socket, old_state);
     }
-    abandon(key, socket);
+    forget(&key, has_override);
+    storage::clear(socket);
     bump(Counter::Closed);
 }
 
@@ -167,15 +170,18 @@ fn end(key: &ConnKey, connection: &Connection, socket: &Socket, old_state: TcpSt
 
 /// Undoes [`open`] for a connection that would not report its end.
 pub(crate) fn abandon(key: ConnKey, socket: &Socket) {
-    forget(&key);
+    forget(&key, true);
     storage::clear(socket);
 }
 
-fn forget(key: &ConnKey) {
+/// Removes what the maps hold of a connection. An override that was written and that no walk has applied shows nowhere
+/// else: its request, or the next agent, removes it.
+fn forget(key: &ConnKey, may_have_override: bool) {
     remove(CONNECTIONS.remove(key));
     remove(CONIDS.remove(key.conid));
-    // Most connections have none.
-    let _absent = OVERRIDES.remove(key);
+    if may_have_override {
+        let _absent = OVERRIDES.remove(key);
+    }
 }
 
 fn remove(result: Result<(), i32>) {

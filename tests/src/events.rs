@@ -323,8 +323,8 @@ fn since_goes_on_where_one_left_off() {
 fn a_quiet_stream_has_a_pulse() {
     let lab = Lab::new();
     let agent = lab.agent().start();
-    let mut stream = agent.events("?heartbeat_seconds=1");
     let start = Instant::now();
+    let mut stream = agent.events("?heartbeat_seconds=1");
     let beats: Vec<Value> = (0..3)
         .map(|_| serde_json::from_str(&stream.line(SOON).expect("a heartbeat comes")).expect("it is JSON"))
         .collect();

@@ -147,8 +147,15 @@ fn catch_up(shared: &Shared, adopts: bool) -> anyhow::Result<Option<u64>> {
 
 /// Reads all connections, and takes up the serials of overrides.
 fn track(shared: &Shared) -> anyhow::Result<Tracker> {
-    let (all, serial) = read_all(shared)?;
-    shared.set_last_override_serial(serial.max(shared.overrides.last_serial()?));
+    let (all, mut serial) = read_all(shared)?;
+    for (key, policy) in shared.overrides.all()? {
+        serial = serial.max(policy.serial);
+        // The agent before died between writing it and its walk, and the connection has ended since.
+        if !shared.connections.contains(key)? {
+            shared.overrides.remove(key)?;
+        }
+    }
+    shared.set_last_override_serial(serial);
     let mut tracker = Tracker::default();
     let guard = shared.in_force().guard().clone();
     for input in [Input::RulesChanged(guard), Input::RulesApplied, Input::Resync(all)] {

@@ -43,7 +43,8 @@ impl Connections {
 
     /// The conid that the socket behind a descriptor of this process carries.
     pub(crate) fn tag(&self, socket: BorrowedFd<'_>) -> Result<Option<u64>> {
-        self.tags.get(socket.as_raw_fd())
+        // Zero is left of a connection that has ended.
+        Ok(self.tags.get(socket.as_raw_fd())?.filter(|conid| *conid != 0))
     }
 
     /// Removes the entry of a socket that is gone without the kernel program seeing its end. The program writes to no

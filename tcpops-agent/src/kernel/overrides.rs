@@ -28,19 +28,19 @@ impl Overrides {
         self.0.put(key, policy)
     }
 
-    /// Removes the policy of a connection that ended meanwhile: the kernel program removes the policy at the end of a
-    /// connection, but not one that is written later.
+    /// Removes the policy of a connection that ended meanwhile: at the end of a connection the kernel program removes a
+    /// policy that was applied, but not one that waits for a walk, or is written later.
     pub(crate) fn remove(&self, key: ConnKey) -> Result<()> {
         self.0.remove(key)
     }
 
-    /// The highest serial number of a policy in the map.
-    pub(crate) fn last_serial(&self) -> Result<u32> {
-        let mut last = 0;
+    /// Every policy in the map, with its connection.
+    pub(crate) fn all(&self) -> Result<Vec<(ConnKey, Policy)>> {
+        let mut all = Vec::new();
         self.0.for_each_batch(|batch| {
-            last = batch.iter().map(|(_, policy)| policy.serial).fold(last, u32::max);
+            all.append(batch);
             true
         })?;
-        Ok(last)
+        Ok(all)
     }
 }

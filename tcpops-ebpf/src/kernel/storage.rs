@@ -21,26 +21,22 @@ fn spares() -> *mut c_void {
 
 /// The conid of the socket, if it has one.
 pub(crate) fn get(socket: &Socket) -> Option<u64> {
-    // SAFETY: the loader puts the map in place of the address; the helper takes a valid socket and gives null or a
-    // value.
-    let tag = unsafe { bpf_sk_storage_get(tags(), socket.as_ptr(), ptr::null_mut(), 0) }.cast::<u64>();
-    // SAFETY: not null means a value of the map, which lives as long as the socket.
-    unsafe { tag.as_ref() }.copied().filter(|conid| *conid != 0)
+    existing(socket).map(|tag| *tag).filter(|conid| *conid != 0)
 }
 
 /// The place for the socket's conid, made if it is not there; `None` where there is no memory.
 pub(crate) fn slot(socket: &Socket) -> Option<&'static mut u64> {
     let create = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
-    // SAFETY: as in `get`.
+    // SAFETY: as in `existing`.
     let tag = unsafe { bpf_sk_storage_get(tags(), socket.as_ptr(), ptr::null_mut(), create) }.cast::<u64>();
-    // SAFETY: as in `get`; the programs that run for a socket run one at a time, under its lock.
+    // SAFETY: as in `existing`.
     unsafe { tag.as_mut() }
 }
 
 /// An entry in the socket's own memory, all zero; `None` where there is no memory.
 pub(crate) fn spare(socket: &Socket) -> Option<&'static mut Connection> {
     let create = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
-    // SAFETY: as in `get`.
+    // SAFETY: as in `existing`.
     let entry = unsafe { bpf_sk_storage_get(spares(), socket.as_ptr(), ptr::null_mut(), create) };
     // SAFETY: as in `slot`; zero is a value of every field.
     unsafe { entry.cast::<Connection>().as_mut() }
@@ -48,12 +44,24 @@ pub(crate) fn spare(socket: &Socket) -> Option<&'static mut Connection> {
 
 /// Frees the spare entry.
 pub(crate) fn clear_spare(socket: &Socket) {
-    // SAFETY: as in `get`.
+    // SAFETY: as in `existing`.
     let _absent = unsafe { bpf_sk_storage_delete(spares(), socket.as_ptr()) };
 }
 
-/// Takes the tag off. That there is none is no error.
+/// Takes the tag off, by writing zero: the kernel frees the storage with the socket, and freeing it here would cost each
+/// connection a quarter of all that is done for it.
 pub(crate) fn clear(socket: &Socket) {
-    // SAFETY: as in `get`.
-    let _absent = unsafe { bpf_sk_storage_delete(tags(), socket.as_ptr()) };
+    if let Some(tag) = existing(socket) {
+        *tag = 0;
+    }
+}
+
+/// The place for the socket's conid, if there is one.
+fn existing(socket: &Socket) -> Option<&'static mut u64> {
+    // SAFETY: the loader puts the map in place of the address; the helper takes a valid socket and gives null or a
+    // value.
+    let tag = unsafe { bpf_sk_storage_get(tags(), socket.as_ptr(), ptr::null_mut(), 0) }.cast::<u64>();
+    // SAFETY: not null means a value of the map, which lives as long as the socket; the programs that run for a socket
+    // run one at a time, under its lock.
+    unsafe { tag.as_mut() }
 }

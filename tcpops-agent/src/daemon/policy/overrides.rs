@@ -135,15 +135,21 @@ fn is_before(a: u32, b: u32) -> bool {
     a != b && (a == 0 || b.wrapping_sub(a) < u32::MAX / 2)
 }
 
-/// Restores the map to what it was before the override, unless another one came after.
+/// Restores the map to what it was before the override, unless another one came after. A connection that has ended keeps
+/// none.
 fn take_back(shared: &Shared, item: &Pending) {
     let key = item.request.key;
-    let result = shared.overrides.get(key).and_then(|present| match (present, &item.before) {
-        (Some(present), _) if present.serial != item.serial => Ok(()),
-        (_, Some(before)) => shared.overrides.put(key, before),
-        (_, None) => shared.overrides.remove(key),
-    });
-    if let Err(error) = result {
+    let restore = || -> Result<()> {
+        match (shared.overrides.get(key)?, &item.before) {
+            (Some(present), _) if present.serial != item.serial => Ok(()),
+            (_, Some(before)) => {
+                shared.overrides.put(key, before)?;
+                if shared.connections.contains(key)? { Ok(()) } else { shared.overrides.remove(key) }
+            }
+            (_, None) => shared.overrides.remove(key),
+        }
+    };
+    if let Err(error) = restore() {
         tracing::error!(conid = key.conid, %error, "cannot take back an override");
     }
 }
