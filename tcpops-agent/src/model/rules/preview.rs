@@ -1,4 +1,4 @@
-//! What other rules would change, connection by connection, without changing it.
+//! The changes that other rules would make, connection by connection, found without making them.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -14,19 +14,19 @@ use crate::model::rules::rule_set::{Facts, Rule, RuleSet};
 pub(crate) struct Standing {
     /// The id of the rule; zero if none matches.
     pub(crate) rule: u32,
-    /// What is wanted of the connection.
+    /// The policy in force.
     pub(crate) policy: Policy,
 }
 
-/// What would change on a connection.
+/// A change that other rules would make to a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
     pub(crate) key: ConnKey,
     /// Its entry.
     pub(crate) connection: Connection,
-    /// What is in force.
+    /// How it stands now.
     pub(crate) before: Standing,
-    /// What would be.
+    /// How it would stand.
     pub(crate) after: Standing,
 }
 
@@ -36,8 +36,8 @@ impl Standing {
     }
 }
 
-/// How a connection stands and would stand under the rule that matches it and its override; `None` where nothing would
-/// change. A walk decides it in the same way.
+/// Compares how a connection stands with how it would stand under this rule and its override, as a walk does; `None`
+/// where nothing would change.
 pub(crate) fn reconsidered(
     connection: &Connection,
     rule: Option<&Rule>,
@@ -58,12 +58,12 @@ pub(crate) fn reconsidered(
     }
 }
 
-/// What a set of rules would change, as the connections come.
+/// Collects the changes that a set of rules would make, as the connections come.
 #[derive(Clone, Debug)]
 pub(crate) struct Preview {
     rules: RuleSet,
     asks_for_cgroups: bool,
-    /// How many changes are kept: those of the lowest conids.
+    /// The number of changes that are kept, those of the lowest conids.
     max: usize,
     changes: BTreeMap<u64, Change>,
     changed: HashSet<u64>,
@@ -71,22 +71,22 @@ pub(crate) struct Preview {
     unsure: HashSet<u64>,
 }
 
-/// What a set of rules would change.
+/// The changes that a set of rules would make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Previewed {
     /// The changes, by rising conid, as many as are kept.
     pub(crate) changes: Vec<Change>,
-    /// How many there are.
+    /// The number of connections that would change.
     pub(crate) changed: u64,
-    /// How many there would be more, in namespaces that cannot be entered.
+    /// The number of those that would, but are in namespaces that cannot be entered.
     pub(crate) unreachable: u64,
-    /// How many connections are in a cgroup that is gone, or not known, while some rule asks for cgroups: only the
+    /// The number of connections in a cgroup that is gone, or not known, while some rule asks for cgroups: only the
     /// kernel knows what it was below.
     pub(crate) unsure: u64,
 }
 
 impl Preview {
-    /// Of rules that have their ids.
+    /// A preview of rules that have their ids.
     pub(crate) fn new(rules: RuleSet, max: usize) -> Self {
         let asks_for_cgroups = rules.asks_for_cgroups();
         let (changes, [changed, unreachable, unsure]) = (BTreeMap::new(), [(); 3].map(|()| HashSet::new()));
@@ -125,7 +125,7 @@ impl Preview {
         Ok(())
     }
 
-    /// What it came to.
+    /// The result.
     pub(crate) fn finish(self) -> Previewed {
         let count = |conids: HashSet<u64>| conids.len() as u64;
         Previewed {
