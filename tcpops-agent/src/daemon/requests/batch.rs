@@ -13,6 +13,9 @@ use crate::model::requests::filter::Filter;
 use crate::model::requests::policies::Change;
 use crate::model::requests::selection::{Selected, Selection, TooMany};
 
+/// The most actions that are under way at a time: each takes some hundred bytes until it is done.
+const TOGETHER: usize = 16_384;
+
 /// An action on a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Action {
@@ -83,7 +86,10 @@ impl Handle {
             Problem::new(Code::TooMany, detail)
         })?;
         let by_uid = origin.caller.uid;
-        let results = join_all(connections.iter().map(|(key, _)| self.act_on(*key, action, by_uid))).await;
+        let mut results = Vec::with_capacity(connections.len());
+        for some in connections.chunks(TOGETHER) {
+            results.extend(join_all(some.iter().map(|(key, _)| self.act_on(*key, action, by_uid))).await);
+        }
         let count = connections.len();
         let results: Vec<_> = connections
             .into_iter()
