@@ -2,19 +2,17 @@
 
 use futures_util::future::join_all;
 use tcpops_common::conn::{ConnKey, Connection};
+use tokio::task::unconstrained;
 
 use crate::api::batch::MAX_SELECTED;
 use crate::api::problem::{Code, Problem};
-use crate::daemon::requests::handle::Handle;
+use crate::daemon::requests::handle::{Handle, QUEUE};
 use crate::daemon::requests::origin::Origin;
 use crate::daemon::shared::Shared;
 use crate::model::expiry::closing::{Closed, Manner};
 use crate::model::requests::filter::Filter;
 use crate::model::requests::policies::Change;
 use crate::model::requests::selection::{Selected, Selection, TooMany};
-
-/// The most actions that are under way at a time: each takes some hundred bytes until it is done.
-const TOGETHER: usize = 16_384;
 
 /// An action on a connection.
 #[derive(Clone, Copy, Debug)]
@@ -61,10 +59,10 @@ impl Handle {
             let (key, _) = found?;
             self.act_on(key, action, origin.caller.uid).await
         });
-        join_all(acting).await
+        together(acting).await
     }
 
-    /// Acts on every connection that `filter` takes, which are found in one scan; changes share one walk. Listeners have
+    /// Acts on every connection that `filter` takes, which are found in one scan. Listeners have
     /// neither lifetime nor end, and are left out if the action is about these.
     ///
     /// # Errors
@@ -87,8 +85,9 @@ impl Handle {
         })?;
         let by_uid = origin.caller.uid;
         let mut results = Vec::with_capacity(connections.len());
-        for some in connections.chunks(TOGETHER) {
-            results.extend(join_all(some.iter().map(|(key, _)| self.act_on(*key, action, by_uid))).await);
+        // Each action takes some hundred bytes until it is done.
+        for some in connections.chunks(QUEUE) {
+            results.extend(together(some.iter().map(|(key, _)| self.act_on(*key, action, by_uid))).await);
         }
         let count = connections.len();
         let results: Vec<_> = connections
@@ -107,4 +106,10 @@ impl Handle {
         };
         Ok((key.conid, done))
     }
+}
+
+/// Runs up to [`QUEUE`] actions together. None of them yields before all have sent their command: so the loop finds these
+/// in its queue at once, and changes share one walk over each namespace.
+async fn together<T>(actions: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    unconstrained(join_all(actions)).await
 }

@@ -16,8 +16,9 @@ use crate::daemon::requests::origin::Origin;
 use crate::daemon::shared::Shared;
 use crate::model::expiry::connections::Prospect;
 
-/// Commands that wait for the loop; a caller waits where there are more.
-pub(crate) const QUEUE: usize = 1024;
+/// Commands that wait for the loop; a caller waits where there are more. A batch fits in, so that its changes reach the loop
+/// together.
+pub(crate) const QUEUE: usize = 16_384;
 
 /// A command of a request to the loop.
 pub(crate) enum Command {

@@ -38,7 +38,8 @@ impl Handle {
         self.ask(|answer| Command::ReplaceRules { body, if_generation, by_uid, answer }).await?
     }
 
-    /// Says without the loop, and without writing anything, whether the rules of a request's body could be put in force, and which open connections that would change.
+    /// Checks, without the loop and without writing anything, that the rules of a request's body could be put in force, and
+    /// says which open connections that would change.
     pub(crate) async fn preview_rules(
         &self,
         body: Vec<u8>,
