@@ -34,7 +34,7 @@ enum Name {
 
 impl Name {
     /// Every such name of a connection.
-    fn all_of((key, connection): &Entry) -> [Self; 4] {
+    fn all_of(key: ConnKey, connection: &Connection) -> [Self; 4] {
         let [both, local, remote] = Endpoints::names_of(connection).map(Self::Endpoints);
         [both, local, remote, Self::Cookie(key.cookie)]
     }
@@ -138,16 +138,16 @@ impl Handle {
             return Ok(Named::new());
         }
         let (caller, wanted) = (origin.caller, names.clone());
-        let names_of = move |entry: &Entry, names: &HashSet<Name>| {
-            let may_see = caller.may_access(entry.1.uid);
-            let is_meant = |name: &Name| names.contains(name) && (may_see || matches!(name, Name::Cookie(_)));
-            Name::all_of(entry).into_iter().filter(is_meant).collect::<Vec<_>>()
+        let names_of = move |key: ConnKey, connection: &Connection, names: &HashSet<Name>| {
+            let may_see = caller.may_access(connection.uid);
+            let is_meant = |name: &Name| (may_see || matches!(name, Name::Cookie(_))) && names.contains(name);
+            Name::all_of(key, connection).into_iter().filter(is_meant).collect::<Vec<_>>()
         };
-        let pick = move |key, connection: &Connection| !names_of(&(key, *connection), &wanted).is_empty();
+        let pick = move |key, connection: &Connection| !names_of(key, connection, &wanted).is_empty();
         let mut named = Named::new();
-        for entry in Shared::scan(&self.shared, pick).await? {
-            for name in names_of(&entry, &names) {
-                named.entry(name).or_default().push(entry);
+        for (key, connection) in Shared::scan(&self.shared, pick).await? {
+            for name in names_of(key, &connection, &names) {
+                named.entry(name).or_default().push((key, connection));
             }
         }
         Ok(named)
