@@ -48,8 +48,7 @@ pub(crate) fn clear_spare(socket: &Socket) {
     let _absent = unsafe { bpf_sk_storage_delete(spares(), socket.as_ptr()) };
 }
 
-/// Takes the tag off, by writing zero: the kernel frees the storage with the socket, and freeing it here would cost each
-/// connection a quarter of all that is done for it.
+/// Takes the tag off, by writing zero: the kernel frees the storage with the socket, and to free it here is dear.
 pub(crate) fn clear(socket: &Socket) {
     if let Some(tag) = existing(socket) {
         *tag = 0;
