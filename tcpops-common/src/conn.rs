@@ -128,8 +128,12 @@ pub struct Connection {
     pub fin_by: FinBy,
     /// The source of the TCP_USER_TIMEOUT in force.
     pub user_timeout_source: Source,
+    /// 1 where the program has bound the port (`SOCK_BINDPORT_LOCK` of the kernel's include/net/sock.h): then the
+    /// descriptor can be disconnected and come back to the same endpoints with the same cookie. The kernel gives any
+    /// other port back at the disconnection.
+    pub port_bound: u8,
     /// Explicit padding.
-    pub pad: [u8; 2],
+    pub pad: u8,
 }
 
 impl Connection {
@@ -164,7 +168,8 @@ impl Connection {
         bound_dev_if: 0,
         fin_by: FinBy::Nobody,
         user_timeout_source: Source::None,
-        pad: [0; 2],
+        port_bound: 0,
+        pad: 0,
     };
 
     /// This host's endpoint.

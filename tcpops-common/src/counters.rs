@@ -17,6 +17,18 @@ pub enum Counter {
     Reevaluated,
     /// Entries removed because their connection ended.
     Closed,
+    /// Listeners among those that got an entry.
+    ListenersOpened,
+    /// Listeners among the entries that were removed.
+    ListenersClosed,
+    /// Entries that the agent removed because their connection had ended unseen; no kernel program counts here.
+    Swept,
+    /// Listeners among these; no kernel program counts here.
+    ListenersSwept,
+    /// Connections that are found by their socket's storage, since too many others have cookies like theirs.
+    TagsOverflowed,
+    /// Connections that got no entry because no conid near the next was free.
+    ConidsTaken,
     /// Connections to which a rule or an override was applied in full.
     Applied,
     /// Connections of which the kernel refused an option.

@@ -36,6 +36,7 @@ impl Connection {
         self.policy.lifetime_setting = by_rule.lifetime_setting;
         self.policy.lifetime = by_rule.lifetime;
         self.policy.jitter_percent = by_rule.jitter_percent;
+        self.policy.tells = by_rule.tells;
         self.lifetime_source = Source::Rule;
     }
 

@@ -19,9 +19,14 @@ pub enum EventKind {
     Closed = 4,
 }
 
-/// The bit of [`Event::flags`] that says that the policy in force limits the connection's lifetime: the agent then
-/// looks at it.
-pub const EVENT_HAS_LIFETIME: u8 = 1;
+/// The bits of [`Event::flags`]: for whom a record of a connection that lives is written.
+pub mod needed {
+    /// A limit of the connection begins that may be over before the agent looks at all connections next: it looks at
+    /// this one now.
+    pub const BY_LIMIT: u8 = 1 << 0;
+    /// Somebody reads what happens to connections that live.
+    pub const BY_READER: u8 = 1 << 1;
+}
 
 /// One record. It carries the whole entry, which may be gone by the time the record is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
@@ -37,11 +42,13 @@ pub struct Event {
     pub old_state: TcpState,
     /// The state after.
     pub new_state: TcpState,
-    /// [`EVENT_HAS_LIFETIME`].
+    /// The bits of [`needed`].
     pub flags: u8,
     /// The errno that the socket held (`sk_err`) at [`EventKind::Closed`]: 0 after a normal close, ECONNRESET after a
     /// reset, ETIMEDOUT, ECONNREFUSED, or ECONNABORTED where somebody destroyed it.
     pub errno: u32,
+    /// When the connection left ESTABLISHED, at [`EventKind::Closed`]; zero where it did not, or before it was known.
+    pub left_boot_ns: u64,
     /// The entry after what happened.
     pub connection: Connection,
     /// The socket's own counts at [`EventKind::Closed`]; zero otherwise.

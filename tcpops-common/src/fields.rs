@@ -4,8 +4,11 @@
 //! programs are loaded.
 
 /// The constant of the kernel programs with an offset for each [`Field`], a `u32`: bytes plus one, since some fields
-/// are at offset zero; zero where the kernel has no such field.
+/// are at offset zero; zero where the kernel has no such field. For a bit field, the bits below it in its byte stand
+/// above [`SHIFT`].
 pub const OFFSETS: &str = "FIELD_OFFSETS";
+/// The bit of an offset above which the bits below a bit field stand.
+pub const SHIFT: u32 = 24;
 
 macro_rules! fields {
     ($($name:ident = $structure:literal, $path:literal;)+) => {
@@ -22,10 +25,12 @@ macro_rules! fields {
 
 fields! {
     Uid = "sock", "sk_uid";
+    UserLocks = "sock", "sk_userlocks";
     Err = "sock", "sk_err";
     Flags = "sock", "__sk_common.skc_flags";
     BoundDevIf = "sock", "__sk_common.skc_bound_dev_if";
     Cgroup = "sock", "sk_cgrp_data.cgroup";
+    Cookie = "sock", "__sk_common.skc_cookie";
     State = "sock", "__sk_common.skc_state";
     Family = "sock", "__sk_common.skc_family";
     Num = "sock", "__sk_common.skc_num";

@@ -8,6 +8,7 @@ use crate::policy::{Lifetime, Options, Policy, SocketOptions};
 use crate::probe::Probe;
 use crate::rule::{AddrKey, PortBlock, Rule, RuleIndex, RuleKey, RuleMask, RuleSet};
 use crate::settings::Settings;
+use crate::slots::ConidSlot;
 
 const _: () = {
     assert!(size_of::<ConnKey>() == 16);
@@ -22,8 +23,8 @@ const _: () = {
     assert!(offset_of!(Connection, original) == 136);
     assert!(offset_of!(Connection, applied_boot_ns) == 160);
     assert!(size_of::<Summary>() == 32);
-    // The ring adds a header of eight bytes to each: a quarter of a KiB.
-    assert!(size_of::<Event>() == 248);
+    assert!(size_of::<Event>() == 256);
+    assert!(size_of::<ConidSlot>() == 16);
     assert!(size_of::<Probe>() == 24);
     assert!(size_of::<RuleMask>() == 128);
     assert!(size_of::<RuleIndex>() == 8);

@@ -27,6 +27,7 @@ pub mod policy;
 pub mod probe;
 pub mod rule;
 pub mod settings;
+pub mod slots;
 pub mod state;
 
 pub mod layout;

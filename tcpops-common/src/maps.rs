@@ -1,11 +1,12 @@
 //! Names and sizes of the BPF maps.
 
+use crate::slots::{conid_slots, cookie_slots};
 use crate::rule::{MAX_CLASSES, PORT_BLOCKS, SLOTS, SOURCE_CHUNKS};
 
 /// The version of everything in this crate; part of the path of the pins.
 ///
 /// Raise it whenever a map, a key or a value changes: an agent then leaves another version's pins alone.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 macro_rules! pinned {
     ($($name:ident),+ $(,)?) => {
@@ -17,18 +18,27 @@ macro_rules! pinned {
 }
 
 pinned! {
-    CONNECTIONS, CONIDS, CONN_TAGS, SPARE, NEXT_CONID, OVERRIDES, PROBES,
+    CONNECTIONS, CONIDS, COOKIES, CONN_TAGS, SPARE, NEXT_CONID, OVERRIDES, PROBES,
     RULE_INDEX, RULE_SETS, RULES, RULE_MASKS, RULE_PORTS, RULE_ADDRS, RULE_KEYS, RULE_SOURCE,
     EVENTS, COUNTERS, SETTINGS,
 }
 
-/// The maps that hold an entry for each connection, sized by `--max-connections`.
-pub const PER_CONNECTION: [&str; 3] = [CONNECTIONS, CONIDS, OVERRIDES];
+/// The size of a map that has room for each connection; `None` for any other map.
+pub fn capacity(map: &str, max_connections: u32) -> Option<u32> {
+    match map {
+        CONNECTIONS => Some(max_connections),
+        CONIDS => Some(conid_slots(max_connections)),
+        COOKIES => Some(cookie_slots(max_connections)),
+        // Few connections have an override.
+        OVERRIDES => Some(max_connections.div_ceil(2)),
+        _ => None,
+    }
+}
 
 /// The number of connections tracked unless `--max-connections` says otherwise.
-pub const DEFAULT_MAX_CONNECTIONS: u32 = 1_048_576;
-/// The bytes of the ring buffer: 65,536 events.
-pub const EVENTS_BYTES: u32 = 16 * 1024 * 1024;
+pub const DEFAULT_MAX_CONNECTIONS: u32 = 262_144;
+/// The bytes of the ring buffer: 15,887 records.
+pub const EVENTS_BYTES: u32 = 4 * 1024 * 1024;
 /// The number of peers that can be probed at a time.
 pub const PROBES_ENTRIES: u32 = 1024;
 /// The entries of `RULE_MASKS`.

@@ -129,6 +129,17 @@ impl Lifetime {
     }
 }
 
+/// The bits of [`Policy::tells`]: the moments at which a limit begins that may be over before the agent looks at all
+/// connections next.
+pub mod limit_begins {
+    /// At connect(2): the time that the handshake may take.
+    pub const AT_CONNECT: u8 = 1 << 0;
+    /// At the end of the handshake.
+    pub const AT_ESTABLISHED: u8 = 1 << 1;
+    /// When one side has closed.
+    pub const AT_HALF_CLOSED: u8 = 1 << 2;
+}
+
 /// Everything that is wanted of a connection, by a rule or by an override.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, NoUninit, CheckedBitPattern)]
 #[repr(C)]
@@ -140,11 +151,11 @@ pub struct Policy {
     /// 1 in an override that is to set options; one that changed lifetimes alone does not set them again. Unused in a
     /// rule's policy.
     pub options_pushed: u8,
+    /// The bits of [`limit_begins`]: the moments at which the agent must be told of the connection.
+    pub tells: u8,
     /// The most by which `idle` and `max_age` are made longer, percent. The conid decides the share of it, so that
     /// connections that began together do not end together.
     pub jitter_percent: u8,
-    /// Explicit padding.
-    pub pad: u8,
     /// The number of an override, from 1, by which a walk knows which one it has applied; zero in a rule's policy.
     pub serial: u32,
     /// The uid that set the override, from `SO_PEERCRED`; meaningful where `serial` is not zero.
@@ -159,8 +170,8 @@ impl Policy {
         options: Options::NONE,
         lifetime_setting: Setting::Leave,
         options_pushed: 0,
+        tells: 0,
         jitter_percent: 0,
-        pad: 0,
         serial: 0,
         by_uid: 0,
         lifetime: Lifetime::NONE,
@@ -192,6 +203,7 @@ impl Policy {
             self.lifetime_setting = override_.lifetime_setting;
             self.lifetime = override_.lifetime;
             self.jitter_percent = override_.jitter_percent;
+            self.tells = override_.tells;
         }
     }
 

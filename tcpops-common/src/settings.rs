@@ -6,8 +6,8 @@ use bytemuck::{Pod, Zeroable};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Settings {
-    /// 1 while the agent polls the ring every [`POLL_INTERVAL_MS`]; a kernel program that finds 0 sets it and wakes the
-    /// agent. So a busy host does not pay a wake-up for each event, and a quiet host has none.
+    /// 1 while the agent polls the ring, every [`POLL_INTERVAL_MS`] where somebody reads; a kernel program that finds 0
+    /// sets it and wakes the agent. So a busy host does not pay a wake-up for each event, and a quiet host has none.
     pub reader_awake: u32,
     /// 1 while a walk gives every socket back the options that its program had set (`tcpops detach`).
     pub restoring: u32,
@@ -17,10 +17,21 @@ pub struct Settings {
     pub reevaluating: u32,
     /// 1 while `PROBES` has something for a walk to do.
     pub probing: u32,
-    /// Explicit padding.
-    pub pad: u32,
+    /// The bits of [`tell`].
+    pub telling: u32,
     /// The cgroup that the sockops program is attached to: only sockets at or below it are taken in. Zero means all.
     pub cgroup_id: u64,
+}
+
+/// The bits of [`Settings::telling`]: what readers of events want of the kernel programs, beside the end of each
+/// connection, which is always told.
+pub mod tell {
+    /// The agent is woken by the end of a connection; otherwise it reads of many ends at a time.
+    pub const AT_ONCE: u32 = 1 << 0;
+    /// What happens to connections that live is told.
+    pub const ALL: u32 = 1 << 1;
+    /// As [`AT_ONCE`], set by a kernel program that has left a connection out: the agent is to hear of that.
+    pub const LEFT_OUT: u32 = 1 << 2;
 }
 
 /// The interval at which the agent reads the ring while events come, milliseconds.

@@ -33,14 +33,14 @@ pub(crate) fn adopt(socket: &Socket, settings: &Settings) {
         return;
     }
     let describe = |entry: &mut Connection| describe(entry, socket, state);
-    let Some((key, connection)) = track::open(socket.cookie(), socket, describe) else {
+    let Some((key, connection)) = track::open(socket.make_cookie(), socket, describe) else {
         bump(Counter::AdoptFailed);
         return;
     };
     if !by_tracepoint() && socket.enable_state_callback().is_err() {
         // Its end would go unseen, and its entry would stay for ever.
         bump(Counter::CallbackFailed);
-        track::abandon(key, socket);
+        track::abandon(&key, socket);
         return;
     }
     bump(Counter::Adopted);
@@ -49,7 +49,7 @@ pub(crate) fn adopt(socket: &Socket, settings: &Settings) {
     if !matches!(state, TcpState::SynSent | TcpState::SynRecv)
         && enforce::first_rule(socket.options(), socket, connection)
     {
-        track::applied(key, connection);
+        track::applied_in_walk(key, connection);
     }
 }
 

@@ -2,9 +2,8 @@
 
 use tcpops_common::conn::{ConnKey, Connection};
 use tcpops_common::counters::Counter;
-use tcpops_common::event::{EVENT_HAS_LIFETIME, Event, EventKind};
-use tcpops_common::policy::Setting;
-use tcpops_common::settings::WAKE_BACKLOG;
+use tcpops_common::event::{Event, EventKind};
+use tcpops_common::settings::{WAKE_BACKLOG, tell};
 use tcpops_common::state::TcpState;
 
 use crate::kernel::counters::bump;
@@ -18,20 +17,23 @@ pub(crate) struct Happening {
     pub(crate) old_state: TcpState,
     pub(crate) new_state: TcpState,
     pub(crate) errno: u32,
+    pub(crate) flags: u8,
+    pub(crate) left_boot_ns: u64,
 }
 
 /// Hands a record to the agent, and wakes it if it sleeps or is far behind; a full ring is counted. The record is
 /// written where it stays: it is too large for the stack.
 #[inline(always)]
 pub(crate) fn emit(key: &ConnKey, connection: &Connection, what: &Happening, finish: impl FnOnce(&mut Event)) {
-    let written = ring::write(wake(), |event| {
+    let written = ring::write(wake(what.flags), |event| {
         event.at_boot_ns = what.at_boot_ns;
         event.key = *key;
         event.kind = what.kind;
         event.old_state = what.old_state;
         event.new_state = what.new_state;
-        event.flags = lifetime_flag(connection);
+        event.flags = what.flags;
         event.errno = what.errno;
+        event.left_boot_ns = what.left_boot_ns;
         event.connection = *connection;
         finish(event);
     });
@@ -40,14 +42,29 @@ pub(crate) fn emit(key: &ConnKey, connection: &Connection, what: &Happening, fin
     }
 }
 
-fn lifetime_flag(connection: &Connection) -> u8 {
-    if matches!(connection.policy.lifetime_setting, Setting::Set) { EVENT_HAS_LIFETIME } else { 0 }
+/// What readers of events want: the bits of [`tell`](tcpops_common::settings::tell).
+pub(crate) fn telling() -> u32 {
+    SETTINGS.get(0).map_or(0, |settings| settings.telling)
 }
 
-fn wake() -> Wake {
+/// Has the next record wake the agent, since a connection was left out. The agent may overwrite it at this moment; then the
+/// next connection that is left out sets it again.
+pub(crate) fn tell_left_out() {
+    if let Some(settings) = SETTINGS.get_ptr_mut(0) {
+        // SAFETY: values of an array stay.
+        let telling = unsafe { &raw mut (*settings).telling };
+        // SAFETY: as above; an aligned word.
+        unsafe { telling.write_volatile(telling.read_volatile() | tell::LEFT_OUT) };
+    }
+}
+
+/// Records that nobody waits for stay in the ring until there are many. One that somebody waits for wakes the agent if it
+/// sleeps: waking it for each halves the rate at which connections can come and go. While it polls, only a long backlog
+/// is worth a wake-up: the record with which the backlog becomes long, since the others need not, least of all where no
+/// agent reads.
+fn wake(flags: u8) -> Wake {
     let Some(settings) = SETTINGS.get_ptr_mut(0) else { return Wake::Force };
-    // While the agent polls, only a long backlog is worth a wake-up: waking for each event halves the rate at which
-    // connections can come and go. The first event after a pause wakes it, and so does the one with which the backlog
-    // becomes long; the others need not, least of all where no agent reads.
-    if ring::claim_wake(settings) || ring::backlog_records() == WAKE_BACKLOG { Wake::Force } else { Wake::No }
+    let backlog = ring::backlog_records();
+    let awaited = flags != 0 || telling() != 0 || backlog >= WAKE_BACKLOG;
+    if awaited && ring::claim_wake(settings) || backlog == WAKE_BACKLOG { Wake::Force } else { Wake::No }
 }

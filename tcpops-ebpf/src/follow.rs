@@ -10,7 +10,7 @@ use tcpops_common::conn::ConnKey;
 use tcpops_common::state::TcpState;
 
 use crate::kernel::follow::{socket, transition};
-use crate::kernel::{storage, table};
+use crate::kernel::{table, tags};
 use crate::track;
 
 /// The program for transitions that interrupt no other.
@@ -31,12 +31,13 @@ pub(crate) fn tcpops_follow_nested(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn follow(ctx: &BtfTracePointContext) -> i32 {
     let Some(socket) = socket(ctx) else { return 0 };
-    let Some(conid) = storage::get(&socket) else { return 0 };
+    let cookie = socket.cookie();
+    let Some(conid) = tags::get(cookie, &socket) else { return 0 };
     if socket.reports_states() {
         // The sockops program has dealt with it.
         return 0;
     }
-    let key = ConnKey { cookie: socket.cookie(), conid };
+    let key = ConnKey { cookie, conid };
     let (old, new) = transition(ctx);
     let (old_state, new_state) = (TcpState::from_kernel(old), TcpState::from_kernel(new));
     let is_known = table::connection(&key).is_some_and(|connection| connection.state == new_state);

@@ -13,7 +13,7 @@ use crate::kernel::counters::bump;
 use crate::kernel::iter::{self, IterTcp};
 use crate::kernel::maps::SETTINGS;
 use crate::kernel::socket::Socket;
-use crate::kernel::{storage, table};
+use crate::kernel::{table, tags};
 use crate::probe;
 use crate::track;
 
@@ -32,13 +32,14 @@ fn visit(socket: &Socket) {
     if settings.adopting != 0 {
         note_listener(socket);
     }
-    let Some(conid) = storage::get(socket) else {
+    let cookie = socket.cookie();
+    let Some(conid) = tags::get(cookie, socket) else {
         if settings.adopting != 0 {
             adopt(socket, settings);
         }
         return;
     };
-    let key = ConnKey { cookie: socket.cookie(), conid };
+    let key = ConnKey { cookie, conid };
     let Some(connection) = table::connection(&key) else { return };
     if settings.restoring != 0 {
         restore(&socket.options(), connection);
@@ -52,7 +53,7 @@ fn visit(socket: &Socket) {
     }
     if settings.reevaluating != 0 && enforce::reconsider(socket, connection, override_) {
         bump(Counter::Reevaluated);
-        track::applied(key, connection);
+        track::applied_in_walk(key, connection);
     }
     if settings.probing != 0
         && let Some(probe) = table::probe(&key)

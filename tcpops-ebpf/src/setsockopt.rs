@@ -14,7 +14,7 @@ use tcpops_common::enforce::Answer;
 use crate::kernel::clock::now_boot_ns;
 use crate::kernel::counters::bump;
 use crate::kernel::sockopt::SetSockopt;
-use crate::kernel::{storage, table};
+use crate::kernel::{table, tags};
 
 /// Always answers 1: the call goes on, with the program's value or another.
 #[cgroup_sockopt(setsockopt)]
@@ -30,8 +30,8 @@ pub(crate) fn tcpops_setsockopt(ctx: SockoptContext) -> i32 {
 fn changes(call: SetSockopt) -> Option<()> {
     let option = call.option()?;
     let socket = call.socket()?;
-    let conid = storage::get(&socket)?;
-    let key = ConnKey { cookie: table::cookie(conid)?, conid };
+    let cookie = socket.cookie_in_context();
+    let key = ConnKey { cookie, conid: tags::get(cookie, &socket)? };
     let connection = table::connection(&key)?;
     let value = call.value()?;
     match connection.program_sets(option, value) {

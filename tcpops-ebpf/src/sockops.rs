@@ -11,10 +11,11 @@ use tcpops_common::counters::Counter;
 use tcpops_common::state::TcpState;
 
 use crate::enforce;
+use crate::events::tell_left_out;
 use crate::kernel::counters::bump;
 use crate::kernel::socket::Socket;
 use crate::kernel::sockops::{SockOps, op};
-use crate::kernel::{storage, table};
+use crate::kernel::{storage, table, tags};
 use crate::track;
 
 /// Always answers 1 and never sets `reply`: both belong to programs that choose initial windows and timeouts.
@@ -40,7 +41,7 @@ fn opened(ops: SockOps, direction: Direction, state: TcpState) {
     };
     // The end of an active handshake: the entry is there since connect(2), unless the program was attached in between.
     if matches!(state, TcpState::Established)
-        && let Some(conid) = storage::get(&socket)
+        && let Some(conid) = tags::get(ops.cookie(), &socket)
     {
         let key = ConnKey { cookie: ops.cookie(), conid };
         if let Some(connection) = table::connection(&key) {
@@ -60,7 +61,7 @@ fn opened(ops: SockOps, direction: Direction, state: TcpState) {
     };
     if ops.enable_state_callback().is_err() {
         bump(Counter::CallbackFailed);
-        track::abandon(key, &socket);
+        track::abandon(&key, &socket);
         enforce_untracked(ops, &socket, direction, state);
         return;
     }
@@ -75,6 +76,7 @@ fn enforce_untracked(ops: SockOps, socket: &Socket, direction: Direction, state:
         return;
     }
     bump(Counter::Untracked);
+    tell_left_out();
     let Some(connection) = storage::spare(socket) else {
         bump(Counter::TagFailed);
         return;
@@ -110,7 +112,8 @@ fn changed(ops: SockOps) {
         return;
     };
     let (old_state, new_state) = (TcpState::from_kernel(old), TcpState::from_kernel(new));
-    let Some(conid) = storage::get(&socket) else {
+    let cookie = socket.cookie();
+    let Some(conid) = tags::get(cookie, &socket) else {
         // A descriptor that connects again is reported here before connect(2) gives it its new conid; everything else
         // is a socket that could not be tracked.
         if !matches!(old_state, TcpState::Close) {
@@ -118,7 +121,7 @@ fn changed(ops: SockOps) {
         }
         return;
     };
-    let key = ConnKey { cookie: ops.cookie(), conid };
+    let key = ConnKey { cookie, conid };
     track::changed(key, &socket, old_state, new_state);
 }
 

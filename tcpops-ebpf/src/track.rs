@@ -4,17 +4,18 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_log_ebpf::trace;
 use tcpops_common::conn::{ConnKey, Connection, Direction, FinBy};
 use tcpops_common::counters::Counter;
-use tcpops_common::event::{EventKind, Summary};
+use tcpops_common::event::{EventKind, Summary, needed};
+use tcpops_common::policy::{Outcome, limit_begins};
+use tcpops_common::settings::tell;
 use tcpops_common::state::TcpState;
 
-use crate::events::{Happening, emit};
-use crate::kernel::atomic;
+use crate::events::{Happening, emit, telling};
 use crate::kernel::clock::now_boot_ns;
 use crate::kernel::counters::bump;
-use crate::kernel::maps::{CONIDS, CONNECTIONS, NEXT_CONID, OVERRIDES};
-use crate::kernel::socket::{Cgroup, Socket};
+use crate::kernel::maps::{CONNECTIONS, OVERRIDES};
+use crate::kernel::socket::Socket;
 use crate::kernel::sockops::SockOps;
-use crate::kernel::{storage, table};
+use crate::kernel::{slots, table, tags};
 
 /// The entry of a connection before anything is known. Its state, `Unknown`, is replaced last, so that a reader can
 /// tell an entry that is being made.
@@ -26,23 +27,32 @@ pub(crate) fn open(
     socket: &Socket,
     describe: impl FnOnce(&mut Connection),
 ) -> Option<(ConnKey, &'static mut Connection)> {
-    let Some(tag) = storage::slot(socket) else {
-        bump(Counter::TagFailed);
+    if let Some(conid) = tags::get(cookie, socket) {
+        // The end of what this socket was before went unseen (the program was not attached): it ends now.
+        abandon(&ConnKey { cookie, conid }, socket);
+    }
+    let Some(conid) = slots::next_conid(cookie) else {
+        bump(Counter::ConidsTaken);
         return None;
     };
-    if *tag != 0 {
-        // The end of what this socket was before went unseen (the program was not attached): it ends now.
-        forget(&ConnKey { cookie, conid: *tag }, true);
+    let key = ConnKey { cookie, conid };
+    if !tags::set(&key, socket) {
+        bump(Counter::TagFailed);
+        slots::release_conid(&key);
+        return None;
     }
-    let key = ConnKey { cookie, conid: next_conid()? };
-    *tag = key.conid;
     let Some(connection) = insert(&key) else {
-        storage::clear(socket);
+        slots::release_conid(&key);
+        tags::clear(cookie, socket);
         return None;
     };
     describe(connection);
     bump(Counter::Opened);
-    tell(&key, connection, EventKind::Opened, TcpState::Close, connection.opened_boot_ns);
+    if matches!(connection.direction, Direction::Listen) {
+        bump(Counter::ListenersOpened);
+    }
+    let begins = connection.policy.tells & limit_begins::AT_CONNECT != 0;
+    tell(&key, connection, EventKind::Opened, TcpState::Close, connection.opened_boot_ns, begins);
     Some((key, connection))
 }
 
@@ -66,7 +76,8 @@ pub(crate) fn begin(connection: &mut Connection, socket: &Socket, state: TcpStat
     let now_boot_ns = now_boot_ns();
     connection.uid = socket.uid();
     connection.bound_dev_if = socket.bound_dev_if();
-    connection.cgroup_id = socket.cgroup().map_or(0, Cgroup::id);
+    connection.cgroup_id = socket.cgroup_id();
+    connection.port_bound = socket.has_bound_port().into();
     connection.opened_boot_ns = now_boot_ns;
     connection.state_since_boot_ns = now_boot_ns;
     let handshake = matches!(state, TcpState::SynSent | TcpState::SynRecv | TcpState::Listen);
@@ -85,13 +96,9 @@ fn fin_by(state: TcpState) -> FinBy {
 }
 
 fn insert(key: &ConnKey) -> Option<&'static mut Connection> {
-    CONIDS.insert(key.conid, key.cookie, u64::from(BPF_NOEXIST)).ok()?;
     // A reference, since a value would be copied to the stack, which is short.
     let empty: &Connection = &EMPTY;
-    if CONNECTIONS.insert(key, empty, u64::from(BPF_NOEXIST)).is_err() {
-        remove(CONIDS.remove(key.conid));
-        return None;
-    }
+    CONNECTIONS.insert(key, empty, u64::from(BPF_NOEXIST)).ok()?;
     table::connection(key)
 }
 
@@ -121,38 +128,65 @@ fn transition(key: ConnKey, connection: &mut Connection, old_state: TcpState, ne
     if old_state as u8 != new_state as u8 {
         connection.state_since_boot_ns = now_boot_ns;
     }
+    let mut begins = 0;
     if matches!(new_state, TcpState::Established) && connection.established_boot_ns == 0 {
         connection.established_boot_ns = now_boot_ns;
+        begins = limit_begins::AT_ESTABLISHED;
+    }
+    if matches!(new_state, TcpState::CloseWait | TcpState::FinWait2) {
+        begins = limit_begins::AT_HALF_CLOSED;
+    }
+    if matches!(old_state, TcpState::Established) && !matches!(new_state, TcpState::Established) {
+        slots::note_left(&key, now_boot_ns);
     }
     if matches!(connection.fin_by, FinBy::Nobody) {
         connection.fin_by = fin_by(new_state);
     }
-    tell(&key, connection, EventKind::Transition, old_state, now_boot_ns);
+    let begins = connection.policy.tells & begins != 0;
+    tell(&key, connection, EventKind::Transition, old_state, now_boot_ns, begins);
+}
+
+/// Tells of a connection that lives, where that is needed: a limit of it `begins`, or somebody reads such records.
+#[inline(always)]
+fn tell(key: &ConnKey, connection: &Connection, kind: EventKind, old_state: TcpState, at_boot_ns: u64, begins: bool) {
+    // What was refused is rare, and somebody will want to know.
+    let is_refused = matches!(kind, EventKind::Applied) && matches!(connection.outcome, Outcome::Refused);
+    let by_reader = is_refused || telling() & tell::ALL != 0;
+    if !begins && !by_reader {
+        return;
+    }
+    let by_limit = if begins { needed::BY_LIMIT } else { 0 };
+    let flags = by_limit | if by_reader { needed::BY_READER } else { 0 };
+    let errno = if matches!(kind, EventKind::Applied) { u32::from(connection.errno) } else { 0 };
+    let new_state = connection.state;
+    record(key, connection, &Happening { at_boot_ns, kind, old_state, new_state, errno, flags, left_boot_ns: 0 });
 }
 
 /// Writes a record of a connection that lives. It has a frame of its own, since what follows it needs the stack.
 #[inline(never)]
-fn tell(key: &ConnKey, connection: &Connection, kind: EventKind, old_state: TcpState, at_boot_ns: u64) {
-    let errno = if matches!(kind, EventKind::Applied) { u32::from(connection.errno) } else { 0 };
-    let what = Happening { at_boot_ns, kind, old_state, new_state: connection.state, errno };
-    emit(key, connection, &what, |event| event.summary = Summary::NONE);
+fn record(key: &ConnKey, connection: &Connection, what: &Happening) {
+    emit(key, connection, what, |event| event.summary = Summary::NONE);
 }
 
-/// Reports that a rule or an override was applied.
+/// Reports that a rule or an override was applied at a handshake.
 pub(crate) fn applied(key: ConnKey, connection: &Connection) {
-    tell(&key, connection, EventKind::Applied, connection.state, now_boot_ns());
+    // The handshake of an accepted connection ends with the transition that follows.
+    let is_over = connection.established_boot_ns != 0;
+    let begins = is_over && connection.policy.tells & limit_begins::AT_ESTABLISHED != 0;
+    tell(&key, connection, EventKind::Applied, connection.state, now_boot_ns(), begins);
+}
+
+/// Reports that a rule or an override was applied in a walk, after which the agent looks at all connections.
+pub(crate) fn applied_in_walk(key: ConnKey, connection: &Connection) {
+    tell(&key, connection, EventKind::Applied, connection.state, now_boot_ns(), false);
 }
 
 /// The connection is over: removes what was stored of it.
 fn close(key: ConnKey, socket: &Socket, old_state: TcpState) {
-    let mut has_override = true;
     if let Some(connection) = table::connection(&key) {
-        has_override = connection.policy.serial != 0;
         end(&key, connection, socket, old_state);
     }
-    forget(&key, has_override);
-    storage::clear(socket);
-    bump(Counter::Closed);
+    abandon(&key, socket);
 }
 
 /// Writes the last record of a connection.
@@ -164,32 +198,30 @@ fn end(key: &ConnKey, connection: &Connection, socket: &Socket, old_state: TcpSt
         old_state,
         new_state: TcpState::Close,
         errno: socket.error(),
+        flags: 0,
+        left_boot_ns: slots::left(key),
     };
     emit(key, connection, &what, |event| socket.summarize(&mut event.summary));
 }
 
-/// Undoes [`open`] for a connection that would not report its end.
-pub(crate) fn abandon(key: ConnKey, socket: &Socket) {
-    forget(&key, true);
-    storage::clear(socket);
-}
-
-/// Removes what the maps hold of a connection. An override that was written and that no walk has applied shows nowhere
-/// else: its request, or the next agent, removes it.
-fn forget(key: &ConnKey, may_have_override: bool) {
-    remove(CONNECTIONS.remove(key));
-    remove(CONIDS.remove(key.conid));
-    if may_have_override {
-        let _absent = OVERRIDES.remove(key);
+/// Removes what the maps hold of a connection, without a record of its end.
+pub(crate) fn abandon(key: &ConnKey, socket: &Socket) {
+    if let Some(connection) = table::connection(key) {
+        // An override that was written and that no walk has applied shows nowhere: its request, or the next agent,
+        // removes it.
+        if connection.policy.serial != 0 {
+            let _absent = OVERRIDES.remove(key);
+        }
+        if matches!(connection.direction, Direction::Listen) {
+            bump(Counter::ListenersClosed);
+        }
+        bump(Counter::Closed);
+        if CONNECTIONS.remove(key).is_err() {
+            bump(Counter::RemoveFailed);
+        }
     }
-}
-
-fn remove(result: Result<(), i32>) {
-    if result.is_err() {
+    if !slots::release_conid(key) {
         bump(Counter::RemoveFailed);
     }
-}
-
-fn next_conid() -> Option<u64> {
-    NEXT_CONID.get_ptr_mut(0).map(|last| atomic::add_one(last) + 1)
+    tags::clear(key.cookie, socket);
 }

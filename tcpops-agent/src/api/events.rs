@@ -180,6 +180,8 @@ pub(crate) enum Loss {
     Detached,
     /// They are those of an agent before.
     AgentRestarted,
+    /// Nobody read events: only ends and the agent's own doings were recorded.
+    Unread,
 }
 
 /// The kinds of ends.

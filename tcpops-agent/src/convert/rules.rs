@@ -10,6 +10,7 @@ use crate::api::rules::{Rule, RuleDocument, RuleFault, RuleGuard, RuleKeepalive,
 use crate::api::values::{Cidr, Jitter, LifetimeDuration, Manner, Mode, OneOrMany, Ports, Switch, Uid, ValueError};
 use crate::clocks::Clocks;
 use crate::model::expiry::closing::{self, ClosePolicy, Guard};
+use crate::model::expiry::looks::tells;
 use crate::model::rules::rule_set as model;
 
 /// The rules of a document, with the id 0 each; `clocks` turn its dates into times since boot, and `resolve_cgroup`
@@ -89,6 +90,7 @@ fn policy(rule: &Rule, clocks: Clocks) -> Result<Policy, ValueError> {
                 max_age_ns: nanoseconds(max_age),
                 deadline_boot_ns: deadline.map_or(0, |deadline| clocks.boot_ns(deadline.timestamp())),
             };
+            policy.tells = tells(&policy.lifetime, &closing(rule));
         }
     }
     Ok(policy)

@@ -34,7 +34,7 @@ same! {
     StateCode => StateName { Ok, Accepting, Connecting, None, Eof, Error, Bad }
     Expiry => Limit { Idle, MaxAge, Deadline, FirstByte, HalfClosed, Connect }
     Kind => EventType { Opened, Adopted, Transition, Applied, Refused, Expiring, Closed, Lost, Resynchronised }
-    record::Loss => Loss { SlowReader, RingOverflow, Detached, AgentRestarted }
+    record::Loss => Loss { SlowReader, RingOverflow, Detached, AgentRestarted, Unread }
     cause::Side => Side { Local, Peer }
     CauseKind => CauseName { Fin, Reset, Timeout, Refused, Expired, ClosedByRequest, Aborted, Unknown }
     Timeout => Detail { Keepalive, UserTimeout, Retransmissions, Handshake }

@@ -1,10 +1,8 @@
 //! The kernel's events on their way to the model: in order, and complete again after a loss.
 //!
 //! Events are hints: nothing is decided by an event alone. So those from before the start are passed over, and all entries
-//! are read instead.
-//!
-//! When the ring has overflowed, all connections are read anew as soon as the ring has been read up to the loss. Events that
-//! come during that reading wait, and are taken in after it.
+//! are read instead. When the ring has overflowed, all connections are read anew as soon as the ring has been read up to
+//! the loss.
 
 use tcpops_common::counters::Counter;
 use tcpops_common::event::Event;
@@ -24,14 +22,10 @@ pub(crate) struct Intake {
     pub(crate) ring: Events,
     /// Reads all connections anew.
     pub(crate) resync: Job<(), Result<Vec<Known>>>,
-    /// Events that came while everything was read anew.
-    postponed: Vec<Event>,
     /// The kernel's count of lost events, as far as it was looked at.
     lost: u64,
     /// Events read since a loss was seen. Those that the ring held then are older than the loss.
     read_since_loss: Option<usize>,
-    /// All connections were read anew, and the ring may still hold events from before that.
-    resynced: bool,
 }
 
 impl Intake {
@@ -42,13 +36,12 @@ impl Intake {
     pub(crate) fn new(mut ring: Events, shared: &Shared) -> Result<Self> {
         ring.discard();
         let lost = shared.settings.counter(Counter::EventsLost)?;
-        let resync = Job::new(read_all::run);
-        Ok(Self { ring, resync, postponed: Vec::new(), lost, read_since_loss: None, resynced: false })
+        Ok(Self { ring, resync: Job::new(read_all::run), lost, read_since_loss: None })
     }
 
     /// True if the ring is to be read to its end, without waiting for more.
     pub(crate) fn is_behind(&self) -> bool {
-        self.read_since_loss.is_some() || self.resynced && self.resync.is_idle()
+        self.read_since_loss.is_some()
     }
 
     /// Takes in what was read.
@@ -60,17 +53,8 @@ impl Intake {
         events: &mut Vec<Event>,
     ) -> Result<()> {
         self.look_for_loss(shared, publisher, events.len())?;
-        if !self.resync.is_idle() {
-            self.postponed.append(events);
-            return Ok(());
-        }
-        let was_emptied = events.len() < BATCH;
         for event in events.drain(..) {
             tracker.input(Input::Event(event));
-        }
-        if self.resynced && was_emptied {
-            self.resynced = false;
-            tracker.input(Input::Resynced);
         }
         Ok(())
     }
@@ -95,15 +79,5 @@ impl Intake {
             }
         }
         Ok(())
-    }
-
-    /// All connections were read anew.
-    pub(crate) fn resynced(&mut self, tracker: &mut Tracker, publisher: &mut Publisher, connections: Vec<Known>) {
-        tracker.input(Input::Resync(connections));
-        publisher.resynchronised(tracker.connections().tracked());
-        for event in self.postponed.drain(..) {
-            tracker.input(Input::Event(event));
-        }
-        self.resynced = true;
     }
 }

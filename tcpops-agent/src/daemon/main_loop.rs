@@ -16,6 +16,7 @@ use crate::daemon::policy::rules::{RuleStore, check_generation};
 use crate::daemon::requests::handle::{Command, Numbers, QUEUE};
 use crate::daemon::shared::{Shared, reply};
 use crate::daemon::signals::{Asked, Signals};
+use crate::daemon::telling::demand::Telling;
 use crate::daemon::telling::publish::Publisher;
 use crate::daemon::tracker::Tracker;
 use crate::daemon::walks::adopt::Adoption;
@@ -26,9 +27,8 @@ use crate::kernel::cgroup_watch::CgroupWatch;
 use crate::kernel::clock::Timer;
 use crate::kernel::events::{BATCH, CAPACITY};
 use crate::kernel::pins::Pins;
-use crate::model::expiry::connections::{Input, Known};
+use crate::model::expiry::connections::{Found, Input, Known};
 use crate::model::expiry::effects::{CloseReason, Effect};
-use crate::model::expiry::enforcer::Inspection;
 use crate::model::history::record::Loss;
 
 /// The agent while it runs.
@@ -41,12 +41,15 @@ pub(crate) struct Daemon {
     pub(crate) intake: Intake,
     pub(crate) tracker: Tracker,
     pub(crate) publisher: Publisher,
+    pub(crate) telling: Telling,
     pub(crate) rules: RuleStore,
     pub(crate) overrides: Job<OverrideRequest, Vec<ConnKey>>,
     pub(crate) reevaluate: Job<RulesAnswer, Result<()>>,
     /// Looks at the limits of every connection by what the rules in force say about closing, which is not in the entries.
     pub(crate) judge: Job<(), Result<Vec<Known>>>,
-    pub(crate) inspect: Job<ConnKey, Vec<(ConnKey, Option<Inspection>)>>,
+    /// Looks for the connections whose limits are near.
+    pub(crate) look: Job<(), Result<Vec<Known>>>,
+    pub(crate) inspect: Job<ConnKey, Vec<(ConnKey, Found)>>,
     pub(crate) close: Job<CloseRequest, Vec<CloseAttempt>>,
     pub(crate) adoption: Adoption,
     pub(crate) sweeper: Sweeper,
@@ -98,7 +101,9 @@ impl Daemon {
                     self.tracker.input(Input::Due);
                 }
                 count = self.commands.recv_many(&mut commands, QUEUE) => {
-                    if count == 0 || self.obey(commands.drain(..)).await? == Next::End {
+                    // What requests ask about may be told and not read yet, since nobody waits for it.
+                    self.take_all(events)?;
+                    if count == 0 || self.obey(commands.drain(..), events).await? == Next::End {
                         return Ok(());
                     }
                 }
@@ -112,7 +117,9 @@ impl Daemon {
                     self.take(events)?;
                 }
                 // A lifetime may have changed: what is watched follows at once.
-                changed = self.overrides.finished() => changed.into_iter().for_each(|key| self.inspect.want(key)),
+                changed = self.overrides.finished() => {
+                    changed.into_iter().for_each(|key| self.tracker.input(Input::Changed(key)));
+                }
                 result = self.reevaluate.finished() => {
                     result?;
                     self.judge.want(());
@@ -123,9 +130,13 @@ impl Daemon {
                     }
                     self.tracker.input(Input::Judged(connections?));
                 }
+                connections = self.look.finished() => self.tracker.input(Input::Looked(connections?)),
                 inspected = self.inspect.finished() => {
-                    for (key, inspection) in inspected {
-                        self.tracker.input(Input::Inspected(key, inspection));
+                    // The ends of connections that are gone were told before that.
+                    self.take_all(events)?;
+                    self.tracker.input(Input::Live(self.live()?));
+                    for (key, found) in inspected {
+                        self.tracker.input(Input::Inspected(key, found));
                     }
                 }
                 attempts = self.close.finished() => {
@@ -133,7 +144,10 @@ impl Daemon {
                         outcome::closed(&self.shared, &mut self.tracker, attempt);
                     }
                 }
-                adopted = self.adoption.job.finished() => self.adoption.finish(&self.shared, adopted?)?,
+                adopted = self.adoption.job.finished() => {
+                    self.adoption.finish(&self.shared, adopted?)?;
+                    self.judge.want(());
+                }
                 removed = self.sweeper.job.finished() => {
                     if removed? > 0 {
                         // The events of their ends are missing.
@@ -142,7 +156,8 @@ impl Daemon {
                     }
                 }
                 connections = self.intake.resync.finished() => {
-                    self.intake.resynced(&mut self.tracker, &mut self.publisher, connections?);
+                    self.publisher.resynchronised(self.shared.settings.tracked()?);
+                    self.tracker.input(Input::Resync(connections?));
                 }
             }
             self.act()?;
@@ -150,13 +165,37 @@ impl Daemon {
     }
 
     fn take(&mut self, events: &mut Vec<Event>) -> Result<()> {
-        self.adoption.note(&self.shared)?;
+        if self.adoption.note(&self.shared)? {
+            self.telling.set_anew(&self.shared)?;
+        }
         self.intake.take(&self.shared, &mut self.tracker, &self.publisher, events)
     }
 
-    async fn obey(&mut self, commands: impl Iterator<Item = Command>) -> Result<Next> {
+    /// Takes in all that was told until now; no more than the ring holds, since connections come and go meanwhile.
+    fn take_all(&mut self, events: &mut Vec<Event>) -> Result<()> {
+        for _ in 0..CAPACITY.div_ceil(BATCH) {
+            self.intake.ring.read(events)?;
+            let was_emptied = events.len() < BATCH;
+            if !events.is_empty() {
+                self.take(events)?;
+            }
+            if was_emptied {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many connections there are, without listeners.
+    fn live(&self) -> Result<usize> {
+        let settings = &self.shared.settings;
+        let live = settings.tracked()?.saturating_sub(settings.listeners()?);
+        Ok(usize::try_from(live).unwrap_or(usize::MAX))
+    }
+
+    async fn obey(&mut self, commands: impl Iterator<Item = Command>, events: &mut Vec<Event>) -> Result<Next> {
         for command in commands {
-            if self.command(command).await? == Next::End {
+            if self.command(command, events).await? == Next::End {
                 return Ok(Next::End);
             }
         }
@@ -164,9 +203,8 @@ impl Daemon {
     }
 
     /// Does what a request asks for.
-    async fn command(&mut self, command: Command) -> Result<Next> {
+    async fn command(&mut self, command: Command, events: &mut Vec<Event>) -> Result<Next> {
         match command {
-            Command::Lookup { cookie, answer } => reply(answer, self.tracker.connections().conid(cookie)),
             Command::Override(request) => self.overrides.want(request),
             Command::Close(request) => {
                 self.tracker.input(Input::Closing(request.order));
@@ -188,8 +226,14 @@ impl Daemon {
             Command::Numbers { answer } => {
                 let connections = self.tracker.connections();
                 let (tracked, watched, waiting) =
-                    (connections.tracked(), connections.watched(), connections.throttled());
+                    (self.shared.settings.tracked()?, connections.watched(), connections.throttled());
                 reply(answer, Numbers { tracked, watched, waiting });
+            }
+            Command::Tell { answer } => {
+                self.tell()?;
+                self.take_all(events)?;
+                self.publish();
+                reply(answer, ());
             }
             Command::Sweep => self.sweeper.want(),
             Command::Detach { by_uid, answer } => {
@@ -204,7 +248,7 @@ impl Daemon {
 
     /// Has every connection judged by the rules that are now in force.
     fn rules_changed(&mut self, answer: RulesAnswer) -> Result<()> {
-        self.tracker.input(Input::RulesChanged(self.shared.in_force().guard().clone()));
+        self.tracker.input(self.shared.rules_changed());
         self.reevaluate.want(answer);
         self.cgroups.set(self.rules.cgroups())
     }
@@ -230,10 +274,20 @@ impl Daemon {
 
     /// Does what the model asked for, and starts the jobs that wait.
     fn act(&mut self) -> Result<()> {
+        self.publish();
+        self.tell()?;
+        let again = self.adoption.attempt(&self.shared)?;
+        self.start_jobs();
+        self.timer.set(self.tracker.connections().next_due().into_iter().chain(again).min())
+    }
+
+    /// Publishes what has happened, and has done what follows.
+    fn publish(&mut self) {
         for effect in self.tracker.take_effects() {
             self.publisher.publish(&effect);
             match effect {
                 Effect::Inspect(key) => self.inspect.want(key),
+                Effect::LookAtAll => self.look.want(()),
                 Effect::Close(order) => {
                     if let (true, CloseReason::Expired(expiry)) = (order.is_first, order.reason) {
                         self.publisher.expiring(&self.shared, order.key, expiry, order.rule);
@@ -248,10 +302,15 @@ impl Daemon {
             }
         }
         self.publisher.announce();
-        let has_room = self.tracker.connections().tracked() < self.shared.facts.max_connections as usize;
-        let again = self.adoption.attempt(has_room);
-        self.start_jobs();
-        self.timer.set(self.tracker.connections().next_due().into_iter().chain(again).min())
+    }
+
+    /// Has the kernel programs tell what somebody wants to know.
+    fn tell(&mut self) -> Result<()> {
+        if self.telling.update(&self.shared, self.adoption.is_waiting())? {
+            self.publisher.read_again();
+        }
+        self.intake.ring.set_read(self.telling.is_at_once());
+        Ok(())
     }
 
     fn start_jobs(&mut self) {
@@ -259,6 +318,7 @@ impl Daemon {
         self.overrides.start(shared);
         self.reevaluate.start(shared);
         self.judge.start(shared);
+        self.look.start(shared);
         self.inspect.start(shared);
         self.close.start(shared);
         self.adoption.job.start(shared);
@@ -268,17 +328,9 @@ impl Daemon {
 
     /// Publishes what has happened until now, and begins nothing more: streams end with it.
     fn publish_rest(&mut self, events: &mut Vec<Event>) -> Result<()> {
-        // No more than the ring holds: connections come and go meanwhile.
-        for _ in 0..CAPACITY.div_ceil(BATCH) {
-            self.intake.ring.read(events)?;
-            let was_emptied = events.len() < BATCH;
-            self.take(events)?;
-            for effect in self.tracker.take_effects() {
-                self.publisher.publish(&effect);
-            }
-            if was_emptied {
-                break;
-            }
+        self.take_all(events)?;
+        for effect in self.tracker.take_effects() {
+            self.publisher.publish(&effect);
         }
         Ok(())
     }

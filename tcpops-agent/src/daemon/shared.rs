@@ -21,6 +21,7 @@ use crate::kernel::probes::Probes;
 use crate::kernel::settings::Settings;
 use crate::kernel::walk::Walker;
 use crate::kernel::{KernelError, Result};
+use crate::model::expiry::connections::Input;
 use crate::model::rules::in_force::InForce;
 
 /// The most requests that read the whole map at a time; others wait.
@@ -137,6 +138,12 @@ impl Shared {
     pub(crate) fn set_in_force(&self, in_force: InForce) {
         self.event_log.learn_names(in_force.names());
         *self.in_force.write() = Arc::new(in_force);
+    }
+
+    /// What the model is to know of the rules in force.
+    pub(crate) fn rules_changed(&self) -> Input {
+        let in_force = self.in_force();
+        Input::RulesChanged { guard: in_force.guard().clone(), shortest_untold_ns: in_force.shortest_untold_ns() }
     }
 
     /// The connections that `wanted` picks, by rising conid.

@@ -16,6 +16,7 @@ use crate::daemon::policy::rules::RuleStore;
 use crate::daemon::requests::handle::{Handle, QUEUE};
 use crate::daemon::requests::probe::finish_all;
 use crate::daemon::shared::{Facts, Shared};
+use crate::daemon::telling::demand::Telling;
 use crate::daemon::telling::publish::Publisher;
 use crate::daemon::tracker::Tracker;
 use crate::daemon::walks::adopt::{Adoption, adopt, left_out};
@@ -71,6 +72,8 @@ impl Daemon {
             overrides: Job::new(overrides::run),
             reevaluate: Job::new(reevaluate::run),
             judge: Job::new(read_all::run),
+            look: Job::new(read_all::look),
+            telling: Telling::default(),
             inspect: Job::in_batches(inspect::BATCH, inspect::run),
             close: Job::in_batches(close::BATCH, close::run),
             adoption: Adoption::new(left_out),
@@ -85,7 +88,7 @@ impl Daemon {
         let facts = &self.shared.facts;
         tracing::info!(
             cgroup = %facts.cgroup.display(), pins = %facts.pins.display(), socket = %socket.display(),
-            resumed = facts.resumed, tracked = self.tracker.connections().tracked(),
+            resumed = facts.resumed, tracked = self.shared.settings.tracked().unwrap_or(0),
             rules = self.rules.document().rules.len(), "ready"
         );
         for limitation in self.shared.limitations() {
@@ -157,8 +160,7 @@ fn track(shared: &Shared) -> anyhow::Result<Tracker> {
     }
     shared.set_last_override_serial(serial);
     let mut tracker = Tracker::default();
-    let guard = shared.in_force().guard().clone();
-    for input in [Input::RulesChanged(guard), Input::RulesApplied, Input::Resync(all)] {
+    for input in [shared.rules_changed(), Input::RulesApplied, Input::Judged(all)] {
         tracker.input(input);
     }
     Ok(tracker)

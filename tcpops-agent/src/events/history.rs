@@ -57,6 +57,11 @@ impl History {
         self.next_seq += 1;
     }
 
+    /// True if no record was ever appended.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.next_seq == self.first_seq
+    }
+
     /// The number of the next record.
     pub(crate) fn next_seq(&self) -> u64 {
         self.next_seq

@@ -3,6 +3,7 @@
 //! Publishing appends to the history and never waits. A reader is only a cursor. If it is too slow, the oldest records have
 //! made room for new ones: it gets a record of how many it missed, and goes on.
 
+mod demand;
 mod history;
 
 use std::sync::Arc;
@@ -12,11 +13,12 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use strum::VariantArray;
 use tokio::sync::watch;
 
+pub(crate) use demand::{Demand, Demanded};
 pub(crate) use history::Start;
 
 use self::history::{Cursor, History};
 use crate::model::history::cause::CauseKind;
-use crate::model::history::record::{Kind, Loss, Record, What};
+use crate::model::history::record::{Kind, Kinds, Loss, Record, What};
 use crate::model::rules::in_force::RuleNames;
 
 /// How many records are kept for readers that are slow or begin later: up to 3.3 MiB, taken as it fills. The oldest make
@@ -42,6 +44,7 @@ pub(crate) struct EventLog {
     /// The names of the rules in the records, which may not be in force any more.
     names: RwLock<Arc<RuleNames>>,
     counts: Counts,
+    demands: demand::Counts,
 }
 
 /// How many records were published and missed, for the metrics.
@@ -58,6 +61,7 @@ pub(crate) struct Reader {
     event_log: Arc<EventLog>,
     cursor: Cursor,
     newest: watch::Receiver<Newest>,
+    _demand: Option<Demand>,
 }
 
 impl EventLog {
@@ -69,6 +73,7 @@ impl EventLog {
             newest: watch::Sender::new(Newest { next_seq: first_seq, closed: false }),
             names: RwLock::default(),
             counts: Counts::default(),
+            demands: demand::Counts::default(),
         }
     }
 
@@ -79,6 +84,11 @@ impl EventLog {
             self.counts.closes[cause.kind() as usize].fetch_add(1, Ordering::Relaxed);
         }
         self.history().push(at_boot_ns, what);
+    }
+
+    /// True if nothing was published yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.history().is_empty()
     }
 
     /// Wakes the readers that wait, if there is something new: once for everything published in the meantime.
@@ -93,10 +103,20 @@ impl EventLog {
         self.newest.send_modify(|newest| newest.closed = true);
     }
 
-    /// Makes a reader that begins there.
-    pub(crate) fn read_from(self: &Arc<Self>, start: Start) -> Reader {
+    /// Registers a reader of events of these kinds that wants them as they happen.
+    pub(crate) fn demand(self: &Arc<Self>, kinds: Kinds) -> Demand {
+        Demand::new(Arc::clone(self), kinds)
+    }
+
+    /// What the readers together want.
+    pub(crate) fn demanded(&self) -> Demanded {
+        self.demands.demanded()
+    }
+
+    /// Makes a reader that begins there; without a demand it reads what there is.
+    pub(crate) fn read_from(self: &Arc<Self>, start: Start, demand: Option<Demand>) -> Reader {
         let cursor = self.history().cursor(start);
-        Reader { event_log: Arc::clone(self), cursor, newest: self.newest.subscribe() }
+        Reader { event_log: Arc::clone(self), cursor, newest: self.newest.subscribe(), _demand: demand }
     }
 
     /// Adds the names of the rules in force.
@@ -180,7 +200,7 @@ mod tests {
     #[tokio::test]
     async fn readers_are_woken_once_for_what_was_published() {
         let event_log = Arc::new(EventLog::new(1_000_000));
-        let mut reader = event_log.read_from(Start::Now);
+        let mut reader = event_log.read_from(Start::Now, None);
         let waiting = tokio::spawn(async move { (reader.more().await, reader) });
         event_log.publish(1, What::Resynchronised(1));
         event_log.publish(2, What::Resynchronised(2));
@@ -204,7 +224,7 @@ mod tests {
     #[test]
     fn a_sleeping_reader_holds_nothing_up_and_is_told_what_it_missed() {
         let event_log = Arc::new(EventLog::new(1_000_000));
-        let mut reader = event_log.read_from(Start::Now);
+        let mut reader = event_log.read_from(Start::Now, None);
         let count = CAPACITY as u64 + 10;
         (0..count).for_each(|number| event_log.publish(number, What::Resynchronised(number)));
         let mut records = Vec::new();

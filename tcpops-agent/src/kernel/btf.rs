@@ -4,7 +4,7 @@
 use std::fs;
 
 use btfparse::{Offset, Readable, TypeInformation, TypeVariant};
-use tcpops_common::fields::Field;
+use tcpops_common::fields::{Field, SHIFT};
 
 use crate::kernel::error::{KernelError, Result};
 
@@ -15,8 +15,8 @@ const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 pub(crate) struct FieldOffset {
     /// The field, as `struct.field`.
     pub(crate) field: String,
-    /// Bytes from the start of the structure; `None` where the kernel has no such field.
-    pub(crate) bytes: Option<u32>,
+    /// Its place, as [`OFFSETS`](tcpops_common::fields::OFFSETS) has it; `None` where the kernel has no such field.
+    pub(crate) place: Option<u32>,
 }
 
 /// BTF in memory.
@@ -48,11 +48,11 @@ impl KernelTypes {
     pub(crate) fn field_offsets(&self) -> Vec<FieldOffset> {
         let find = |(structure, path)| {
             let offset = self.0.id_of(structure).and_then(|id| self.0.offset_of(id, path).ok());
-            let bytes = match offset {
-                Some((_, Offset::ByteOffset(bytes))) => Some(bytes),
-                _ => None,
-            };
-            FieldOffset { field: format!("{structure}.{path}"), bytes }
+            let place = offset.map(|(_, offset)| match offset {
+                Offset::ByteOffset(bytes) => bytes + 1,
+                Offset::BitOffsetAndSize(bits, _) => bits / 8 + 1 | (bits % 8) << SHIFT,
+            });
+            FieldOffset { field: format!("{structure}.{path}"), place }
         };
         Field::ALL.into_iter().map(find).collect()
     }

@@ -1,11 +1,14 @@
-//! `CONNECTIONS`, `CONIDS` and `CONN_TAGS`: the connections, as the kernel programs see them.
+//! `CONNECTIONS`, and how they are found: by their conid in `CONIDS`, by their socket's cookie in `COOKIES`, or by the
+//! socket itself in `CONN_TAGS`.
 
-use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd as _, RawFd};
 
 use tcpops_common::conn::{ConnKey, Connection};
-use tcpops_common::maps::{CONIDS, CONN_TAGS, CONNECTIONS};
+use tcpops_common::maps::{CONIDS, CONN_TAGS, CONNECTIONS, COOKIES};
+use tcpops_common::slots::{ConidSlot, WAYS, conid_shift, conid_slot, cookie_mask, cookie_slot};
 use tcpops_common::state::TcpState;
 
+use crate::kernel::descriptor::Descriptor;
 use crate::kernel::error::Result;
 use crate::kernel::pins::Pins;
 use crate::kernel::table::Table;
@@ -13,23 +16,47 @@ use crate::kernel::table::Table;
 #[derive(Debug)]
 pub(crate) struct Connections {
     entries: Table<ConnKey, Connection>,
-    /// The cookie of each conid.
-    conids: Table<u64, u64>,
-    /// The conid of each socket.
+    /// The cookie of each conid, at its place.
+    conids: Table<u32, ConidSlot>,
+    conid_shift: u32,
+    /// The key that goes with a cookie, at one of its places.
+    cookies: Table<u32, ConnKey>,
+    cookie_mask: u32,
+    /// The conid of each socket for whose cookie there was no place.
     tags: Table<RawFd, u64>,
 }
 
 impl Connections {
     pub(crate) fn open(pins: &Pins) -> Result<Self> {
+        let (conids, cookies) = (Table::open(pins, CONIDS)?, Table::open(pins, COOKIES)?);
         Ok(Self {
             entries: Table::open(pins, CONNECTIONS)?,
-            conids: Table::open(pins, CONIDS)?,
+            conid_shift: conid_shift(conids.max_entries()),
+            conids,
+            cookie_mask: cookie_mask(cookies.max_entries()),
+            cookies,
             tags: Table::open(pins, CONN_TAGS)?,
         })
     }
 
     pub(crate) fn key(&self, conid: u64) -> Result<Option<ConnKey>> {
-        Ok(self.conids.get(conid)?.map(|cookie| ConnKey { cookie, conid }))
+        let ConidSlot { cookie, .. } = self.conids.at(conid_slot(conid, self.conid_shift))?;
+        let key = ConnKey { cookie, conid };
+        // Another conid may have this place.
+        Ok((cookie != 0 && self.contains(key)?).then_some(key))
+    }
+
+    /// The connection of the socket with this cookie; `None` also where there was no place for the cookie, which
+    /// `Counter::TagsOverflowed` counts.
+    pub(crate) fn of_cookie(&self, cookie: u64) -> Result<Option<ConnKey>> {
+        let first = cookie_slot(cookie, self.cookie_mask);
+        for place in first..first + WAYS {
+            let key = self.cookies.at(place)?;
+            if key.cookie == cookie && key.conid != 0 {
+                return Ok(Some(key));
+            }
+        }
+        Ok(None)
     }
 
     /// The entry of a connection; `None` if it has ended, or the kernel program has not finished the entry yet.
@@ -41,17 +68,31 @@ impl Connections {
         self.entries.contains(key)
     }
 
-    /// The conid that the socket behind a descriptor of this process carries.
-    pub(crate) fn tag(&self, socket: BorrowedFd<'_>) -> Result<Option<u64>> {
+    /// The conid of the socket that a descriptor leads to.
+    pub(crate) fn tag(&self, socket: &Descriptor) -> Result<Option<u64>> {
+        let Some(cookie) = socket.cookie() else { return Ok(None) };
+        if let Some(key) = self.of_cookie(cookie)? {
+            return Ok(Some(key.conid));
+        }
         // Zero is left of a connection that has ended.
-        Ok(self.tags.get(socket.as_raw_fd())?.filter(|conid| *conid != 0))
+        Ok(self.tags.get(socket.as_fd().as_raw_fd())?.filter(|conid| *conid != 0))
     }
 
-    /// Removes the entry of a socket that is gone without the kernel program seeing its end. The program writes to no
-    /// entry but that of the socket it runs for, so nothing is lost.
+    /// Removes the entry of a socket that is gone without the kernel program seeing its end. The programs write to no
+    /// place and no entry but those of the socket they run for, so nothing is lost.
     pub(crate) fn remove(&self, key: ConnKey) -> Result<()> {
         self.entries.remove(key)?;
-        self.conids.remove(key.conid)
+        let place = conid_slot(key.conid, self.conid_shift);
+        if self.conids.at(place)?.cookie == key.cookie {
+            self.conids.put(place, &ConidSlot::default())?;
+        }
+        let first = cookie_slot(key.cookie, self.cookie_mask);
+        for place in first..first + WAYS {
+            if self.cookies.at(place)? == key {
+                self.cookies.put(place, &ConnKey::default())?;
+            }
+        }
+        Ok(())
     }
 
     /// Hands every entry to `visit`, in batches; it answers false to stop. A connection that is there throughout is visited

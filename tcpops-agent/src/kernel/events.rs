@@ -1,4 +1,5 @@
-//! Reads the ring buffer `EVENTS` with few wake-ups: the agent polls while events come, and sleeps when they stop.
+//! Reads the ring buffer `EVENTS` with few wake-ups: the agent polls while events come that somebody waits for, and sleeps
+//! when they stop.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tcpops_common::event::Event;
 use tcpops_common::maps::{EVENTS, EVENTS_BYTES};
 use tcpops_common::settings::POLL_INTERVAL_MS;
 use tokio::io::unix::AsyncFd;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 use crate::kernel::error::{KernelError, Result};
 use crate::kernel::pins::Pins;
@@ -20,18 +21,25 @@ pub(crate) const BATCH: usize = 1024;
 /// The events that the ring has room for: each has a header of eight bytes.
 pub(crate) const CAPACITY: usize = EVENTS_BYTES as usize / (size_of::<Event>() + 8);
 
-/// Empty polls before the agent sleeps: 40 ms without an event.
+/// Empty polls before the agent sleeps, where somebody reads: 40 ms without an event.
 const EMPTY_POLLS: u32 = 20;
+/// The least time between two reads where nobody reads what happens. A limit is a second at the least.
+const UNHURRIED: Duration = Duration::from_millis(10);
 
 pub(crate) struct Events {
     ring: AsyncFd<RingBuf<MapData>>,
     empty_polls: u32,
+    /// Before this nothing is read, so that a busy host is not read from event by event.
+    next_read: Instant,
+    /// Somebody reads what happens.
+    is_read: bool,
 }
 
 impl Events {
     /// Opens the ring at the place where its last reader stopped. Must be called within a tokio runtime.
     pub(crate) fn open(pins: &Pins) -> Result<Self> {
-        Ok(Self { ring: register(EVENTS, pins.map(EVENTS)?)?, empty_polls: 0 })
+        let ring = register(EVENTS, pins.map(EVENTS)?)?;
+        Ok(Self { ring, empty_polls: 0, next_read: Instant::now(), is_read: false })
     }
 
     /// Skips the events in the ring, when the maps are read instead.
@@ -39,27 +47,42 @@ impl Events {
         while self.ring.get_mut().next().is_some() {}
     }
 
+    /// Notes whether somebody reads what happens.
+    pub(crate) fn set_read(&mut self, is_read: bool) {
+        self.is_read = is_read;
+    }
+
     /// Waits for events and reads up to a batch of them into `events`, which is empty. Cancel-safe.
     pub(crate) async fn next(&mut self, settings: &Settings, events: &mut Vec<Event>) -> Result<()> {
         loop {
+            sleep_until(self.next_read).await;
+            let (interval, polls) =
+                if self.is_read { (Duration::from_millis(POLL_INTERVAL_MS), EMPTY_POLLS) } else { (UNHURRIED, 1) };
             self.read(events)?;
+            if events.len() < BATCH {
+                self.next_read = Instant::now() + interval;
+            }
             if !events.is_empty() {
                 self.empty_polls = 0;
                 return Ok(());
             }
-            if self.empty_polls < EMPTY_POLLS {
-                sleep(Duration::from_millis(POLL_INTERVAL_MS)).await;
+            if self.empty_polls < polls {
                 self.empty_polls += 1;
                 continue;
             }
-            // From here on the first event wakes us. An event that came before is found by reading once more.
+            // From here on the first event that somebody waits for wakes us. One that came before is found by reading once
+            // more.
             settings.set_reader_awake(false)?;
             self.read(events)?;
             if events.is_empty() {
                 let mut guard = self.ring.readable_mut().await.map_err(KernelError::syscall("epoll_wait", EVENTS))?;
                 guard.clear_ready();
             }
+            self.next_read = Instant::now();
             self.empty_polls = 0;
+            if !events.is_empty() {
+                return Ok(());
+            }
         }
     }
 

@@ -14,7 +14,8 @@ use aya_obj::Object;
 use aya_obj::generated::bpf_attach_type;
 use clap::ValueEnum;
 use tcpops_common::fields::OFFSETS;
-use tcpops_common::maps::{CONN_TAGS, EVENTS, PER_CONNECTION, PINNED};
+use tcpops_common::maps::{CONN_TAGS, EVENTS, PINNED, capacity};
+use tcpops_common::slots::{CONID_SHIFT, COOKIE_MASK, conid_shift, conid_slots, cookie_mask, cookie_slots};
 
 use crate::kernel::bpf::{link_cgroup_id, link_create, link_update, object_get, object_pin};
 use crate::kernel::btf::{FieldOffset, KernelTypes};
@@ -115,7 +116,7 @@ pub(crate) fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
     }
     let tags = MapData::from_pin(directory.join(CONN_TAGS)).map_err(KernelError::map(CONN_TAGS))?;
     let destroyer = Destroyer::load(&btf, tags.fd().as_fd())?;
-    let limitations = offsets.iter().filter(|offset| offset.bytes.is_none()).map(limitation).collect();
+    let limitations = offsets.iter().filter(|offset| offset.place.is_none()).map(limitation).collect();
     Ok(Loaded { ebpf, destroyer, directory, log, resumed, limitations, follow, traces })
 }
 
@@ -151,7 +152,7 @@ fn load_object(
     follow: Follow,
     options: &LoadOptions<'_>,
 ) -> Result<Ebpf> {
-    let field_offsets: Vec<u32> = offsets.iter().map(|offset| offset.bytes.map_or(0, |bytes| bytes + 1)).collect();
+    let field_offsets: Vec<u32> = offsets.iter().map(|offset| offset.place.unwrap_or(0)).collect();
     let level = options.log_level as u8;
     let mut loader = EbpfLoader::new();
     loader.btf(Some(btf)).override_global(LOG_LEVEL, &level, true);
@@ -160,8 +161,14 @@ fn load_object(
     loader.override_global(TICK_US, &tick_us, true);
     let by_tracepoint = u32::from(follow == Follow::Tracepoint);
     loader.override_global(FOLLOW_TRACEPOINT, &by_tracepoint, true);
-    for name in PER_CONNECTION {
-        loader.map_max_entries(name, options.max_connections);
+    let conid_shift = conid_shift(conid_slots(options.max_connections));
+    loader.override_global(CONID_SHIFT, &conid_shift, true);
+    let cookie_mask = cookie_mask(cookie_slots(options.max_connections));
+    loader.override_global(COOKIE_MASK, &cookie_mask, true);
+    for name in PINNED {
+        if let Some(entries) = capacity(name, options.max_connections) {
+            loader.map_max_entries(name, entries);
+        }
     }
     if let Some(bytes) = options.events_bytes {
         loader.map_max_entries(EVENTS, bytes);
@@ -226,7 +233,7 @@ fn check(pins: &Pins, object: &[u8], max_connections: u32) -> Result<()> {
     let object = Object::parse(object).map_err(KernelError::load)?;
     pins.check(|name| {
         let map = object.maps.get(name)?;
-        let max_entries = if PER_CONNECTION.contains(&name) { max_connections } else { map.max_entries() };
+        let max_entries = capacity(name, max_connections).unwrap_or(map.max_entries());
         Some(Shape {
             map_type: map.map_type(),
             key_size: map.key_size(),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{Map, MapData, MapError, MapInfo};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
-use tcpops_common::maps::{ABI, CONNECTIONS, EVENTS, PER_CONNECTION, PINNED};
+use tcpops_common::maps::{ABI, CONNECTIONS, EVENTS, PINNED};
 
 use crate::kernel::error::{KernelError, Result};
 use crate::kernel::mounts;
@@ -131,7 +131,7 @@ impl Pins {
             if found == wanted || only_capacity && name == EVENTS {
                 continue;
             }
-            return Err(if only_capacity && PER_CONNECTION.contains(&name) {
+            return Err(if only_capacity && name == CONNECTIONS {
                 KernelError::PinnedCapacity { path, found: found.max_entries, expected: wanted.max_entries }
             } else {
                 KernelError::PinnedShape { path, found: format!("{found:?}"), expected: format!("{wanted:?}") }

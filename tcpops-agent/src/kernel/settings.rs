@@ -1,6 +1,6 @@
 //! `SETTINGS` and `COUNTERS`: what the kernel programs are told, and what they count.
 
-use aya::maps::{MapData, PerCpuArray};
+use aya::maps::{MapData, PerCpuArray, PerCpuValues};
 use parking_lot::Mutex;
 use tcpops_common::counters::Counter;
 use tcpops_common::maps::{COUNTERS, SETTINGS};
@@ -12,7 +12,7 @@ use crate::kernel::table::Table;
 
 pub(crate) struct Settings {
     settings: Mutex<Table<u32, KernelSettings>>,
-    counters: PerCpuArray<MapData, u64>,
+    counters: Mutex<PerCpuArray<MapData, u64>>,
     /// The requests that want walks to work through `PROBES`.
     probing: Mutex<u32>,
 }
@@ -37,7 +37,7 @@ impl Settings {
     pub(crate) fn open(pins: &Pins) -> Result<Self> {
         let settings = Self {
             settings: Mutex::new(Table::open(pins, SETTINGS)?),
-            counters: pins.map(COUNTERS)?,
+            counters: Mutex::new(pins.map(COUNTERS)?),
             probing: Mutex::default(),
         };
         // An agent that died may have left one on.
@@ -48,6 +48,11 @@ impl Settings {
     /// Tells the kernel programs that the reader of the ring polls, and need not be woken.
     pub(crate) fn set_reader_awake(&self, awake: bool) -> Result<()> {
         self.change(|settings| settings.reader_awake = awake.into())
+    }
+
+    /// Has the kernel programs tell what readers of events want: the bits of [`tell`](tcpops_common::settings::tell).
+    pub(crate) fn set_telling(&self, telling: u32) -> Result<()> {
+        self.change(|settings| settings.telling = telling)
     }
 
     /// Has walks give sockets back their original options, instead of their usual work.
@@ -85,7 +90,34 @@ impl Settings {
 
     /// The value of a counter, summed over all CPUs.
     pub(crate) fn counter(&self, counter: Counter) -> Result<u64> {
-        let values = self.counters.get(&(counter as u32), 0).map_err(KernelError::map(COUNTERS))?;
+        let counters = self.counters.lock();
+        let values = counters.get(&(counter as u32), 0).map_err(KernelError::map(COUNTERS))?;
         Ok(values.iter().sum())
+    }
+
+    /// Adds to a counter in which no kernel program counts.
+    pub(crate) fn add(&self, counter: Counter, count: u64) -> Result<()> {
+        let index = counter as u32;
+        let mut counters = self.counters.lock();
+        let mut values: Vec<u64> = counters.get(&index, 0).map_err(KernelError::map(COUNTERS))?.to_vec();
+        values[0] += count;
+        let values = PerCpuValues::try_from(values).map_err(KernelError::load)?;
+        counters.set(index, values, 0).map_err(KernelError::map(COUNTERS))
+    }
+
+    /// How many connections and listeners have an entry.
+    pub(crate) fn tracked(&self) -> Result<u64> {
+        self.difference([Counter::Opened, Counter::Closed, Counter::Swept])
+    }
+
+    /// How many listeners have an entry.
+    pub(crate) fn listeners(&self) -> Result<u64> {
+        self.difference([Counter::ListenersOpened, Counter::ListenersClosed, Counter::ListenersSwept])
+    }
+
+    /// What has come and not gone. What has gone is read first, so that nothing comes out below zero.
+    fn difference(&self, [come, gone, swept]: [Counter; 3]) -> Result<u64> {
+        let gone = self.counter(gone)? + self.counter(swept)?;
+        Ok(self.counter(come)?.saturating_sub(gone))
     }
 }

@@ -23,6 +23,7 @@ const BATCH: usize = 1024;
 pub(crate) struct Table<K, V> {
     name: &'static str,
     map: MapData,
+    max_entries: u32,
     entries: PhantomData<fn(K) -> V>,
 }
 
@@ -48,10 +49,15 @@ impl<K: Pod, V: CheckedBitPattern + NoUninit> Table<K, V> {
             if value != size_of::<V>() {
                 return Err(MapError::InvalidValueSize { size: value, expected: size_of::<V>() });
             }
-            Ok(())
+            Ok(info.max_entries())
         };
-        check().map_err(KernelError::map(name))?;
-        Ok(Self { name, map, entries: PhantomData })
+        let max_entries = check().map_err(KernelError::map(name))?;
+        Ok(Self { name, map, max_entries, entries: PhantomData })
+    }
+
+    /// The number of entries that it has room for.
+    pub(crate) fn max_entries(&self) -> u32 {
+        self.max_entries
     }
 
     pub(crate) fn get(&self, key: K) -> Result<Option<V>> {

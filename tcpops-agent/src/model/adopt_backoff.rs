@@ -35,16 +35,21 @@ impl AdoptBackoff {
         Self { left_out_before: left_out, left_out, not_before_boot_ns, wait_ns: INTERVAL_NS }
     }
 
-    /// Takes note of how many connections have been left out so far.
-    pub(crate) fn note(&mut self, left_out: u64) {
-        self.left_out = left_out;
+    /// Takes note of how many connections have been left out so far; true if they are more than before.
+    pub(crate) fn note(&mut self, left_out: u64) -> bool {
+        std::mem::replace(&mut self.left_out, left_out) != left_out
+    }
+
+    /// True if some were left out since the last walk.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.left_out != self.left_out_before
     }
 
     /// Tells whether a walk is due. `has_room` says that the maps have room.
     pub(crate) fn attempt(&self, now_boot_ns: u64, has_room: bool) -> Attempt {
         match self.not_before_boot_ns {
             None => Attempt::None,
-            Some(_) if self.left_out == self.left_out_before || !has_room => Attempt::None,
+            Some(_) if !self.is_waiting() || !has_room => Attempt::None,
             Some(at_boot_ns) if now_boot_ns < at_boot_ns => Attempt::At(at_boot_ns),
             Some(_) => Attempt::Now,
         }

@@ -13,6 +13,7 @@ use tcpops_common::rule::{
     AddrKey, MAX_RULES, PortBlock, Rule, RuleIndex, RuleKey, RuleMask, RuleSet, SLOTS, SOURCE_CHUNK,
 };
 use tcpops_common::settings::Settings;
+use tcpops_common::slots::ConidSlot;
 
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 const CONNECTIONS_MAX: usize = DEFAULT_MAX_CONNECTIONS as usize;
@@ -23,14 +24,23 @@ const CONNECTIONS_MAX: usize = DEFAULT_MAX_CONNECTIONS as usize;
 #[btf_map]
 pub(crate) static CONNECTIONS: HashMap<ConnKey, Connection, CONNECTIONS_MAX, NO_PREALLOC> = HashMap::new();
 
-/// From the conid to the cookie, which together are the key of `CONNECTIONS`. Written, deleted and full together with
-/// `CONNECTIONS`; read by the agent, the setsockopt program and people.
+/// From the place of a conid (`slots::conid_slot`) to the cookie that goes with it: together they are the key of
+/// `CONNECTIONS`. The kernel programs write, and give the place back at the end of the connection; both sides read, and
+/// the agent frees the places of connections that ended unseen. Where a conid's place is taken it is passed over; where
+/// many are, the connection is counted under `conids_taken` and not tracked.
 #[btf_map]
-pub(crate) static CONIDS: HashMap<u64, u64, CONNECTIONS_MAX, NO_PREALLOC> = HashMap::new();
+pub(crate) static CONIDS: Array<ConidSlot, CONNECTIONS_MAX> = Array::new();
 
-/// From the socket to its conid. The kernel programs write and delete, and the kernel frees it with the socket; both
-/// sides read. It has no capacity of its own: where memory is short, the connection is counted under `tag_failed` and
-/// not tracked.
+/// From the places of a cookie (`slots::cookie_slot`) to the key of the connection, by which a socket is found to be
+/// that connection. Written, read and given back as `CONIDS` is. Where all places of a cookie are taken, `CONN_TAGS`
+/// stands in.
+#[btf_map]
+pub(crate) static COOKIES: Array<ConnKey, CONNECTIONS_MAX> = Array::new();
+
+/// From the socket to its conid, where the program has bound the port, so that the walk that destroys sockets finds it
+/// here, and where `COOKIES` had no place left. The kernel programs write and delete, and the kernel frees it with the
+/// socket; both sides read. It has no capacity of its own: where memory is short, the connection is counted under
+/// `tag_failed` and not tracked.
 #[btf_map]
 pub(crate) static CONN_TAGS: SkStorage<u64> = SkStorage::new();
 
@@ -48,7 +58,7 @@ pub(crate) static NEXT_CONID: Array<u64, 1> = Array::new();
 /// and takes back what was refused; a walk reads and applies; the kernel programs delete at the end of the connection.
 /// When it is full, the request is refused.
 #[btf_map]
-pub(crate) static OVERRIDES: HashMap<ConnKey, Policy, CONNECTIONS_MAX, NO_PREALLOC> = HashMap::new();
+pub(crate) static OVERRIDES: HashMap<ConnKey, Policy, { CONNECTIONS_MAX / 2 }, NO_PREALLOC> = HashMap::new();
 
 /// From a connection's key to the probe of its peer. The agent writes what is to be done; a walk does it, and deletes
 /// when the options are given back; the agent deletes where the connection has ended. When it is full, the request is

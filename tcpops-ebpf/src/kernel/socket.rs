@@ -6,11 +6,11 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 
 use aya_ebpf::Global;
-use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_jiffies64, bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
+use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_jiffies64, bpf_probe_read_kernel, bpf_skc_to_tcp_sock, generated};
 use tcpops_common::conn::{Connection, Family};
 use tcpops_common::counters::Counter;
 use tcpops_common::event::Summary;
-use tcpops_common::fields::Field;
+use tcpops_common::fields::{Field, SHIFT};
 use tcpops_common::rule::MAX_CGROUP_DEPTH;
 
 use crate::kernel::counters::bump;
@@ -25,6 +25,12 @@ static FIELD_OFFSETS: [Global<u32>; Field::ALL.len()] = [const { Global::new(0) 
 /// agent.
 #[unsafe(no_mangle)]
 static TICK_US: Global<u32> = Global::new(0);
+
+/// The size of `struct sock_common` (kernel include/net/sock.h), with which every socket begins.
+const SOCK_COMMON: usize = 136;
+
+/// `SOCK_BINDPORT_LOCK` of the kernel's include/net/sock.h: the program has bound the port.
+const BINDPORT_LOCK: u8 = 8;
 
 /// A `struct tcp_sock`, checked by the kernel to be one.
 pub(crate) struct Socket(NonNull<c_void>);
@@ -92,10 +98,40 @@ impl Socket {
         self.0.as_ptr()
     }
 
-    /// `SO_COOKIE`. Only for programs that have no context which gives it (tracing programs).
-    pub(crate) fn cookie(&self) -> u64 {
+    /// `SO_COOKIE`, made if the socket has none. Only for programs that have no context which gives it (tracing
+    /// programs).
+    pub(crate) fn make_cookie(&self) -> u64 {
         // SAFETY: in a tracing program the helper takes the socket.
         unsafe { bpf_get_socket_cookie(self.as_ptr()) }
+    }
+
+    /// `SO_COOKIE`; zero where nobody has asked for it yet.
+    pub(crate) fn cookie(&self) -> u64 {
+        self.field(Field::Cookie)
+    }
+
+    /// [`Socket::cookie`] of a socket that [`Socket::from_context`] gave. The verifier lets nothing be added to a pointer to
+    /// such a socket, so all that lies before the cookie is copied too.
+    pub(crate) fn cookie_in_context(&self) -> u64 {
+        let mut common = [0_u64; SOCK_COMMON / 8];
+        // SAFETY: the helper copies that many bytes to the array, and fails on an address that is not mapped.
+        let result =
+            unsafe { generated::bpf_probe_read_kernel(common.as_mut_ptr().cast(), SOCK_COMMON as u32, self.as_ptr()) };
+        let offset = FIELD_OFFSETS[Field::Cookie as usize].load();
+        if result != 0 || offset == 0 {
+            bump(Counter::SocketUnreadable);
+            return 0;
+        }
+        common.get((offset - 1) as usize / 8).copied().unwrap_or(0)
+    }
+
+    /// True if the program has bound the port, or the kernel does not tell: then the descriptor can come back to the
+    /// same endpoints.
+    pub(crate) fn has_bound_port(&self) -> bool {
+        let below = FIELD_OFFSETS[Field::UserLocks as usize].load() >> SHIFT;
+        // A bit field cannot be loaded, only copied.
+        let locks: Option<u8> = read(self.0.as_ptr() as u64, Field::UserLocks);
+        locks.is_none_or(|locks| locks >> below & BINDPORT_LOCK != 0)
     }
 
     /// The owner's uid in the initial user namespace.
@@ -115,7 +151,7 @@ impl Socket {
 
     /// The cookie of its network namespace.
     pub(crate) fn netns_cookie(&self) -> u64 {
-        read::<u64>(self.field(Field::Net), Field::NetCookie).unwrap_or(0)
+        read::<u64>(self.0.as_ptr() as u64, Field::Net).and_then(|net| read(net, Field::NetCookie)).unwrap_or(0)
     }
 
     /// This end's port.
@@ -131,14 +167,15 @@ impl Socket {
     /// Both ends. The fields are those of `struct sock_common` (kernel include/net/sock.h): `skc_num` is in host order,
     /// all others in network order.
     pub(crate) fn ends(&self) -> Ends {
+        let copy_ip6 = |field| read(self.0.as_ptr() as u64, field).unwrap_or_default();
         Ends {
             family: u32::from(self.field::<u16>(Field::Family)),
             local_port: self.local_port(),
             remote_port: u16::from_be(self.field(Field::Dport)),
             local_ip4: self.field(Field::RcvSaddr),
             remote_ip4: self.field(Field::Daddr),
-            local_ip6: self.field(Field::V6RcvSaddr),
-            remote_ip6: self.field(Field::V6Daddr),
+            local_ip6: copy_ip6(Field::V6RcvSaddr),
+            remote_ip6: copy_ip6(Field::V6Daddr),
         }
     }
 
@@ -176,9 +213,46 @@ impl Socket {
         read(self.0.as_ptr() as u64, Field::Cgroup).filter(|cgroup| *cgroup != 0).map(Cgroup)
     }
 
-    fn field<T: Default>(&self, field: Field) -> T {
-        read(self.0.as_ptr() as u64, field).unwrap_or_default()
+    /// The inode number of the socket's cgroup2 directory; zero where there is none.
+    pub(crate) fn cgroup_id(&self) -> u64 {
+        let cgroup: *mut c_void = load(self.0.as_ptr(), Field::Cgroup);
+        if cgroup.is_null() {
+            return 0;
+        }
+        let node: *mut c_void = load(cgroup, Field::CgroupKn);
+        if node.is_null() { 0 } else { load(node, Field::KnId) }
     }
+
+    fn field<T: Absent>(&self, field: Field) -> T {
+        load(self.0.as_ptr(), field)
+    }
+}
+
+/// A value that stands for a field which the kernel does not have.
+trait Absent {
+    const ABSENT: Self;
+}
+
+macro_rules! absent {
+    ($($integer:ty)+) => { $(impl Absent for $integer { const ABSENT: Self = 0; })+ };
+}
+
+absent! { u8 u16 u32 u64 }
+
+impl Absent for *mut c_void {
+    const ABSENT: Self = core::ptr::null_mut();
+}
+
+/// Loads a field of the structure at `base`, a pointer whose type the verifier knows: no helper is called, and a fault
+/// gives zero (`PROBE_MEM` of the kernel's kernel/bpf/verifier.c).
+#[inline(always)]
+fn load<T: Absent>(base: *mut c_void, field: Field) -> T {
+    let offset = FIELD_OFFSETS[field as usize].load();
+    if offset == 0 {
+        return T::ABSENT;
+    }
+    // SAFETY: the verifier checks that the structure has a field of this size there.
+    unsafe { base.byte_add((offset - 1) as usize).cast::<T>().read_volatile() }
 }
 
 impl Cgroup {
@@ -215,8 +289,9 @@ fn read<T>(base: u64, field: Field) -> Option<T> {
     if base == 0 || offset == 0 {
         return None;
     }
-    let address = (base + u64::from(offset - 1)) as *const T;
-    // SAFETY: the helper copies and fails on an address that is not mapped; every `T` here is an integer.
+    let bytes = (offset & ((1 << SHIFT) - 1)) - 1;
+    let address = (base + u64::from(bytes)) as *const T;
+    // SAFETY: the helper copies and fails on an address that is not mapped; every `T` here is made of integers.
     let value = unsafe { bpf_probe_read_kernel(address) };
     if value.is_err() {
         bump(Counter::SocketUnreadable);

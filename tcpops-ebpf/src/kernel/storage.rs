@@ -1,4 +1,4 @@
-//! Socket storage: the conid, and for a moment an entry that found no place in `CONNECTIONS`.
+//! Socket storage: the conid of some sockets, and for a moment an entry that found no place in `CONNECTIONS`.
 
 use core::ffi::c_void;
 use core::ptr;
@@ -24,13 +24,15 @@ pub(crate) fn get(socket: &Socket) -> Option<u64> {
     existing(socket).map(|tag| *tag).filter(|conid| *conid != 0)
 }
 
-/// The place for the socket's conid, made if it is not there; `None` where there is no memory.
-pub(crate) fn slot(socket: &Socket) -> Option<&'static mut u64> {
+/// Writes the conid of the socket; false where there is no memory.
+pub(crate) fn set(socket: &Socket, conid: u64) -> bool {
     let create = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
     // SAFETY: as in `existing`.
     let tag = unsafe { bpf_sk_storage_get(tags(), socket.as_ptr(), ptr::null_mut(), create) }.cast::<u64>();
     // SAFETY: as in `existing`.
-    unsafe { tag.as_mut() }
+    let Some(tag) = (unsafe { tag.as_mut() }) else { return false };
+    *tag = conid;
+    true
 }
 
 /// An entry in the socket's own memory, all zero; `None` where there is no memory.
@@ -38,7 +40,7 @@ pub(crate) fn spare(socket: &Socket) -> Option<&'static mut Connection> {
     let create = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
     // SAFETY: as in `existing`.
     let entry = unsafe { bpf_sk_storage_get(spares(), socket.as_ptr(), ptr::null_mut(), create) };
-    // SAFETY: as in `slot`; zero is a value of every field.
+    // SAFETY: as in `set`; zero is a value of every field.
     unsafe { entry.cast::<Connection>().as_mut() }
 }
 

@@ -6,7 +6,7 @@ use tcpops_common::policy::Policy;
 use tcpops_common::probe::Probe;
 use tcpops_common::rule::RuleKey;
 
-use crate::kernel::maps::{CONIDS, CONNECTIONS, OVERRIDES, PROBES, RULE_KEYS};
+use crate::kernel::maps::{CONNECTIONS, OVERRIDES, PROBES, RULE_KEYS};
 
 /// The entry of a connection, to change in place.
 pub(crate) fn connection(key: &ConnKey) -> Option<&'static mut Connection> {
@@ -19,11 +19,6 @@ pub(crate) fn connection(key: &ConnKey) -> Option<&'static mut Connection> {
 /// The override of a connection.
 pub(crate) fn override_of(key: &ConnKey) -> Option<&'static Policy> {
     shared(&OVERRIDES, key)
-}
-
-/// The cookie that goes with a conid.
-pub(crate) fn cookie(conid: u64) -> Option<u64> {
-    shared(&CONIDS, &conid).copied()
 }
 
 /// The probe of a connection, to change in place.

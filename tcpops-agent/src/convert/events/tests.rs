@@ -10,7 +10,6 @@ use crate::api::events::EventType;
 use crate::model::expiry::effects::{CloseReason, PendingClose};
 use crate::model::expiry::lifetimes::Expiry;
 use crate::model::history::record::{Loss, Refusal};
-use crate::model::history::teardown_times::Teardown;
 use crate::model::testing::connection;
 
 const CLOCKS: Clocks = Clocks { wall_ns: 1_700_000_000_000_000_000, boot_ns: 10_000_000_000 };
@@ -90,8 +89,8 @@ fn the_end_of_a_connection_says_how_it_fared() {
             ..KernelSummary::NONE
         },
     };
-    let teardown = Teardown { left_boot_ns: 3_000_000_200, since_boot_ns: 4_000_000_200 };
-    let ending = Ending::of(&event, Cause::of(&event, None), Some(teardown));
+    let event = Event { left_boot_ns: 3_000_000_200, ..event };
+    let ending = Ending::of(&event, Cause::of(&event, None));
     assert_eq!(
         shown_of(&event.connection, Happened::Closed(ending)),
         json!({

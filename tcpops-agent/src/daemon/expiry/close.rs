@@ -281,7 +281,7 @@ impl Closer<'_> {
             return self.reset(key, connection, Some(why));
         };
         // The last look is right before the act, as for a reset.
-        if self.shared.connections.tag(descriptor.as_fd())? != Some(key.conid) || !descriptor.end_writing()? {
+        if self.shared.connections.tag(&descriptor)? != Some(key.conid) || !descriptor.end_writing()? {
             return Ok(CloseOutcome::Absent);
         }
         Ok(CloseOutcome::Fin { reset_at_boot_ns: now_boot_ns().saturating_add(grace_ns) })

@@ -13,6 +13,7 @@ use crate::daemon::refusal;
 use crate::daemon::shared::Shared;
 use crate::kernel::clock::{now_boot_ns, tick_us};
 use crate::kernel::diag::SocketInfo;
+use crate::model::expiry::connections::Found;
 use crate::model::expiry::enforcer::Inspection;
 use crate::model::expiry::lifetimes::{Candidate, Look, Verdict, judge};
 
@@ -33,17 +34,18 @@ pub(crate) fn look(info: &SocketInfo) -> Look {
 
 /// Reads the entries of connections, asks for the traffic of those of which that may matter, and finds out whether those
 /// whose time is over are protected. It is one pass, so that little time lies between a limit and its close.
-pub(crate) fn run(shared: &Arc<Shared>, keys: Vec<ConnKey>) -> Vec<(ConnKey, Option<Inspection>)> {
+pub(crate) fn run(shared: &Arc<Shared>, keys: Vec<ConnKey>) -> Vec<(ConnKey, Found)> {
     let in_force = shared.in_force();
     let mut diags = Diags::new(shared);
     let mut protections = Protections::new(shared, Arc::clone(&in_force));
     keys.into_iter()
         .map(|key| {
-            let inspection = entry(shared, key).and_then(|connection| {
-                let candidate = Candidate::of(key, &connection, in_force.closing(connection.rule))?;
-                Some(inspect(candidate, &connection, &mut diags, &mut protections))
+            let Some(connection) = entry(shared, key) else { return (key, Found::Gone) };
+            let candidate = Candidate::of(key, &connection, in_force.closing(connection.rule));
+            let found = candidate.map_or(Found::NoLimits, |candidate| {
+                Found::Limits(inspect(candidate, &connection, &mut diags, &mut protections))
             });
-            (key, inspection)
+            (key, found)
         })
         .collect()
 }

@@ -22,8 +22,6 @@ pub(crate) const QUEUE: usize = 16_384;
 
 /// A command of a request to the loop.
 pub(crate) enum Command {
-    /// Which conid has the socket with this cookie?
-    Lookup { cookie: u64, answer: oneshot::Sender<Option<u64>> },
     /// Change the policy of a connection.
     Override(OverrideRequest),
     /// Close a connection.
@@ -41,6 +39,8 @@ pub(crate) enum Command {
     },
     /// How many connections are there?
     Numbers { answer: oneshot::Sender<Numbers> },
+    /// Have told what readers of events want from now on, and publish what the kernel programs have told so far.
+    Tell { answer: oneshot::Sender<()> },
     /// There is an entry whose socket is gone: look for all of that kind.
     Sweep,
     /// Give back all options, take all pins away, and end.
@@ -54,8 +54,8 @@ pub(crate) type Prospects = HashMap<ConnKey, Prospect>;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Numbers {
     /// Those with an entry, listeners too.
-    pub(crate) tracked: usize,
-    /// Those with a limit that is watched.
+    pub(crate) tracked: u64,
+    /// Those with a limit that is near, or that their traffic postpones.
     pub(crate) watched: usize,
     /// Those that wait for the guard to let them be closed.
     pub(crate) waiting: usize,

@@ -10,7 +10,7 @@ use crate::api::problem::Problem;
 use crate::convert;
 use crate::convert::events::EventFilter;
 use crate::daemon::refusal::chain;
-use crate::daemon::requests::handle::{Handle, Prospects};
+use crate::daemon::requests::handle::{Command, Handle, Prospects};
 use crate::daemon::requests::origin::Origin;
 use crate::daemon::requests::view::View;
 use crate::daemon::shared::{Shared, blocking};
@@ -79,8 +79,15 @@ impl Handle {
         Ok(EventFilter { kinds: kinds?, filter, conid: query.conid })
     }
 
-    pub(crate) fn events(&self, start: Start) -> Reader {
-        self.shared.event_log.read_from(start)
+    /// A reader of events of these kinds. One that follows is told of all that happens after this call.
+    ///
+    /// # Errors
+    /// Fails if the loop has ended.
+    pub(crate) async fn events(&self, start: Start, kinds: Kinds, follows: bool) -> Result<Reader, Problem> {
+        let event_log = &self.shared.event_log;
+        let demand = follows.then(|| event_log.demand(kinds));
+        self.ask(|answer| Command::Tell { answer }).await?;
+        Ok(event_log.read_from(start, demand))
     }
 }
 

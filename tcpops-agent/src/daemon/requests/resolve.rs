@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
+use tcpops_common::counters::Counter;
 use tcpops_common::conn::{ConnKey, Connection, Direction};
 
 use crate::api::problem::{Code, Match, Problem};
 use crate::daemon::refusal;
-use crate::daemon::requests::handle::{Command, Handle};
+use crate::daemon::requests::handle::Handle;
 use crate::daemon::requests::origin::Origin;
 use crate::daemon::shared::Shared;
 use crate::kernel::descriptor::DescriptorKind;
@@ -85,10 +86,9 @@ impl Handle {
             Ok(Selector::Endpoints(endpoints)) => return Lookup::InMap(Name::Endpoints(endpoints)),
             Ok(Selector::Conid(conid)) => self.by_conid(conid).and_then(|entry| permitted(id, entry, origin)),
             Ok(Selector::Descriptor(number)) => self.by_descriptor(number, origin),
-            Ok(Selector::Cookie(cookie)) => match self.by_cookie(cookie).await {
-                Ok(Some(entry)) => permitted(id, Some(entry), origin),
-                // Events lag a little, and some may be lost.
-                Ok(None) => return Lookup::InMap(Name::Cookie(cookie)),
+            Ok(Selector::Cookie(cookie)) => match self.by_cookie(cookie) {
+                Ok(None) if self.may_have_no_place() => return Lookup::InMap(Name::Cookie(cookie)),
+                Ok(entry) => permitted(id, entry, origin),
                 Err(problem) => Err(problem),
             },
         })
@@ -101,11 +101,15 @@ impl Handle {
         Ok(connection.map(|connection| (key, connection)))
     }
 
-    /// Looks a cookie up in what the loop has learnt from events.
-    async fn by_cookie(&self, cookie: u64) -> Result<Option<Entry>, Problem> {
-        let conid = self.ask(|answer| Command::Lookup { cookie, answer }).await?;
-        let Some(conid) = conid else { return Ok(None) };
-        Ok(self.by_conid(conid)?.filter(|(key, _)| key.cookie == cookie))
+    fn by_cookie(&self, cookie: u64) -> Result<Option<Entry>, Problem> {
+        let Some(key) = self.shared.connections.of_cookie(cookie)? else { return Ok(None) };
+        let connection = self.shared.connections.get(key)?;
+        Ok(connection.map(|connection| (key, connection)))
+    }
+
+    /// True if some connection may not be found by its cookie other than among all.
+    fn may_have_no_place(&self) -> bool {
+        self.shared.settings.counter(Counter::TagsOverflowed).map_or(true, |count| count != 0)
     }
 
     /// The caller holds the descriptor: that is its right to touch the connection.
@@ -124,7 +128,7 @@ impl Handle {
             DescriptorKind::Other => return Err(invalid(format!("fd:{number} is not a TCP socket"))),
             DescriptorKind::Tcp => {}
         }
-        let tag = self.shared.connections.tag(descriptor.as_fd())?;
+        let tag = self.shared.connections.tag(&descriptor)?;
         let entry = match tag {
             Some(conid) => self.by_conid(conid)?,
             None => None,

@@ -39,7 +39,7 @@ impl Handle {
                 Follow::Callbacks => status::Follow::Callbacks,
                 Follow::Tracepoint => status::Follow::Tracepoint,
             },
-            tracked: tracked as u64,
+            tracked,
             max_connections: facts.max_connections,
             lifetimes: watched as u64,
             rules: RulesStatus {

@@ -14,42 +14,42 @@ use crate::model::expiry::lifetimes::Expiry;
 use crate::model::history::cause::{Author, Cause};
 use crate::model::history::ending::Ending;
 use crate::model::history::record::{Happened, Identity, Loss, What};
-use crate::model::history::teardown_times::TeardownTimes;
 
 /// Publishes what the loop learns.
 pub(crate) struct Publisher {
     event_log: Arc<EventLog>,
-    teardown_times: TeardownTimes,
 }
 
 impl Publisher {
     pub(crate) fn new(event_log: Arc<EventLog>) -> Self {
-        Self { event_log, teardown_times: TeardownTimes::default() }
+        Self { event_log }
     }
 
     /// Publishes what the model says has happened; what it asks to be done is for others.
-    pub(crate) fn publish(&mut self, effect: &Effect) {
+    pub(crate) fn publish(&self, effect: &Effect) {
         match effect {
             Effect::Happened(event) => self.happened(event),
             Effect::Ended(pending_close, event) => self.ended(event, *pending_close),
-            Effect::Inspect(_) | Effect::Close(_) | Effect::Exempt(_) | Effect::Throttled(_) => {}
+            Effect::Inspect(_)
+            | Effect::LookAtAll
+            | Effect::Close(_)
+            | Effect::Exempt(_)
+            | Effect::Throttled(_) => {}
         }
     }
 
     /// Something happened to a connection that lives.
-    fn happened(&mut self, event: &Event) {
-        self.teardown_times.note(event);
+    fn happened(&self, event: &Event) {
         if let Some(what) = What::of_open(event) {
             self.event_log.publish(event.at_boot_ns, what);
         }
     }
 
     /// A connection ended; this agent may have begun to close it.
-    fn ended(&mut self, event: &Event, pending_close: Option<PendingClose>) {
-        let teardown = self.teardown_times.note(event);
+    fn ended(&self, event: &Event, pending_close: Option<PendingClose>) {
         let cause = Cause::of(event, pending_close);
         tracing::debug!(conid = event.key.conid, ?cause, state = event.old_state.name(), errno = event.errno, "ended");
-        let ending = Ending::of(event, cause, teardown);
+        let ending = Ending::of(event, cause);
         let identity = Identity::of(event.key, &event.connection);
         self.event_log.publish(event.at_boot_ns, What::Of(identity, Happened::Closed(ending)));
     }
@@ -72,10 +72,16 @@ impl Publisher {
         self.event_log.publish(now_boot_ns(), What::Lost(count, loss));
     }
 
+    /// What happens to connections that live is published from now on; nobody wanted that before.
+    pub(crate) fn read_again(&self) {
+        if !self.event_log.is_empty() {
+            self.lost(None, Loss::Unread);
+        }
+    }
+
     /// All connections were read anew.
-    pub(crate) fn resynchronised(&mut self, tracked: usize) {
-        self.teardown_times.clear();
-        self.event_log.publish(now_boot_ns(), What::Resynchronised(tracked as u64));
+    pub(crate) fn resynchronised(&self, tracked: u64) {
+        self.event_log.publish(now_boot_ns(), What::Resynchronised(tracked));
     }
 
     /// Wakes the readers that wait for what was published.

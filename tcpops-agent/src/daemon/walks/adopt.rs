@@ -31,18 +31,22 @@ impl Adoption {
         Self { backoff, job: Job::new(|shared, _wishes| adopt(shared)) }
     }
 
-    /// Looks whether more connections were left out.
-    pub(crate) fn note(&mut self, shared: &Shared) -> Result<()> {
-        if let Some(backoff) = &mut self.backoff {
-            backoff.note(left_out(shared)?);
-        }
-        Ok(())
+    /// Looks whether more connections were left out; true if so.
+    pub(crate) fn note(&mut self, shared: &Shared) -> Result<bool> {
+        let Some(backoff) = &mut self.backoff else { return Ok(false) };
+        Ok(backoff.note(left_out(shared)?))
+    }
+
+    /// True if something was left out: then the end of a connection may make room for it.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.backoff.as_ref().is_some_and(AdoptBackoff::is_waiting)
     }
 
     /// Has what was left out taken in, where it is time; or says when to ask again.
-    pub(crate) fn attempt(&mut self, has_room: bool) -> Option<u64> {
-        let backoff = self.backoff.as_mut()?;
-        match backoff.attempt(now_boot_ns(), has_room) {
+    pub(crate) fn attempt(&mut self, shared: &Shared) -> Result<Option<u64>> {
+        let Some(backoff) = self.backoff.as_mut().filter(|backoff| backoff.is_waiting()) else { return Ok(None) };
+        let has_room = shared.settings.tracked()? < u64::from(shared.facts.max_connections);
+        Ok(match backoff.attempt(now_boot_ns(), has_room) {
             Attempt::None => None,
             Attempt::At(at_boot_ns) => Some(at_boot_ns),
             Attempt::Now => {
@@ -50,12 +54,12 @@ impl Adoption {
                 self.job.want(());
                 None
             }
-        }
+        })
     }
 
     /// Notes that the walks are over, and how many connections they took in.
     pub(crate) fn finish(&mut self, shared: &Shared, adopted: u64) -> Result<()> {
-        self.note(shared)?;
+        let _more = self.note(shared)?;
         if let Some(backoff) = &mut self.backoff {
             backoff.end(now_boot_ns(), adopted);
         }

@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use tcpops_common::conn::ConnKey;
+use tcpops_common::conn::{ConnKey, Direction};
+use tcpops_common::counters::Counter;
 
 use crate::daemon::diags::Diags;
 use crate::daemon::jobs::Job;
@@ -88,6 +89,10 @@ fn sweep_namespace(shared: &Shared, netns_cookie: u64, mut suspects: Suspects) -
         if Diags::new(shared).info(key, &connection)?.is_none() {
             shared.overrides.remove(key)?;
             shared.connections.remove(key)?;
+            shared.settings.add(Counter::Swept, 1)?;
+            if connection.direction == Direction::Listen {
+                shared.settings.add(Counter::ListenersSwept, 1)?;
+            }
             let vanished = Happened::Vanished(connection.state);
             shared.event_log.publish(now_boot_ns(), What::Of(Identity::of(key, &connection), vanished));
             removed += 1;

@@ -13,6 +13,8 @@ pub(crate) enum Effect {
     /// Read the connection's entry, and its traffic where a limit may be over; answer with
     /// [`Input::Inspected`](super::connections::Input::Inspected).
     Inspect(ConnKey),
+    /// Read all entries and judge them; answer with [`Input::Looked`](super::connections::Input::Looked).
+    LookAtAll,
     /// Close the connection: its time is over.
     Close(CloseOrder),
     /// Report that a connection's time is over and that it is not closed.

@@ -63,25 +63,26 @@ impl Enforcer {
         });
     }
 
-    /// Remembers that a FIN was sent, and when the grace ends.
-    pub(crate) fn begin_grace(&mut self, key: ConnKey, reset_at_boot_ns: u64) {
+    /// Remembers that a FIN was sent, and when the grace ends; false where the connection has ended since.
+    pub(crate) fn begin_grace(&mut self, key: ConnKey, reset_at_boot_ns: u64) -> bool {
         self.watches.update(key, |watch| {
-            if let Some(pending_close) = watch.phase.pending_close() {
-                watch.phase = Phase::Grace(PendingClose { fin_sent: true, ..pending_close }, reset_at_boot_ns);
-            }
-        });
+            let Some(pending_close) = watch.phase.pending_close() else { return false };
+            watch.phase = Phase::Grace(PendingClose { fin_sent: true, ..pending_close }, reset_at_boot_ns);
+            true
+        })
     }
 
     /// Forgets a close that failed, unless the connection is in its grace. Returns after how long to try again: ever less
-    /// often, down to about once a minute.
-    pub(crate) fn fail_close(&mut self, key: ConnKey) -> u64 {
+    /// often, down to about once a minute; `None` where the connection has ended since.
+    pub(crate) fn fail_close(&mut self, key: ConnKey) -> Option<u64> {
         self.watches.update(key, |watch| {
+            watch.phase.pending_close()?;
             if matches!(watch.phase, Phase::Closing(_)) {
                 watch.phase = Phase::Watched;
             }
             let wait_ns = RETRY_NS << watch.failures.min(6);
             watch.failures = watch.failures.saturating_add(1);
-            wait_ns
+            Some(wait_ns)
         })
     }
 

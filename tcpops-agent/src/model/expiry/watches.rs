@@ -88,9 +88,14 @@ impl Watches {
         self.throttled = self.by_key.values().filter(|watch| watch.phase.throttled_by().is_some()).count();
     }
 
-    /// The connections that were sent a FIN, and when they are reset.
-    pub(crate) fn graces(&self) -> impl Iterator<Item = (ConnKey, u64)> {
-        self.by_key.iter().filter_map(|(key, watch)| Some((*key, watch.phase.reset_at()?)))
+    /// The connections with which something is under way.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = ConnKey> {
+        self.by_key.keys().copied()
+    }
+
+    /// True if something is under way with a connection.
+    pub(crate) fn has(&self, key: ConnKey) -> bool {
+        self.by_key.contains_key(&key)
     }
 
     /// How many closes the guard delays.

@@ -5,7 +5,6 @@ use tcpops_common::event::{Event, SOCK_DONE, Summary};
 use tcpops_common::state::TcpState;
 
 use crate::model::history::cause::Cause;
-use crate::model::history::teardown_times::Teardown;
 
 /// How a connection or listener ended, and what it did. Times are of `CLOCK_BOOTTIME`, zero where they are not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +38,7 @@ pub(crate) struct Ending {
 
 impl Ending {
     /// Reads an [`EventKind::Closed`](tcpops_common::event::EventKind::Closed).
-    pub(crate) fn of(event: &Event, cause: Option<Cause>, teardown: Option<Teardown>) -> Self {
+    pub(crate) fn of(event: &Event, cause: Option<Cause>) -> Self {
         let Event { connection, summary, .. } = event;
         let saw_beginning = connection.origin == Origin::Handshake;
         Self {
@@ -53,8 +52,8 @@ impl Ending {
             }),
             opened_boot_ns: connection.opened_boot_ns,
             established_boot_ns: connection.established_boot_ns,
-            left_boot_ns: teardown.map_or(0, |teardown| teardown.left_boot_ns),
-            since_boot_ns: teardown.map_or(connection.state_since_boot_ns, |teardown| teardown.since_boot_ns),
+            left_boot_ns: event.left_boot_ns,
+            since_boot_ns: connection.state_since_boot_ns,
             ended_boot_ns: event.at_boot_ns,
             bytes_in: bytes_in(summary),
             bytes_out: summary.bytes_sent,
@@ -120,38 +119,37 @@ mod tests {
             new_state: TcpState::Close,
             flags: 0,
             errno: 0,
+            left_boot_ns: 0,
             connection: Connection { state: old_state, state_since_boot_ns, ..connection() },
             summary: Summary { bytes_received: 5, ..Summary::NONE },
         }
     }
 
-    fn stays(event: &Event, teardown: Option<Teardown>) -> Vec<(TcpState, u64)> {
-        Ending::of(event, None, teardown).stays().collect()
+    fn stays(event: &Event) -> Vec<(TcpState, u64)> {
+        Ending::of(event, None).stays().collect()
     }
 
     /// The connection was opened at 100 and established at 200.
     #[test]
     fn the_time_in_each_state_adds_up() {
         use TcpState::*;
-        let left = |left_boot_ns, since_boot_ns| Some(Teardown { left_boot_ns, since_boot_ns });
-        for (event, teardown, expected) in [
-            (closed(Established, 200, 900), None, vec![(SynSent, 100), (Established, 700)]),
-            (closed(FinWait1, 700, 900), left(700, 700), vec![(SynSent, 100), (Established, 500), (FinWait1, 200)]),
+        let left = |left_boot_ns, event| Event { left_boot_ns, ..event };
+        for (event, expected) in [
+            (closed(Established, 200, 900), vec![(SynSent, 100), (Established, 700)]),
+            (left(700, closed(FinWait1, 700, 900)), vec![(SynSent, 100), (Established, 500), (FinWait1, 200)]),
             (
-                closed(FinWait2, 800, 900),
-                left(700, 800),
+                left(700, closed(FinWait2, 800, 900)),
                 vec![(SynSent, 100), (Established, 500), (FinWait1, 100), (FinWait2, 100)],
             ),
             (
-                closed(LastAck, 800, 900),
-                left(700, 800),
+                left(700, closed(LastAck, 800, 900)),
                 vec![(SynSent, 100), (Established, 500), (CloseWait, 100), (LastAck, 100)],
             ),
             // Nobody remembers when it left ESTABLISHED: that is known only where one state followed.
-            (closed(CloseWait, 700, 900), None, vec![(SynSent, 100), (Established, 500), (CloseWait, 200)]),
-            (closed(LastAck, 800, 900), None, vec![(SynSent, 100), (LastAck, 100)]),
+            (closed(CloseWait, 700, 900), vec![(SynSent, 100), (Established, 500), (CloseWait, 200)]),
+            (closed(LastAck, 800, 900), vec![(SynSent, 100), (LastAck, 100)]),
         ] {
-            assert_eq!(stays(&event, teardown), expected, "{:?}", event.old_state);
+            assert_eq!(stays(&event), expected, "{:?}", event.old_state);
         }
     }
 
@@ -159,11 +157,11 @@ mod tests {
     fn what_was_never_established_has_one_state() {
         let mut event = closed(TcpState::SynSent, 100, 900);
         event.connection.established_boot_ns = 0;
-        assert_eq!(stays(&event, None), [(TcpState::SynSent, 800)]);
-        assert_eq!(Ending::of(&event, None, None).idle_ms, None);
+        assert_eq!(stays(&event), [(TcpState::SynSent, 800)]);
+        assert_eq!(Ending::of(&event, None).idle_ms, None);
         event.connection.direction = Direction::Listen;
         event.old_state = TcpState::Listen;
-        assert_eq!(stays(&event, None), [(TcpState::Listen, 800)]);
+        assert_eq!(stays(&event), [(TcpState::Listen, 800)]);
     }
 
     #[test]
@@ -171,16 +169,16 @@ mod tests {
         let mut event = closed(TcpState::CloseWait, 200, 900);
         event.connection.origin = Origin::Adopted;
         event.connection.opened_boot_ns = 200;
-        assert_eq!(stays(&event, None), [(TcpState::CloseWait, 700)]);
+        assert_eq!(stays(&event), [(TcpState::CloseWait, 700)]);
         event.connection.state_since_boot_ns = 500;
-        assert_eq!(stays(&event, None), [(TcpState::Established, 300), (TcpState::CloseWait, 400)]);
+        assert_eq!(stays(&event), [(TcpState::Established, 300), (TcpState::CloseWait, 400)]);
     }
 
     #[test]
     fn the_fin_of_the_peer_is_no_byte() {
         let mut event = closed(TcpState::FinWait2, 200, 1_000_000);
-        assert_eq!(Ending::of(&event, None, None).bytes_in, 5);
+        assert_eq!(Ending::of(&event, None).bytes_in, 5);
         event.summary.sk_flags = SOCK_DONE;
-        assert_eq!(Ending::of(&event, None, None).bytes_in, 4);
+        assert_eq!(Ending::of(&event, None).bytes_in, 4);
     }
 }

@@ -53,6 +53,11 @@ impl Kinds {
         Self(self.0 | 1 << kind as u16)
     }
 
+    /// True if one of the kinds says what happens to connections that live, other than by the agent's doing.
+    pub(crate) fn of_living(self) -> bool {
+        [Kind::Opened, Kind::Adopted, Kind::Transition, Kind::Applied].into_iter().any(|kind| self.has(kind))
+    }
+
     /// True if `kind` is in the set.
     pub(crate) const fn has(self, kind: Kind) -> bool {
         self.0 & 1 << kind as u16 != 0
@@ -175,6 +180,8 @@ pub(crate) enum Loss {
     Detached,
     /// The agent has restarted, and does not have the records of the one before.
     AgentRestarted,
+    /// Nobody read: only ends were recorded, and what happened to connections that lived was not.
+    Unread,
 }
 
 /// The content of a record.

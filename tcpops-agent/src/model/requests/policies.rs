@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use tcpops_common::conn::Connection;
-use tcpops_common::policy::{Lifetime, Options, Policy, Setting};
+use tcpops_common::policy::{Lifetime, Options, Policy, Setting, limit_begins};
 
 /// A change to the override of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,11 +67,14 @@ impl Change {
                 policy.lifetime_setting = Setting::Set;
                 policy.lifetime = lifetime;
                 policy.jitter_percent = jitter_percent;
+                // Such connections are few, so the length of the limits does not matter.
+                policy.tells = limit_begins::AT_ESTABLISHED;
             }
             Self::LifetimeClear => {
                 policy.lifetime_setting = Setting::Clear;
                 policy.lifetime = Lifetime::NONE;
                 policy.jitter_percent = 0;
+                policy.tells = 0;
             }
         }
         policy

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use tcpops_common::conn::Connection;
 
 use crate::model::expiry::closing::{ClosePolicy, Guard, Protection};
+use crate::model::expiry::looks::shortest_untold_ns;
 use crate::model::rules::rule_set::{Facts, Matcher, RuleSet};
 
 /// The names of rules by id.
@@ -17,6 +18,8 @@ pub(crate) struct InForce {
     closings: HashMap<u32, ClosePolicy>,
     protecting: Vec<(u32, Matcher)>,
     guard: Guard,
+    /// The shortest limit of which the kernel programs do not tell, nanoseconds.
+    shortest_untold_ns: Option<u64>,
 }
 
 impl InForce {
@@ -32,7 +35,17 @@ impl InForce {
                 .map(|rule| (rule.id, rule.matcher.clone()))
                 .collect(),
             guard: set.guard.clone(),
+            shortest_untold_ns: set
+                .rules
+                .iter()
+                .filter_map(|rule| shortest_untold_ns(&rule.policy.lifetime, &rule.closing))
+                .min(),
         }
+    }
+
+    /// The shortest of their limits of which the kernel programs do not tell, nanoseconds.
+    pub(crate) fn shortest_untold_ns(&self) -> Option<u64> {
+        self.shortest_untold_ns
     }
 
     pub(crate) fn names(&self) -> &RuleNames {

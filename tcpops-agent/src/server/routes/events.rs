@@ -63,7 +63,7 @@ pub(crate) async fn events(
         return Err(Failure::new(Code::TooManyStreams, detail));
     };
     let stream = Stream {
-        reader: handle.events(start),
+        reader: handle.events(start, wanted.kinds, follow).await?,
         wanted,
         form,
         heartbeat: Duration::from_secs(heartbeat.into()),

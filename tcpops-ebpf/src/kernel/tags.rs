@@ -1,0 +1,32 @@
+//! Which connection a socket is: the conid that goes with it.
+
+use tcpops_common::conn::ConnKey;
+use tcpops_common::counters::Counter;
+
+use crate::kernel::counters::bump;
+use crate::kernel::socket::Socket;
+use crate::kernel::{slots, storage};
+
+/// The conid of the socket with this cookie, if it has one.
+pub(crate) fn get(cookie: u64, socket: &Socket) -> Option<u64> {
+    slots::find(cookie).or_else(|| storage::get(socket))
+}
+
+/// Notes that the socket is this connection; false where there is no memory.
+pub(crate) fn set(key: &ConnKey, socket: &Socket) -> bool {
+    // The walk that destroys sockets, which is for those whose port is bound, knows the storage only.
+    if !socket.has_bound_port() {
+        if slots::put(key) {
+            return true;
+        }
+        bump(Counter::TagsOverflowed);
+    }
+    storage::set(socket, key.conid)
+}
+
+/// The socket is no connection any more.
+pub(crate) fn clear(cookie: u64, socket: &Socket) {
+    if !slots::release_cookie(cookie) {
+        storage::clear(socket);
+    }
+}
