@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn a_long_run_of_conids_in_use_does_not_block_those_that_come_round() {
         let (slots, shift) = (1 << 16, conid_shift(1 << 16));
-        let mut taken = vec![false; slots];
+        let mut taken = [false; 1 << 16];
         for conid in 1..=slots as u64 / 2 {
             taken[conid_slot(conid, shift) as usize] = true;
         }

@@ -11,7 +11,7 @@ use crate::harness::lab::Lab;
 use crate::harness::wait::{SOON, wait_to_see, wait_until};
 
 const AT_TRACEPOINT: [&str; 2] = ["--follow", "tracepoint"];
-const PINS: [&str; 2] = ["v1/follow", "v1/follow-nested"];
+const PINS: [&str; 2] = ["v2/follow", "v2/follow-nested"];
 
 fn follow(agent: &Agent) -> String {
     agent.get("/v1/status").ok()["follow"].as_str().expect("the way has a name").to_owned()

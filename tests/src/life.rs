@@ -98,7 +98,7 @@ fn it_stops_cleanly_and_leaves_its_programs() {
         let status = agent.stop(signal);
         assert_eq!(status.code(), Some(0), "{}", agent.log());
         assert!(!agent.socket().exists(), "the socket is left");
-        assert!(agent.pins().join("v1/CONNECTIONS").exists());
+        assert!(agent.pins().join("v2/CONNECTIONS").exists());
         assert!(line.program.is_quiet(line.sock));
         let (sock, _far) = Lab::another(&mut line);
         assert_eq!(line.program.options(sock), WANTED);
@@ -119,7 +119,7 @@ fn it_says_when_it_is_ready_and_how_it_fares() {
     let status = agent.get("/v1/status").ok();
     assert_eq!(status["pid"], agent.running().0.id());
     assert_eq!(status["cgroup"], lab.cgroup.path().to_str().unwrap());
-    assert_eq!(status["pins"], agent.pins().join("v1").to_str().unwrap());
+    assert_eq!(status["pins"], agent.pins().join("v2").to_str().unwrap());
     assert_eq!((&status["resumed"], &status["tracked"]), (&json!(false), &json!(0)));
     let _line = lab.outbound("127.0.0.1");
     wait_to_see("the number", &json!(1), || agent.get("/v1/status").ok()["tracked"].clone());
@@ -133,7 +133,7 @@ fn two_agents_do_not_share_pins() {
     let said = lab.agent().pins(agent.pins().to_owned()).socket(lab.directory.path().join("other.sock")).fails();
     assert!(said.contains(agent.pins().to_str().unwrap()), "{said}");
     assert_eq!(agent.get("/readyz").status, 200);
-    assert!(agent.pins().join("v1/CONNECTIONS").exists());
+    assert!(agent.pins().join("v2/CONNECTIONS").exists());
 }
 
 #[test]

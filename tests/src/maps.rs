@@ -155,6 +155,7 @@ fn connections_and_conids_are_what_the_agent_lists() {
         assert_same(entry, &listed[conid]);
     }
     let cookies: BTreeMap<u64, u64> = map.iter().map(|(conid, (cookie, _))| (*conid, *cookie)).collect();
+    assert_eq!(bpftool::cookies_of_conids(agent.pins()), cookies.values().copied().collect());
     assert_eq!(bpftool::conids(agent.pins()), cookies);
     for line in &lines {
         let (_, entry) = map.values().find(|(cookie, _)| *cookie == line.sock.cookie).expect("the map has it");

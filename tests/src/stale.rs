@@ -16,7 +16,7 @@ const LATER: Duration = Duration::from_secs(30);
 
 /// Takes the program off its cgroup, as somebody else would.
 fn detach(agent: &Agent) {
-    bpftool::detach_link(&agent.pins().join("v1/sockops"));
+    bpftool::detach_link(&agent.pins().join("v2/sockops"));
 }
 
 #[test]

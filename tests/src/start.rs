@@ -100,7 +100,7 @@ fn bpffs_is_mounted_if_it_is_not() {
         let answer = http::exchange(&socket, http::request_text("GET", "/v1/status", None).as_bytes());
         answer.ok().filter(|answer| answer.status == 200).map(|answer| answer.json())
     });
-    assert_eq!(status["pins"], "/sys/fs/bpf/tcpops-test-mount/v1");
+    assert_eq!(status["pins"], "/sys/fs/bpf/tcpops-test-mount/v2");
     let table = fs::read_to_string(format!("/proc/{}/mountinfo", agent.0.id())).unwrap();
     assert!(table.lines().any(|line| line.contains(" /sys/fs/bpf ") && line.contains(" - bpf ")), "{table}");
     agent.signal(rustix::process::Signal::TERM);

@@ -92,7 +92,7 @@ mod tests {
             started: "2026-11-23T00:00:00.25Z".parse().unwrap(),
             kernel: "6.12.30".to_owned(),
             cgroup: "/sys/fs/cgroup".to_owned(),
-            pins: "/sys/fs/bpf/tcpops/v1".to_owned(),
+            pins: "/sys/fs/bpf/tcpops/v2".to_owned(),
             resumed: true,
             follow: Follow::Tracepoint,
             tracked: 7,

@@ -11,6 +11,7 @@ use tcpops_common::policy::{Lifetime, Options, Policy, SocketOptions};
 use tcpops_common::probe::Probe;
 use tcpops_common::rule::{AddrKey, PortBlock, Rule, RuleIndex, RuleKey, RuleMask, RuleSet};
 use tcpops_common::settings::Settings;
+use tcpops_common::slots::ConidSlot;
 
 use crate::kernel::btf::Bytes;
 use crate::kernel::object::OBJECT;
@@ -50,13 +51,13 @@ fn the_object_has_the_layout_of_this_program() {
             local_addr, remote_addr, local_port, remote_port, uid, netns_cookie, cgroup_id, opened_boot_ns,
             established_boot_ns, state_since_boot_ns, state, direction, origin, family, rule, policy, original, in_force,
             applied_boot_ns, touched, keepalive_source, lifetime_source, outcome, errno, refused, own, bound_dev_if, fin_by,
-            user_timeout_source, pad,
+            user_timeout_source, port_bound, pad,
         }
-        Policy { options, lifetime_setting, options_pushed, jitter_percent, pad, serial, by_uid, lifetime }
+        Policy { options, lifetime_setting, options_pushed, tells, jitter_percent, serial, by_uid, lifetime }
         Options { keepalive, user_timeout, keepcnt, pad, keepidle_s, keepintvl_s, user_timeout_ms }
         SocketOptions { keepalive, keepcnt, keepidle_s, keepintvl_s, pad, user_timeout_ms }
         Lifetime { idle_ns, max_age_ns, deadline_boot_ns }
-        Event { at_boot_ns, key, kind, old_state, new_state, flags, errno, connection, summary }
+        Event { at_boot_ns, key, kind, old_state, new_state, flags, errno, left_boot_ns, connection, summary }
         Summary { bytes_received, bytes_sent, total_retrans, idle_ms, retransmits, probes, sk_flags, pad, user_timeout_ms }
         Probe { phase, pad, saved, asked_boot_ns }
         Rule { policy, id, pad, name }
@@ -66,7 +67,8 @@ fn the_object_has_the_layout_of_this_program() {
         PortBlock { classes }
         AddrKey { slot, side, pad, address }
         RuleKey { slot, kind, value }
-        Settings { reader_awake, restoring, adopting, reevaluating, probing, pad, cgroup_id }
+        Settings { reader_awake, restoring, adopting, reevaluating, probing, telling, cgroup_id }
+        ConidSlot { cookie, left_boot_ns }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What people see of the maps: `bpftool map dump pinned`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
@@ -28,22 +28,29 @@ pub(crate) fn dump(map: &Path) -> Vec<(Value, Value)> {
 
 /// `CONNECTIONS` below the directory of the pins, by conid: the cookie and the entry.
 pub(crate) fn connections(pins: &Path) -> BTreeMap<u64, (u64, Value)> {
-    let entries = dump(&pins.join("v1/CONNECTIONS")).into_iter().map(|(key, value)| {
+    let entries = dump(&pins.join("v2/CONNECTIONS")).into_iter().map(|(key, value)| {
         let number = |field: &str| key[field].as_u64().unwrap_or_else(|| panic!("no {field} in {key}"));
         (number("conid"), (number("cookie"), value))
     });
     entries.collect()
 }
 
-/// `CONIDS`: from conid to cookie.
+/// The cookies that take a place in `CONIDS`.
+pub(crate) fn cookies_of_conids(pins: &Path) -> BTreeSet<u64> {
+    let places = dump(&pins.join("v2/CONIDS")).into_iter();
+    places.filter_map(|(_, place)| place["cookie"].as_u64()).filter(|cookie| *cookie != 0).collect()
+}
+
+/// `COOKIES`: from conid to cookie.
 pub(crate) fn conids(pins: &Path) -> BTreeMap<u64, u64> {
-    let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("expected a number, found {value}"));
-    dump(&pins.join("v1/CONIDS")).iter().map(|(key, value)| (number(key), number(value))).collect()
+    let places = dump(&pins.join("v2/COOKIES")).into_iter();
+    let keys = places.map(|(_, key)| (key["conid"].as_u64().expect("a conid"), key["cookie"].as_u64().expect("a cookie")));
+    keys.filter(|key| *key != (0, 0)).collect()
 }
 
 /// `OVERRIDES`, by conid.
 pub(crate) fn overrides(pins: &Path) -> BTreeMap<u64, Value> {
-    let entries = dump(&pins.join("v1/OVERRIDES")).into_iter();
+    let entries = dump(&pins.join("v2/OVERRIDES")).into_iter();
     entries.map(|(key, value)| (key["conid"].as_u64().expect("keys have a conid"), value)).collect()
 }
 

@@ -123,7 +123,7 @@ fn answers_about_what_is_missing() {
     let agent = lab.agent().start();
     let mut stage = Stage::new(&lab);
     let (sock, _far) = stage.outbound("127.0.0.1:7001");
-    bpftool::detach_link(&agent.pins().join("v1/sockops"));
+    bpftool::detach_link(&agent.pins().join("v2/sockops"));
     stage.program.reset(sock);
     recording.get(&agent, "/v1/connections/1/state");
     let read_anew = || agent.get("/v1/events?follow=false").text().contains(RESYNCHRONISED);

@@ -79,6 +79,7 @@ fn the_end_of_a_connection_says_how_it_fared() {
         new_state: TcpState::Close,
         flags: 0,
         errno: 0,
+        left_boot_ns: 3_000_000_200,
         connection: Connection { state_since_boot_ns: 4_000_000_200, ..connection() },
         summary: KernelSummary {
             bytes_received: 11,
@@ -89,7 +90,6 @@ fn the_end_of_a_connection_says_how_it_fared() {
             ..KernelSummary::NONE
         },
     };
-    let event = Event { left_boot_ns: 3_000_000_200, ..event };
     let ending = Ending::of(&event, Cause::of(&event, None));
     assert_eq!(
         shown_of(&event.connection, Happened::Closed(ending)),
@@ -105,7 +105,7 @@ fn the_end_of_a_connection_says_how_it_fared() {
     let reason = CloseReason::Request(1000);
     let pending_close = PendingClose { reason, rule: 0, by_fin: false, fin_sent: false };
     let requested = Cause::of(&destroyed, Some(pending_close));
-    let shown = shown_of(&event.connection, Happened::Closed(Ending::of(&destroyed, requested, None)));
+    let shown = shown_of(&event.connection, Happened::Closed(Ending::of(&destroyed, requested)));
     assert_eq!(shown["cause"], json!({ "name": "closed_by_request", "by_uid": 1000, "errno": 103 }));
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tcpops_common::conn::{ConnKey, Connection, Direction};
+use tcpops_common::conn::{ConnKey, Connection};
 use tcpops_common::state::TcpState;
 use tokio::sync::oneshot;
 
@@ -79,7 +79,7 @@ pub(crate) fn run(shared: &Arc<Shared>, requests: Vec<CloseRequest>) -> Vec<Clos
     for request in requests {
         match closer.check(request.order.key) {
             Ok(Check::Closable(connection, info)) => {
-                let may_return = connection.direction == Direction::Outbound && shared.walker.destroyer().is_some();
+                let may_return = connection.port_bound != 0 && shared.walker.destroyer().is_some();
                 let checked = Checked { request, connection, info };
                 match checked.request.order.step {
                     CloseStep::Fin { .. } => fins.push(checked),

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
-use tcpops_common::conn::Connection;
 use tcpops_common::event::Summary;
+use tcpops_common::state::TcpState;
 
 use super::*;
 use crate::model::expiry::closing::{CloseStep, Manner};
@@ -20,6 +20,7 @@ fn event(kind: EventKind, new_state: TcpState, flags: u8) -> Event {
         new_state,
         flags,
         errno: 0,
+        left_boot_ns: 0,
         connection: connection(),
         summary: Summary::NONE,
     }
@@ -32,16 +33,18 @@ fn apply(connections: &mut Connections, now_boot_ns: u64, input: Input) -> Vec<E
     effects
 }
 
-fn open() -> Connections {
-    let mut connections = Connections::default();
-    assert!(apply(&mut connections, 90, Input::Event(event(EventKind::Opened, TcpState::SynSent, 0))).is_empty());
-    connections
+/// Has a connection inspected, and gives the model what was found.
+fn inspect(connections: &mut Connections, now_boot_ns: u64, key: ConnKey, found: Found) -> Vec<Effect> {
+    if !connections.inspecting.contains_key(&key) {
+        assert_eq!(apply(connections, now_boot_ns, Input::Changed(key)), [Effect::Inspect(key)]);
+    }
+    apply(connections, now_boot_ns, Input::Inspected(key, found))
 }
 
-fn inspection(limits: Limits, idle_ns: Option<u64>, at_boot_ns: u64) -> Input {
+fn found(limits: Limits, idle_ns: Option<u64>, at_boot_ns: u64) -> Found {
     let look = idle_ns.map(|idle_ns| Look { idle_ns, bytes_received: 1 });
     let candidate = Candidate { key: KEY, limits, ..candidate() };
-    Input::Inspected(KEY, Some(Inspection { candidate, look, protection: None, at_boot_ns }))
+    Found::Limits(Inspection { candidate, look, protection: None, at_boot_ns })
 }
 
 const AGED: Limits =
@@ -55,40 +58,43 @@ fn begun(order: CloseOrder, fin_sent: bool) -> Option<PendingClose> {
 
 #[test]
 fn an_idle_connection_is_looked_at_then_closed() {
-    let mut connections = open();
+    let mut connections = Connections::default();
     let idle = Limits { idle_ns: 50, ..Limits::default() };
-    let established = event(EventKind::Transition, TcpState::Established, EVENT_HAS_LIFETIME);
+    let established = event(EventKind::Transition, TcpState::Established, needed::BY_LIMIT);
     assert_eq!(apply(&mut connections, 100, Input::Event(established)), [Effect::Inspect(KEY)]);
-    assert!(apply(&mut connections, 100, inspection(idle, None, 100)).is_empty());
+    assert!(inspect(&mut connections, 100, KEY, found(idle, None, 100)).is_empty());
     assert_eq!(connections.next_due(), Some(150));
     assert_eq!(apply(&mut connections, 150, Input::Due), [Effect::Inspect(KEY)]);
     // A byte came 10 ns ago.
-    assert!(apply(&mut connections, 151, inspection(idle, Some(10), 150)).is_empty());
+    assert!(inspect(&mut connections, 151, KEY, found(idle, Some(10), 150)).is_empty());
     assert_eq!(connections.next_due(), Some(190));
     let reason = CloseReason::Expired(Expiry::Idle);
     let close =
         CloseOrder { key: KEY, reason, step: CloseStep::Reset, is_first: true, rule: 0, due_boot_ns: Some(190) };
-    assert_eq!(apply(&mut connections, 191, inspection(idle, Some(50), 190)), [Effect::Close(close)]);
+    assert_eq!(inspect(&mut connections, 191, KEY, found(idle, Some(50), 190)), [Effect::Close(close)]);
     assert_eq!(connections.next_due(), None);
     let closed = event(EventKind::Closed, TcpState::Close, 0);
     assert_eq!(apply(&mut connections, 191, Input::Event(closed)), [Effect::Ended(begun(close, false), closed)]);
-    assert_eq!(connections.conid(9), None);
 }
 
 #[test]
-fn the_limit_of_a_handshake_is_watched_from_its_beginning() {
+fn a_record_is_for_those_who_need_it() {
     let mut connections = Connections::default();
-    let opened = event(EventKind::Opened, TcpState::SynSent, EVENT_HAS_LIFETIME);
-    assert_eq!(apply(&mut connections, 90, Input::Event(opened)), [Effect::Inspect(KEY)]);
+    let mut effects = Vec::new();
+    for flags in [0, needed::BY_READER, needed::BY_LIMIT] {
+        connections.apply(90, Input::Event(event(EventKind::Opened, TcpState::SynSent, flags)), &mut effects);
+    }
+    let happened = event(EventKind::Opened, TcpState::SynSent, needed::BY_READER);
+    assert_eq!(effects, [Effect::Happened(happened), Effect::Inspect(KEY)]);
 }
 
 #[test]
 fn a_close_that_failed_is_tried_again() {
-    let mut connections = open();
-    assert_eq!(apply(&mut connections, 150, inspection(AGED, None, 150)).len(), 1);
+    let mut connections = Connections::default();
+    assert_eq!(inspect(&mut connections, 150, KEY, found(AGED, None, 150)).len(), 1);
     apply(&mut connections, 151, Input::CloseFailed(KEY));
     assert_eq!(connections.next_due(), Some(151 + RETRY_NS));
-    assert_eq!(apply(&mut connections, 200, inspection(AGED, None, 200)).len(), 1);
+    assert_eq!(inspect(&mut connections, 200, KEY, found(AGED, None, 200)).len(), 1);
     // And one that cannot succeed is not.
     apply(&mut connections, 201, Input::NotClosed(KEY));
     assert_eq!(connections.next_due(), None);
@@ -96,20 +102,20 @@ fn a_close_that_failed_is_tried_again() {
 
 #[test]
 fn a_fin_is_followed_by_a_reset_even_where_the_limit_is_gone() {
-    let mut connections = open();
+    let mut connections = Connections::default();
     let reason = CloseReason::Request(7);
     let step = CloseStep::Fin { grace_ns: 349 };
     let fin = CloseOrder { key: KEY, reason, step, is_first: true, rule: 0, due_boot_ns: None };
     apply(&mut connections, 150, Input::Closing(fin));
     apply(&mut connections, 151, Input::FinSent(KEY, 500));
-    assert_eq!(apply(&mut connections, 152, Input::Inspected(KEY, None)), []);
+    assert_eq!(inspect(&mut connections, 152, KEY, Found::NoLimits), []);
     assert_eq!(connections.next_due(), Some(500));
-    let all = vec![Known { key: KEY, listens: false, verdict: None }];
-    apply(&mut connections, 153, Input::Resync(all));
-    apply(&mut connections, 153, Input::Resynced);
+    let all = vec![Known { key: KEY, verdict: None }];
+    assert_eq!(apply(&mut connections, 153, Input::Resync(all)), [Effect::Inspect(KEY)]);
+    assert_eq!(inspect(&mut connections, 153, KEY, Found::NoLimits), []);
     assert_eq!(apply(&mut connections, 500, Input::Due), [Effect::Inspect(KEY)]);
     let reset = CloseOrder { step: CloseStep::Reset, is_first: false, due_boot_ns: Some(500), ..fin };
-    assert_eq!(apply(&mut connections, 501, Input::Inspected(KEY, None)), [Effect::Close(reset)]);
+    assert_eq!(inspect(&mut connections, 501, KEY, Found::NoLimits), [Effect::Close(reset)]);
     let closed = event(EventKind::Closed, TcpState::Close, 0);
     assert_eq!(apply(&mut connections, 502, Input::Event(closed)), [Effect::Ended(begun(fin, true), closed)]);
     assert_eq!(connections.next_due(), None);
@@ -117,68 +123,103 @@ fn a_fin_is_followed_by_a_reset_even_where_the_limit_is_gone() {
 
 #[test]
 fn a_lifetime_that_is_cleared_is_no_longer_watched() {
-    let mut connections = open();
-    apply(&mut connections, 100, inspection(AGED, None, 100));
+    let mut connections = Connections::default();
+    inspect(&mut connections, 100, KEY, found(AGED, None, 100));
     assert_eq!(connections.watched(), 1);
-    apply(&mut connections, 100, Input::Inspected(KEY, None));
+    inspect(&mut connections, 100, KEY, Found::NoLimits);
     assert_eq!(connections.watched(), 0);
 }
 
 #[test]
-fn an_event_that_is_older_than_an_override_takes_no_limit_away() {
-    let mut connections = open();
-    apply(&mut connections, 100, inspection(AGED, None, 100));
-    // It was written before the override was set, and read after it.
-    let older = event(EventKind::Transition, TcpState::FinWait2, 0);
-    assert_eq!(apply(&mut connections, 101, Input::Event(older)), [Effect::Inspect(KEY)]);
-    assert_eq!(connections.next_due(), Some(150));
-}
-
-#[test]
-fn a_socket_that_connects_again_keeps_its_new_conid() {
-    let mut connections = open();
-    let opened = event(EventKind::Opened, TcpState::SynSent, 0);
-    let again = Event { key: ConnKey { conid: 2, ..KEY }, ..opened };
-    apply(&mut connections, 0, Input::Event(again));
-    apply(&mut connections, 0, Input::Event(event(EventKind::Closed, TcpState::Close, 0)));
-    assert_eq!(connections.conid(9), Some(2));
-}
-
-#[test]
 fn what_is_seen_of_a_connection_that_has_ended_is_forgotten() {
-    let mut connections = open();
+    let mut connections = Connections::default();
+    let close = CloseOrder {
+        key: KEY,
+        reason: CloseReason::Request(0),
+        step: CloseStep::Reset,
+        is_first: true,
+        rule: 0,
+        due_boot_ns: None,
+    };
+    apply(&mut connections, 0, Input::Closing(close));
+    apply(&mut connections, 0, Input::Changed(KEY));
     apply(&mut connections, 0, Input::Event(event(EventKind::Closed, TcpState::Close, 0)));
-    assert_eq!(apply(&mut connections, 100, inspection(AGED, None, 100)), []);
+    // The inspection, and the close, were under way.
+    assert_eq!(apply(&mut connections, 100, Input::Inspected(KEY, found(AGED, None, 100))), []);
     apply(&mut connections, 100, Input::FinSent(KEY, 500));
     apply(&mut connections, 100, Input::CloseFailed(KEY));
     assert_eq!((connections.watched(), connections.next_due()), (0, None));
+    assert!(!connections.enforcer.watches.has(KEY) && connections.inspecting.is_empty());
 }
 
 #[test]
-fn what_is_inspected_before_its_event_comes_counts() {
+fn the_last_of_several_inspections_counts() {
     let mut connections = Connections::default();
-    apply(&mut connections, 100, inspection(AGED, None, 100));
-    assert_eq!(connections.next_due(), Some(150));
+    for _ in 0..2 {
+        apply(&mut connections, 100, Input::Changed(KEY));
+    }
+    inspect(&mut connections, 100, KEY, Found::NoLimits);
+    inspect(&mut connections, 101, KEY, found(AGED, None, 100));
+    assert_eq!((connections.next_due(), connections.inspecting.len()), (Some(150), 0));
 }
 
 #[test]
-fn resync_forgets_what_is_gone_and_looks_at_what_may_be_over() {
-    let mut connections = open();
-    apply(&mut connections, 100, inspection(AGED, None, 100));
-    let known = |conid, verdict| Known { key: ConnKey { cookie: conid, conid }, listens: false, verdict };
+fn a_connection_whose_end_was_lost_is_forgotten_when_it_is_missed() {
+    let mut connections = Connections::default();
+    assert_eq!(inspect(&mut connections, 150, KEY, found(AGED, None, 150)).len(), 1);
+    assert_eq!(apply(&mut connections, 160, Input::Resync(Vec::new())), [Effect::Inspect(KEY)]);
+    assert_eq!(inspect(&mut connections, 161, KEY, Found::Gone), []);
+    assert!(!connections.enforcer.watches.has(KEY));
+    // One whose end was told in time has its reason.
+    let closed = event(EventKind::Closed, TcpState::Close, 0);
+    assert_eq!(apply(&mut connections, 162, Input::Event(closed)), [Effect::Ended(None, closed)]);
+}
+
+#[test]
+fn resync_looks_at_what_may_be_over() {
+    let mut connections = Connections::default();
+    let known = |conid, verdict| Known { key: ConnKey { cookie: conid, conid }, verdict };
     let over = Some(Verdict::Expired(Expiry::Deadline, 5));
     let all = vec![known(3, None), known(4, Some(Verdict::At(70))), known(5, Some(Verdict::Look)), known(6, over)];
     let inspect = |conid| Effect::Inspect(ConnKey { cookie: conid, conid });
-    assert_eq!(apply(&mut connections, 100, Input::Resync(all)), [inspect(5), inspect(6)]);
+    assert_eq!(apply(&mut connections, 50, Input::Resync(all)), [inspect(5), inspect(6)]);
     assert_eq!((connections.watched(), connections.next_due()), (1, Some(70)));
-    assert_eq!((connections.conid(9), connections.conid(3)), (None, Some(3)));
+}
+
+#[test]
+fn a_look_remembers_what_is_near_and_leaves_alone_what_is_known() {
+    const SECOND: u64 = 1_000_000_000;
+    let mut connections = Connections::default();
+    let changed = Input::RulesChanged { guard: Guard::default(), shortest_untold_ns: Some(100 * SECOND) };
+    apply(&mut connections, 0, changed);
+    let known = |conid, verdict| Known { key: ConnKey { cookie: conid, conid }, verdict: Some(verdict) };
+    assert_eq!(apply(&mut connections, 0, Input::Judged(Vec::new())), []);
+    assert_eq!(connections.next_due(), Some(50 * SECOND));
+    assert_eq!(apply(&mut connections, 50 * SECOND, Input::Due), [Effect::LookAtAll]);
+    assert_eq!(connections.next_due(), None);
+    let near = known(1, Verdict::At(150 * SECOND));
+    let far = known(2, Verdict::At(151 * SECOND));
+    let idle = known(3, Verdict::Look);
+    let looked = || Input::Looked(vec![near, far, idle]);
+    assert_eq!(apply(&mut connections, 50 * SECOND, looked()), [Effect::Inspect(idle.key)]);
+    assert_eq!((connections.watched(), connections.next_due()), (1, Some(100 * SECOND)));
+    // Traffic postponed its end: the next look does not ask again.
+    let limits = Limits { idle_ns: 100 * SECOND, ..Limits::default() };
+    let candidate = Candidate { key: idle.key, limits, established_boot_ns: 1, ..candidate() };
+    let look = Some(Look { idle_ns: 0, bytes_received: 1 });
+    let inspection = Inspection { candidate, look, protection: None, at_boot_ns: 50 * SECOND };
+    inspect(&mut connections, 51 * SECOND, idle.key, Found::Limits(inspection));
+    assert_eq!(apply(&mut connections, 100 * SECOND, Input::Due), [Effect::LookAtAll]);
+    assert_eq!(apply(&mut connections, 100 * SECOND, looked()), []);
+    assert_eq!(connections.watched(), 3);
 }
 
 #[test]
 fn what_happened_is_published_before_what_follows() {
     let mut connections = Connections::default();
     let mut effects = Vec::new();
-    let established = event(EventKind::Transition, TcpState::Established, EVENT_HAS_LIFETIME);
+    let flags = needed::BY_LIMIT | needed::BY_READER;
+    let established = event(EventKind::Transition, TcpState::Established, flags);
     let closed = event(EventKind::Closed, TcpState::Close, 0);
     for event in [established, closed] {
         connections.apply(100, Input::Event(event), &mut effects);
@@ -187,28 +228,10 @@ fn what_happened_is_published_before_what_follows() {
 }
 
 #[test]
-fn a_reason_outlives_a_resync_until_the_events_of_that_time_are_given() {
-    let mut connections = Connections::default();
-    let reason = CloseReason::Request(0);
-    let close = CloseOrder { key: KEY, reason, step: CloseStep::Reset, is_first: true, rule: 0, due_boot_ns: None };
-    let other = ConnKey { cookie: 7, conid: 3 };
-    for key in [KEY, other] {
-        apply(&mut connections, 100, Input::Closing(CloseOrder { key, ..close }));
-    }
-    // Both are over; the last event of one came while the connections were read, that of the other was lost.
-    apply(&mut connections, 100, Input::Resync(Vec::new()));
-    let closed = event(EventKind::Closed, TcpState::Close, 0);
-    assert_eq!(apply(&mut connections, 100, Input::Event(closed)), [Effect::Ended(begun(close, false), closed)]);
-    apply(&mut connections, 100, Input::Resynced);
-    let late = Event { key: other, ..closed };
-    assert_eq!(apply(&mut connections, 100, Input::Event(late)), [Effect::Ended(None, late)]);
-}
-
-#[test]
 fn other_rules_bring_looks_forward_and_put_none_off() {
-    let mut connections = open();
-    apply(&mut connections, 100, inspection(AGED, None, 100));
-    let known = |verdict| Input::Judged(vec![Known { key: KEY, listens: false, verdict }]);
+    let mut connections = Connections::default();
+    inspect(&mut connections, 100, KEY, found(AGED, None, 100));
+    let known = |verdict| Input::Judged(vec![Known { key: KEY, verdict }]);
     for (verdict, next) in [
         (None, Some(150)),
         (Some(Verdict::Wait), Some(150)),
@@ -220,28 +243,22 @@ fn other_rules_bring_looks_forward_and_put_none_off() {
     }
     let over = Some(Verdict::Expired(Expiry::MaxAge, 90));
     assert_eq!(apply(&mut connections, 101, known(over)), [Effect::Inspect(KEY)]);
-    apply(&mut connections, 102, Input::Event(event(EventKind::Closed, TcpState::Close, 0)));
-    assert_eq!(apply(&mut connections, 103, known(over)), []);
 }
 
 #[test]
-fn listeners_do_not_count_for_the_guard() {
-    let mut connections = open();
-    connections.apply(0, Input::RulesChanged(Guard { percent_per_minute: Some(50), ..Guard::default() }), &mut vec![]);
-    connections.apply(0, Input::RulesApplied, &mut vec![]);
-    for conid in 2..=4 {
-        let key = ConnKey { cookie: 100 + conid, conid };
-        let connection = Connection { direction: Direction::Listen, ..connection() };
-        let opened = event(EventKind::Opened, TcpState::Listen, 0);
-        apply(&mut connections, 0, Input::Event(Event { key, connection, ..opened }));
-    }
+fn the_guard_counts_the_connections_that_there_are() {
+    let mut connections = Connections::default();
+    let guard = Guard { percent_per_minute: Some(50), ..Guard::default() };
+    apply(&mut connections, 0, Input::RulesChanged { guard, shortest_untold_ns: None });
+    apply(&mut connections, 0, Input::RulesApplied);
+    apply(&mut connections, 0, Input::Live(3));
     let close = |connections: &mut Connections, conid| {
         let key = ConnKey { cookie: conid, conid };
         let ruled = Candidate { key, limits: AGED, rule: 3, ..candidate() };
         let inspection = Inspection { candidate: ruled, look: None, protection: None, at_boot_ns: 150 };
-        apply(connections, 150, Input::Inspected(key, Some(inspection)))
+        inspect(connections, 150, key, Found::Limits(inspection))
     };
-    // Half of the one connection is one; half of it and three listeners would be two.
+    // Half of three is one.
     assert!(matches!(close(&mut connections, 11)[..], [Effect::Close(_)]));
     assert!(matches!(close(&mut connections, 12)[..], [Effect::Throttled(_)]));
     assert_eq!(connections.throttled(), 1);
@@ -305,7 +322,8 @@ impl World {
                     let inspection =
                         Inspection { candidate: self.candidate, look, protection: None, at_boot_ns: self.now };
                     let has_limits = self.candidate.limits != Limits::default();
-                    self.input(Input::Inspected(key, has_limits.then_some(inspection)));
+                    let found = if has_limits { Found::Limits(inspection) } else { Found::NoLimits };
+                    self.input(Input::Inspected(key, found));
                 }
                 Effect::Close(_) => self.closed = true,
                 Effect::Happened(_) => {}
@@ -343,7 +361,7 @@ proptest! {
             candidate: Candidate { key: KEY, manner: Manner::Reset, ..candidate() },
             last_byte: 100,
             received: 0,
-            connections: open(),
+            connections: Connections::default(),
             closed: false,
         };
         for (wait, happening) in happenings {
@@ -357,7 +375,7 @@ proptest! {
                     // As after a change of the override.
                     let over = world.is_over();
                     let now = world.now;
-                    let event = event(EventKind::Applied, world.candidate.state, EVENT_HAS_LIFETIME);
+                    let event = event(EventKind::Applied, world.candidate.state, needed::BY_LIMIT);
                     world.input(Input::Event(Event { at_boot_ns: now, ..event }));
                     prop_assert_eq!(world.closed, over);
                 }
@@ -368,7 +386,7 @@ proptest! {
                 Happening::HalfClose => {
                     world.candidate.state = TcpState::FinWait2;
                     world.candidate.state_since_boot_ns = world.now;
-                    world.input(Input::Event(event(EventKind::Transition, TcpState::FinWait2, EVENT_HAS_LIFETIME)));
+                    world.input(Input::Event(event(EventKind::Transition, TcpState::FinWait2, needed::BY_LIMIT)));
                 }
             }
             if world.closed {

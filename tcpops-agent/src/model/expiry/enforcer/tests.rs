@@ -65,7 +65,7 @@ fn a_grace_ends_with_a_reset_whatever_comes_meanwhile() {
     let mut effects = Vec::new();
     assert_eq!(enforcer.continue_close(key, 184, &mut effects), Some(185));
     assert_eq!(effects, []);
-    assert_eq!([enforcer.fail_close(key), enforcer.fail_close(key)], [RETRY_NS, 2 * RETRY_NS]);
+    assert_eq!([enforcer.fail_close(key), enforcer.fail_close(key)], [Some(RETRY_NS), Some(2 * RETRY_NS)]);
     assert_eq!(enforcer.continue_close(key, 185, &mut effects), Some(185 + RETRY_NS));
     let reason = CloseReason::Expired(Expiry::MaxAge);
     let reset = CloseOrder { key, reason, step: CloseStep::Reset, is_first: false, rule: RULE, due_boot_ns: Some(185) };

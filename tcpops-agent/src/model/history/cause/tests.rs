@@ -18,6 +18,7 @@ fn closed(old_state: TcpState, errno: u32, fin_by: FinBy, summary: Summary) -> E
         new_state: TcpState::Close,
         flags: 0,
         errno,
+        left_boot_ns: 0,
         connection: Connection { state: old_state, fin_by, ..connection() },
         summary,
     }
