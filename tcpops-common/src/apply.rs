@@ -11,6 +11,10 @@ pub trait OptionAccess {
     fn set(&self, option: TcpOption, value: u32) -> Result<(), i32>;
     /// Reads the option; the error is a negative errno.
     fn get(&self, option: TcpOption) -> Result<u32, i32>;
+    /// Reads all of them.
+    fn read(&self) -> SocketOptions {
+        read_each(self)
+    }
     /// Adds one to a counter.
     fn bump(&self, counter: Counter);
 }
@@ -22,7 +26,7 @@ pub fn apply(socket: &impl OptionAccess, connection: &mut Connection, now_boot_n
         if !connection.policy.options.any() {
             return;
         }
-        connection.note_original(read(socket));
+        connection.note_original(socket.read());
     }
     connection.applied_boot_ns = now_boot_ns;
     connection.outcome = Outcome::Yielded;
@@ -52,7 +56,7 @@ pub fn apply(socket: &impl OptionAccess, connection: &mut Connection, now_boot_n
         socket.bump(Counter::Applied);
     }
     // Read back rather than reckoned: the program may have changed what this one did not.
-    connection.in_force = read(socket);
+    connection.in_force = socket.read();
 }
 
 /// Applies an override over the policy in force. Where the kernel refuses, the policy in force stays, but for its
@@ -104,8 +108,8 @@ fn give_back(socket: &impl OptionAccess, connection: &Connection, option: TcpOpt
     }
 }
 
-/// The options as they are.
-pub fn read(socket: &impl OptionAccess) -> SocketOptions {
+/// The options as they are, read one by one.
+pub fn read_each(socket: &(impl OptionAccess + ?Sized)) -> SocketOptions {
     let mut options = SocketOptions::NONE;
     for option in TcpOption::ORDER {
         match socket.get(option) {

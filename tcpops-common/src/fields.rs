@@ -51,6 +51,12 @@ fields! {
     Retransmits = "inet_connection_sock", "icsk_retransmits";
     UserTimeout = "inet_connection_sock", "icsk_user_timeout";
     ProbesOut = "inet_connection_sock", "icsk_probes_out";
+    KeepaliveTime = "tcp_sock", "keepalive_time";
+    KeepaliveIntvl = "tcp_sock", "keepalive_intvl";
+    KeepaliveProbes = "tcp_sock", "keepalive_probes";
+    NetKeepaliveTime = "net", "ipv4.sysctl_tcp_keepalive_time";
+    NetKeepaliveIntvl = "net", "ipv4.sysctl_tcp_keepalive_intvl";
+    NetKeepaliveProbes = "net", "ipv4.sysctl_tcp_keepalive_probes";
     CgroupParent = "cgroup", "self.parent";
     CgroupKn = "cgroup", "kn";
     KnId = "kernfs_node", "id";

@@ -40,7 +40,7 @@ pub fn cookie_slots(max_connections: u32) -> u32 {
 
 /// The shift that [`conid_slot`] takes where there are `slots` places.
 pub fn conid_shift(slots: u32) -> u32 {
-    64 - slots.trailing_zeros()
+    64 - (slots / SIDE_BY_SIDE).trailing_zeros()
 }
 
 /// The mask that [`cookie_slot`] takes where there are `slots` places.
@@ -48,10 +48,14 @@ pub fn cookie_mask(slots: u32) -> u32 {
     slots / WAYS - 1
 }
 
-/// The place of a conid. Consecutive conids are spread evenly (multiplicative hashing by the golden ratio), so that a run
-/// of conids in use is no obstacle for the conids that come there later.
+/// The conids that have their places side by side: those of one cache line.
+const SIDE_BY_SIDE: u32 = 4;
+
+/// The place of a conid. Consecutive cache lines are spread evenly (multiplicative hashing by the golden ratio), so that a
+/// run of conids in use is no obstacle for the conids that come there later.
 pub fn conid_slot(conid: u64, shift: u32) -> u32 {
-    (conid.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> shift) as u32
+    let line = (conid / u64::from(SIDE_BY_SIDE)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> shift;
+    line as u32 * SIDE_BY_SIDE + conid as u32 % SIDE_BY_SIDE
 }
 
 /// The first of the [`WAYS`] places of a cookie. The kernel hands cookies out in runs, which take places side by side.

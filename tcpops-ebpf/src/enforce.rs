@@ -23,22 +23,24 @@ pub(crate) fn limit_handshake(socket: &Socket, connection: &mut Connection) {
     }
 }
 
-/// Applies the first rule that matches; false if none does.
-pub(crate) fn first_rule(options: Target, socket: &Socket, connection: &mut Connection) -> bool {
+/// Applies the first rule that matches; false if none does. The clock was read for the state that the connection has just
+/// entered, and is not read again.
+pub(crate) fn first_rule(options: Target<'_>, socket: &Socket, connection: &mut Connection) -> bool {
     let Some(rule) = first_match(socket, connection) else {
         connection.take_no_rule();
         return false;
     };
     connection.take_rule(rule.id, &rule.policy);
     if rule.policy.options.any() {
-        apply::apply(&options, connection, now_boot_ns());
+        let now_boot_ns = connection.state_since_boot_ns;
+        apply::apply(&options, connection, now_boot_ns);
     }
     true
 }
 
 /// Applies an override over the policy in force.
 #[inline(never)]
-pub(crate) fn apply_override(options: Target, connection: &mut Connection, override_: &Policy) {
+pub(crate) fn apply_override(options: Target<'_>, connection: &mut Connection, override_: &Policy) {
     apply::apply_override(&options, connection, override_, now_boot_ns());
 }
 

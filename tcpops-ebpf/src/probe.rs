@@ -1,6 +1,6 @@
 //! Asks a peer whether it is still there: the kernel is made to send a keepalive probe now.
 
-use tcpops_common::apply::{OptionAccess as _, apply, read};
+use tcpops_common::apply::{OptionAccess as _, apply};
 use tcpops_common::conn::{ConnKey, Connection};
 use tcpops_common::counters::Counter;
 use tcpops_common::policy::TcpOption;
@@ -17,7 +17,7 @@ const COUNT: u32 = 127;
 const SHORTEST: u32 = 1;
 
 /// Does what the agent asks for this connection. The socket must be locked, as it is in a walk.
-pub(crate) fn step(options: Target, key: &ConnKey, connection: &mut Connection, probe: &mut Probe) {
+pub(crate) fn step(options: Target<'_>, key: &ConnKey, connection: &mut Connection, probe: &mut Probe) {
     match probe.phase {
         ProbePhase::Ask => ask(options, probe),
         ProbePhase::Asked => {}
@@ -34,8 +34,8 @@ pub(crate) fn step(options: Target, key: &ConnKey, connection: &mut Connection, 
 
 /// Keepalive on, with so short a time that it is over: setting TCP_KEEPIDLE arms the timer anew with what is left of it
 /// (`tcp_sock_set_keepidle_locked` of the kernel's net/ipv4/tcp.c). The count comes first.
-fn ask(options: Target, probe: &mut Probe) {
-    probe.saved = read(&options);
+fn ask(options: Target<'_>, probe: &mut Probe) {
+    probe.saved = options.read();
     probe.asked_boot_ns = now_boot_ns();
     let steps = [
         // With a user timeout, one probe without an answer could end the connection.
@@ -55,7 +55,7 @@ fn ask(options: Target, probe: &mut Probe) {
 const GIVEN_BACK: [TcpOption; 5] =
     [TcpOption::KeepAlive, TcpOption::KeepIntvl, TcpOption::KeepIdle, TcpOption::KeepCnt, TcpOption::UserTimeout];
 
-fn set_all(options: Target, steps: [(TcpOption, u32); 5]) {
+fn set_all(options: Target<'_>, steps: [(TcpOption, u32); 5]) {
     for (option, value) in steps {
         if options.set(option, value).is_err() {
             bump(Counter::ProbeFailed);

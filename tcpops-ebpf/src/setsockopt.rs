@@ -40,7 +40,7 @@ fn changes(call: SetSockopt) -> Option<()> {
             call.replace(instead);
             bump(Counter::OwnOptions);
         }
-        Answer::GiveWay(part) => give_way(&socket.options(), connection, part, now_boot_ns()),
+        Answer::GiveWay(part) => give_way(&socket.options_in_context(), connection, part, now_boot_ns()),
     }
     Some(())
 }

@@ -94,10 +94,10 @@ fn apply_rules(ops: SockOps, socket: &Socket, connection: &mut Connection, key: 
     }
     // It was set while the handshake was under way.
     let has_override = connection.policy.serial != 0;
-    let matched = enforce::first_rule(ops.options(), socket, connection);
+    let matched = enforce::first_rule(ops.options(socket), socket, connection);
     let Some(key) = key else { return };
     if has_override && let Some(override_) = table::override_of(&key) {
-        enforce::apply_override(ops.options(), connection, override_);
+        enforce::apply_override(ops.options(socket), connection, override_);
     }
     if matched || has_override {
         track::applied(key, connection);

@@ -173,7 +173,8 @@ pub(crate) fn applied(key: ConnKey, connection: &Connection) {
     // The handshake of an accepted connection ends with the transition that follows.
     let is_over = connection.established_boot_ns != 0;
     let begins = is_over && connection.policy.tells & limit_begins::AT_ESTABLISHED != 0;
-    tell(&key, connection, EventKind::Applied, connection.state, now_boot_ns(), begins);
+    // The clock was read for the state that the connection has just entered.
+    tell(&key, connection, EventKind::Applied, connection.state, connection.state_since_boot_ns, begins);
 }
 
 /// Reports that a rule or an override was applied in a walk, after which the agent looks at all connections.

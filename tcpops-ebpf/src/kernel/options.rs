@@ -3,10 +3,10 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::{bpf_getsockopt, bpf_setsockopt};
-use tcpops_common::apply::OptionAccess;
+use tcpops_common::apply::{OptionAccess, read_each};
 use tcpops_common::counters::Counter;
 use tcpops_common::option::SOL_TCP;
-use tcpops_common::policy::TcpOption;
+use tcpops_common::policy::{SocketOptions, TcpOption};
 
 use crate::kernel::counters::bump;
 use crate::kernel::socket::Socket;
@@ -14,23 +14,36 @@ use crate::kernel::sockops::{STATE_CB_FLAG, SockOps};
 
 const TCP_BPF_SOCK_OPS_CB_FLAGS: i32 = 1008;
 
-/// The argument of the helpers: a socket, or a context that has one.
+/// A socket, by the argument that the helpers take: itself, or a context that has it.
 #[derive(Clone, Copy)]
-pub(crate) struct Target(*mut c_void);
+pub(crate) struct Target<'a> {
+    argument: *mut c_void,
+    /// Nothing where the verifier lets no field be loaded.
+    socket: Option<&'a Socket>,
+}
 
-impl OptionAccess for Target {
+impl OptionAccess for Target<'_> {
     fn set(&self, option: TcpOption, value: u32) -> Result<(), i32> {
         let (level, number) = option.constants();
-        set(self.0, level, number, value)
+        set(self.argument, level, number, value)
     }
 
     fn get(&self, option: TcpOption) -> Result<u32, i32> {
         let (level, number) = option.constants();
         let mut value = 0_u32;
         // SAFETY: the target is a context or socket that the helper takes; the helper writes the int.
-        match unsafe { bpf_getsockopt(self.0, level, number, (&raw mut value).cast(), 4) } {
+        match unsafe { bpf_getsockopt(self.argument, level, number, (&raw mut value).cast(), 4) } {
             0 => Ok(value),
             error => Err(error as i32),
+        }
+    }
+
+    /// Loads them from the socket, which costs a tenth of asking for each.
+    #[inline(always)]
+    fn read(&self) -> SocketOptions {
+        match self.socket {
+            Some(socket) => socket.keepalive_options(),
+            None => read_each(self),
         }
     }
 
@@ -41,15 +54,20 @@ impl OptionAccess for Target {
 
 impl SockOps {
     /// The options of its socket.
-    pub(crate) fn options(self) -> Target {
-        Target(self.as_ptr())
+    pub(crate) fn options(self, socket: &Socket) -> Target<'_> {
+        Target { argument: self.as_ptr(), socket: Some(socket) }
     }
 }
 
 impl Socket {
     /// Its options.
-    pub(crate) fn options(&self) -> Target {
-        Target(self.as_ptr())
+    pub(crate) fn options(&self) -> Target<'_> {
+        Target { argument: self.as_ptr(), socket: Some(self) }
+    }
+
+    /// Its options, where it came from [`Socket::from_context`].
+    pub(crate) fn options_in_context(&self) -> Target<'_> {
+        Target { argument: self.as_ptr(), socket: None }
     }
 
     /// True if the state callback is on: then the sockops program hears of each transition.

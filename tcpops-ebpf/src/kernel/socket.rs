@@ -9,8 +9,9 @@ use aya_ebpf::Global;
 use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_jiffies64, bpf_probe_read_kernel, bpf_skc_to_tcp_sock, generated};
 use tcpops_common::conn::{Connection, Family};
 use tcpops_common::counters::Counter;
-use tcpops_common::event::Summary;
+use tcpops_common::event::{SOCK_KEEPOPEN, Summary};
 use tcpops_common::fields::{Field, SHIFT};
+use tcpops_common::policy::SocketOptions;
 use tcpops_common::rule::MAX_CGROUP_DEPTH;
 
 use crate::kernel::counters::bump;
@@ -129,9 +130,14 @@ impl Socket {
     /// same endpoints.
     pub(crate) fn has_bound_port(&self) -> bool {
         let below = FIELD_OFFSETS[Field::UserLocks as usize].load() >> SHIFT;
-        // A bit field cannot be loaded, only copied.
-        let locks: Option<u8> = read(self.0.as_ptr() as u64, Field::UserLocks);
-        locks.is_none_or(|locks| locks >> below & BINDPORT_LOCK != 0)
+        // A bit field, which it was before Linux 6.18, cannot be loaded, only copied.
+        let locks = if below == 0 {
+            self.field(Field::UserLocks)
+        } else {
+            read::<u8>(self.0.as_ptr() as u64, Field::UserLocks).unwrap_or(0)
+        };
+        let is_absent = FIELD_OFFSETS[Field::UserLocks as usize].load() == 0;
+        is_absent || locks >> below & BINDPORT_LOCK != 0
     }
 
     /// The owner's uid in the initial user namespace.
@@ -206,6 +212,26 @@ impl Socket {
         let received = now.wrapping_sub(self.field::<u32>(Field::Lrcvtime));
         let ticks = if sent < received { sent } else { received };
         (u64::from(ticks) * u64::from(TICK_US.load()) / 1000) as u32
+    }
+
+    /// The options that policies speak of, as getsockopt(2) gives them: zero in a socket stands for the setting of its
+    /// namespace (`keepalive_time_when` and its like in the kernel's include/net/tcp.h), and times are jiffies.
+    pub(crate) fn keepalive_options(&self) -> SocketOptions {
+        let net: *mut c_void = self.field(Field::Net);
+        let ticks = |own: Field, of_net: Field| {
+            let own = self.field::<u32>(own);
+            if own != 0 || net.is_null() { own } else { load(net, of_net) }
+        };
+        let seconds = |ticks: u32| (u64::from(ticks) * u64::from(TICK_US.load()) / 1_000_000) as u16;
+        let probes = self.field::<u8>(Field::KeepaliveProbes);
+        SocketOptions {
+            keepalive: (self.field::<u64>(Field::Flags) as u8 & SOCK_KEEPOPEN != 0).into(),
+            keepcnt: if probes != 0 || net.is_null() { probes } else { load(net, Field::NetKeepaliveProbes) },
+            keepidle_s: seconds(ticks(Field::KeepaliveTime, Field::NetKeepaliveTime)),
+            keepintvl_s: seconds(ticks(Field::KeepaliveIntvl, Field::NetKeepaliveIntvl)),
+            pad: 0,
+            user_timeout_ms: self.field(Field::UserTimeout),
+        }
     }
 
     /// The cgroup2 directory of the socket.

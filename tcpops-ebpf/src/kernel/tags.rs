@@ -14,19 +14,18 @@ pub(crate) fn get(cookie: u64, socket: &Socket) -> Option<u64> {
 
 /// Notes that the socket is this connection; false where there is no memory.
 pub(crate) fn set(key: &ConnKey, socket: &Socket) -> bool {
-    // The walk that destroys sockets, which is for those whose port is bound, knows the storage only.
-    if !socket.has_bound_port() {
-        if slots::put(key) {
-            return true;
-        }
+    let has_place = slots::put(key);
+    if !has_place {
         bump(Counter::TagsOverflowed);
     }
-    storage::set(socket, key.conid)
+    // The walk that destroys sockets, which is for those whose port is bound, knows the storage only.
+    has_place && !socket.has_bound_port() || storage::set(socket, key.conid)
 }
 
 /// The socket is no connection any more.
 pub(crate) fn clear(cookie: u64, socket: &Socket) {
-    if !slots::release_cookie(cookie) {
+    let had_place = slots::release_cookie(cookie);
+    if !had_place || socket.has_bound_port() {
         storage::clear(socket);
     }
 }
