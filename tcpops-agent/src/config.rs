@@ -6,7 +6,7 @@ mod options;
 mod values;
 
 pub(crate) use hook::HookConfig;
-pub(crate) use options::{Adopt, LogFormat, Options};
+pub(crate) use options::{Adopt, LogFormat, Options, Recorded};
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ use crate::kernel::netns::Reach;
 pub(crate) const DEFAULT_SOCKET: &str = "/run/tcpops/tcpops.sock";
 
 /// The default of `--max-connections`.
-const DEFAULT_MAX_CONNECTIONS: u32 = 1_048_576;
+const DEFAULT_MAX_CONNECTIONS: u32 = 262_144;
 
 /// The configuration of the agent, with every default filled in.
 #[derive(Clone, Debug)]
@@ -45,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) object: Option<PathBuf>,
     /// The size of the ring buffer in bytes: a power of two, and whole pages.
     pub(crate) events_bytes: Option<u32>,
+    /// What is recorded while nobody reads events.
+    pub(crate) record: Recorded,
     /// The program that is run with events, if there is one.
     pub(crate) hook: Option<HookConfig>,
 }
@@ -64,6 +66,7 @@ impl Config {
             ebpf_log: line.ebpf_log.or(file.ebpf_log).unwrap_or_default(),
             object: line.object,
             events_bytes: line.events_bytes,
+            record: line.record.or(file.record).unwrap_or_default(),
             hook,
         }
     }

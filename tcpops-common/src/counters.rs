@@ -28,7 +28,7 @@ pub enum Counter {
     /// Connections that are found by their socket's storage, since too many others have cookies like theirs.
     TagsOverflowed,
     /// Connections that got no entry because no conid near the next was free.
-    ConidsTaken,
+    SlotsTaken,
     /// Connections to which a rule or an override was applied in full.
     Applied,
     /// Connections of which the kernel refused an option.

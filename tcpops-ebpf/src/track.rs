@@ -32,7 +32,7 @@ pub(crate) fn open(
         abandon(&ConnKey { cookie, conid }, socket);
     }
     let Some(conid) = slots::next_conid(cookie) else {
-        bump(Counter::ConidsTaken);
+        bump(Counter::SlotsTaken);
         return None;
     };
     let key = ConnKey { cookie, conid };

@@ -412,7 +412,7 @@ fn of_an_adopted_connection_only_what_was_seen_is_told() {
     let mut both = both(&lab, "127.0.0.1");
     both.near.shutdown(both.out);
     assert_eq!(both.far.receive(both.accepted).unwrap(), "");
-    let agent = lab.agent().start();
+    let agent = lab.agent().arguments(&["--record", "all"]).start();
     let adopted: Vec<_> = agent.history("&type=adopted");
     let states: Vec<_> = [both.out, both.accepted]
         .map(|sock| adopted.iter().find(|event| event["cookie"] == sock.cookie).map(|event| event["state"].clone()))

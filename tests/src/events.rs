@@ -17,6 +17,8 @@ use crate::harness::wait::{SOON, patient, wait_for, wait_until};
 use crate::permissions::open_to_all;
 
 const NOBODY: u32 = 65534;
+/// Records what happens to connections although nobody reads it.
+const RECORD_ALL: &[&str] = &["--record", "all"];
 
 fn number(event: &Value, field: &str) -> u64 {
     event[field].as_u64().unwrap_or_else(|| panic!("no {field} in {event}"))
@@ -91,7 +93,7 @@ fn what_was_open_before_and_rules_that_go_are_told_of_too() {
     let lab = Lab::new();
     let early = lab.outbound("127.0.0.1");
     let rules = "[[rule]]\nname = \"all\"\nlifetime = { idle = \"1h\" }\n";
-    let agent = lab.agent().rules(rules).start();
+    let agent = lab.agent().arguments(RECORD_ALL).rules(rules).start();
     let history = agent.history("");
     let conid = agent.conid(&early.sock.id());
     assert_eq!(types_of(&history, conid), ["adopted", "applied"]);
@@ -245,7 +247,7 @@ fn a_close_of_this_agent_keeps_its_cause_through_an_overflow() {
 fn filters_let_through_what_fits() {
     let lab = Lab::new();
     let rules = "[[rule]]\nname = \"v6\"\nmatch = { remote = \"::1\" }\nlifetime = { idle = \"1h\" }\n";
-    let agent = lab.agent().rules(rules).start();
+    let agent = lab.agent().arguments(RECORD_ALL).rules(rules).start();
     let (v4, v6) = (lab.outbound("127.0.0.1"), lab.outbound("::1"));
     let mut nobody = lab.program_of(NOBODY);
     let (conid4, conid6) = (agent.conid(&v4.sock.id()), agent.conid(&v6.sock.id()));
@@ -291,7 +293,7 @@ fn filters_let_through_what_fits() {
 #[test]
 fn since_goes_on_where_one_left_off() {
     let lab = Lab::new();
-    let mut agent = lab.agent().start();
+    let mut agent = lab.agent().arguments(RECORD_ALL).start();
     let mut line = lab.outbound("127.0.0.1");
     let events = wait_for("both events", SOON, || Some(agent.history("")).filter(|events| events.len() == 2));
     let seqs: Vec<u64> = events.iter().map(|event| number(event, "seq")).collect();
@@ -345,7 +347,7 @@ fn a_quiet_stream_has_a_pulse() {
 #[test]
 fn browsers_are_served_too() {
     let lab = Lab::new();
-    let agent = lab.agent().start();
+    let agent = lab.agent().arguments(RECORD_ALL).start();
     let _line = lab.outbound("127.0.0.1");
     let events = wait_for("both events", SOON, || Some(agent.history("")).filter(|events| events.len() == 2));
     let request = |headers: &[(&str, &str)]| {
@@ -374,7 +376,7 @@ fn browsers_are_served_too() {
 #[test]
 fn others_see_only_what_is_theirs_and_each_has_some_streams() {
     let lab = Lab::new();
-    let agent = lab.agent().start();
+    let agent = lab.agent().arguments(RECORD_ALL).start();
     open_to_all(&agent);
     let (mut nobody, mut root, mut outsider) = (lab.program_of(NOBODY), lab.program(), lab.outsider());
     let listener = outsider.listen("127.0.0.1");
@@ -424,7 +426,7 @@ fn streams_end_with_the_agent() {
 #[test]
 fn the_command_prints_and_follows() {
     let lab = Lab::new();
-    let mut agent = lab.agent().start();
+    let mut agent = lab.agent().arguments(RECORD_ALL).start();
     let mut line = lab.outbound("127.0.0.1");
     let conid = agent.conid(&line.sock.id());
     wait_until("both events", SOON, || agent.history("").len() == 2);

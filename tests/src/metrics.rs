@@ -58,7 +58,7 @@ fn they_have_the_form_that_prometheus_reads() {
 fn they_say_what_happened() {
     let lab = Lab::new();
     let rules = "[[rule]]\nname = \"far\"\nmatch = { remote = \"10.0.0.0/8\" }\nlifetime = { idle = \"1h\" }\n";
-    let agent = lab.agent().rules(rules).start();
+    let agent = lab.agent().arguments(&["--record", "all"]).rules(rules).start();
     let before = samples(&agent);
     assert_eq!((before["tcpops_rules"], before["tcpops_max_connections"]), (1.0, 4096.0));
     assert_eq!(before["tcpops_tracked_connections"], 0.0);

@@ -87,7 +87,7 @@ fn lifetimes_of_rules_come_and_go() {
             json!({ "name": "v6", "match": { "family": "ipv6" }, "lifetime": { "max_age": max_age } }),
         ])
     };
-    agent.put("/v1/rules", &with_lifetime("1h")).ok();
+    agent.put("/v1/rules", &with_lifetime("90s")).ok();
     assert_eq!(ended.program.receive(ended.sock).unwrap_err(), "ECONNABORTED");
     wait_until("the other is watched", SOON, || agent.get("/v1/status").ok()["lifetimes"] == 1);
     agent.put("/v1/rules", &rules(&[])).ok();

@@ -31,7 +31,8 @@ pub(crate) struct Status {
     pub(crate) tracked: u64,
     /// The most that there can be.
     pub(crate) max_connections: u32,
-    /// The number of them with a lifetime that is being watched.
+    /// The number of them with a lifetime that may be over before the agent looks at all connections next, or that
+    /// traffic has postponed.
     pub(crate) lifetimes: u64,
     /// The rules in force.
     pub(crate) rules: RulesStatus,

@@ -123,7 +123,7 @@ mod tests {
              started      2026-11-23T00:00:00Z, with the maps of an agent before\n\
              kernel       6.12.30\n\
              cgroup       /sys/fs/cgroup\n\
-             pins         /sys/fs/bpf/tcpops/v1\n\
+             pins         /sys/fs/bpf/tcpops/v2\n\
              follow       tracepoint\n\
              connections  7 of at most 1048576\n\
              lifetimes    2\n\

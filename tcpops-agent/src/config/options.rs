@@ -32,7 +32,7 @@ pub(crate) struct Options {
     /// Pin maps and programs in this directory of a BPF file system [default: tcpops in the one that is mounted]
     #[arg(long, value_name = "DIR")]
     pub(crate) pins: Option<PathBuf>,
-    /// Track at most this many connections, 1 to 16777216 [default: 1048576]
+    /// Track at most this many connections, 1 to 16777216 [default: 262144]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(MAX_CONNECTIONS))]
     #[serde(deserialize_with = "max_connections")]
     pub(crate) max_connections: Option<u32>,
@@ -48,6 +48,10 @@ pub(crate) struct Options {
     #[arg(long, value_enum, value_name = "callbacks|tracepoint", hide = true)]
     #[serde(skip)]
     pub(crate) follow: Option<Follow>,
+    /// While nobody reads events, record only how connections end, or all that happens to them [default: ends]
+    #[arg(long, value_enum, value_name = "ends|all")]
+    #[serde(deserialize_with = "word")]
+    pub(crate) record: Option<Recorded>,
     /// Log what the kernel programs do, for debugging [default: off]
     #[arg(long, value_enum, value_name = "LEVEL")]
     #[serde(deserialize_with = "word")]
@@ -77,6 +81,16 @@ pub(crate) enum Adopt {
     On,
     /// They are not
     Off,
+}
+
+/// The choice of `--record`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Recorded {
+    /// How each ends, and what the agent does
+    #[default]
+    Ends,
+    /// All
+    All,
 }
 
 /// The form of the agent's log.
@@ -126,6 +140,7 @@ mod tests {
             max-connections = 5000
             netns = "host"
             adopt = "off"
+            record = "all"
             ebpf-log = "debug"
             log-format = "json"
             [hook]
@@ -138,6 +153,7 @@ mod tests {
         let file = Options::parse(text, "f").unwrap();
         assert_eq!((file.max_connections, file.netns, file.adopt), (Some(5000), Some(Reach::Host), Some(Adopt::Off)));
         assert_eq!((file.ebpf_log, file.log_format), (Some(LogLevel::Debug), Some(LogFormat::Json)));
+        assert_eq!(file.record, Some(Recorded::All));
         let hook = file.hook.unwrap();
         assert_eq!(hook.kinds, kinds("closed,expiring").unwrap());
         assert_eq!((hook.max_running, hook.timeout), (2, Duration::from_secs(3)));

@@ -22,6 +22,7 @@ use crate::daemon::tracker::Tracker;
 use crate::daemon::walks::adopt::Adoption;
 use crate::daemon::walks::reevaluate::RulesAnswer;
 use crate::daemon::walks::sweep::Sweeper;
+use crate::events::Demand;
 use crate::kernel::Result;
 use crate::kernel::cgroup_watch::CgroupWatch;
 use crate::kernel::clock::Timer;
@@ -42,6 +43,8 @@ pub(crate) struct Daemon {
     pub(crate) tracker: Tracker,
     pub(crate) publisher: Publisher,
     pub(crate) telling: Telling,
+    /// What the agent itself wants to have told.
+    pub(crate) _demands: Vec<Demand>,
     pub(crate) rules: RuleStore,
     pub(crate) overrides: Job<OverrideRequest, Vec<ConnKey>>,
     pub(crate) reevaluate: Job<RulesAnswer, Result<()>>,

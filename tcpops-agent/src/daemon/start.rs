@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use crate::config::Config;
+use crate::config::{Config, Recorded};
 use crate::daemon::expiry::{close, inspect};
 use crate::daemon::intake::Intake;
 use crate::daemon::jobs::Job;
@@ -23,6 +23,7 @@ use crate::daemon::walks::adopt::{Adoption, adopt, left_out};
 use crate::daemon::walks::read_all::{self, read_all};
 use crate::daemon::walks::reevaluate::{self, reevaluate};
 use crate::daemon::walks::sweep::{Sweeper, sweep};
+use crate::events::Demand;
 use crate::kernel::cgroup_watch::CgroupWatch;
 use crate::kernel::clock::Timer;
 use crate::kernel::connections::Connections;
@@ -36,6 +37,7 @@ use crate::kernel::requirements;
 use crate::kernel::rules::Rules;
 use crate::kernel::settings::Settings;
 use crate::model::expiry::connections::Input;
+use crate::model::history::record::Kinds;
 
 impl Daemon {
     /// Makes everything ready, with what earlier agents left in the maps.
@@ -57,6 +59,9 @@ impl Daemon {
         let intake = Intake::new(Events::open(&pins)?, &shared)?;
         let rules = RuleStore::open(&shared, Rules::open(&pins)?, config.rules.clone())
             .map_err(|problem| anyhow::anyhow!(problem.detail))?;
+        let demands = demands(config, &shared);
+        let mut telling = Telling::default();
+        telling.update(&shared, false)?;
         let left_out = catch_up(&shared, config.adopt)?;
         let tracker = track(&shared)?;
         let (sender, commands) = mpsc::channel(QUEUE);
@@ -73,7 +78,8 @@ impl Daemon {
             reevaluate: Job::new(reevaluate::run),
             judge: Job::new(read_all::run),
             look: Job::new(read_all::look),
-            telling: Telling::default(),
+            telling,
+            _demands: demands,
             inspect: Job::in_batches(inspect::BATCH, inspect::run),
             close: Job::in_batches(close::BATCH, close::run),
             adoption: Adoption::new(left_out),
@@ -95,6 +101,13 @@ impl Daemon {
             tracing::warn!(limitation, "something is amiss");
         }
     }
+}
+
+/// What the agent itself wants to have told, for as long as it runs.
+fn demands(config: &Config, shared: &Shared) -> Vec<Demand> {
+    let of_record = (config.record == Recorded::All).then_some(Kinds::ALL);
+    let of_hook = config.hook.as_ref().map(|hook| hook.kinds);
+    of_record.into_iter().chain(of_hook).map(|kinds| shared.event_log.demand(kinds)).collect()
 }
 
 /// Opens the maps and what else the roads share.

@@ -27,7 +27,7 @@ pub(crate) static CONNECTIONS: HashMap<ConnKey, Connection, CONNECTIONS_MAX, NO_
 /// From the place of a conid (`slots::conid_slot`) to the cookie that goes with it: together they are the key of
 /// `CONNECTIONS`. The kernel programs write, and give the place back at the end of the connection; both sides read, and
 /// the agent frees the places of connections that ended unseen. Where a conid's place is taken it is passed over; where
-/// many are, the connection is counted under `conids_taken` and not tracked.
+/// many are, the connection is counted under `slots_taken` and not tracked.
 #[btf_map]
 pub(crate) static CONIDS: Array<ConidSlot, CONNECTIONS_MAX> = Array::new();
 

@@ -25,7 +25,7 @@ fn answers_with_events() {
     let lab = Lab::new();
     let mut stage = Stage::new(&lab);
     stage.outbound("127.0.0.1:7001");
-    let agent = lab.agent().start();
+    let agent = lab.agent().arguments(&["--record", "all"]).start();
     let keepalive = json!({ "idle": "60s", "count": 5, "interval": "10s" });
     let rules = json!({ "rule": [
         { "name": "force", "match": { "remote_port": 7002 }, "keepalive": keepalive, "lifetime": { "idle": "10m" } },
@@ -101,7 +101,7 @@ fn answers_with_events() {
 fn answers_about_what_is_missing() {
     let lab = Lab::new();
     let mut recording = Recording::new("losses");
-    let mut agent = lab.agent().arguments(&["--events-bytes", "4096"]).start();
+    let mut agent = lab.agent().arguments(&["--events-bytes", "4096", "--record", "all"]).start();
     let mut program = lab.program();
     recording.note("The first loss, and the first that is complete again.");
     let told = || agent.get("/v1/events?follow=false&type=refused").text();

@@ -21,7 +21,7 @@ fn answers_with_a_list() {
     stage.outbound("127.0.0.1:7007");
     stage.outbound("127.0.0.1:7001");
     agent.lifetime("5", &json!({ "idle_seconds": 3600 })).ok();
-    wait_until("all are watched", SOON, || agent.get("/v1/status").ok()["lifetimes"] == 4);
+    wait_until("the override is watched", SOON, || agent.get("/v1/status").ok()["lifetimes"] == 1);
     recording.get(&agent, "/v1/connections");
     recording.note("Pages.");
     recording.get(&agent, "/v1/connections?limit=2");

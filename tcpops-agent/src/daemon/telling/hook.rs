@@ -52,8 +52,7 @@ impl Hook {
         let stop = CancellationToken::new();
         let stopping = stop.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let demand = shared.event_log.demand(config.kinds);
-        let reader = shared.event_log.read_from(Start::Now, Some(demand));
+        let reader = shared.event_log.read_from(Start::Now, None);
         let thread = std::thread::Builder::new().name("hook".to_owned()).spawn(move || {
             let queue = Queue { config: Arc::new(config), shared, waiting: VecDeque::new(), dropped: 0 };
             runtime.block_on(queue.serve(reader, &stopping));

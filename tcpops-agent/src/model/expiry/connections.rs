@@ -178,7 +178,13 @@ impl Connections {
         let mut passed_over = false;
         for Known { key, verdict, .. } in connections {
             match verdict {
-                None | Some(Verdict::Wait) => self.enforcer.release(*key),
+                None | Some(Verdict::Wait) => {
+                    self.enforcer.release(*key);
+                    // It may have had limits by the rules before.
+                    if self.deadlines.get(*key).is_some() {
+                        effects.push(Effect::Inspect(*key));
+                    }
+                }
                 Some(Verdict::At(at_boot_ns)) => {
                     self.enforcer.release(*key);
                     passed_over |= !self.remember(*key, *at_boot_ns, now_boot_ns);

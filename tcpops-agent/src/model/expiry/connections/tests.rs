@@ -232,13 +232,14 @@ fn other_rules_bring_looks_forward_and_put_none_off() {
     let mut connections = Connections::default();
     inspect(&mut connections, 100, KEY, found(AGED, None, 100));
     let known = |verdict| Input::Judged(vec![Known { key: KEY, verdict }]);
-    for (verdict, next) in [
-        (None, Some(150)),
-        (Some(Verdict::Wait), Some(150)),
-        (Some(Verdict::At(400)), Some(150)),
-        (Some(Verdict::At(120)), Some(120)),
+    let inspect = vec![Effect::Inspect(KEY)];
+    for (verdict, effects, next) in [
+        (None, inspect.clone(), Some(150)),
+        (Some(Verdict::Wait), inspect, Some(150)),
+        (Some(Verdict::At(400)), vec![], Some(150)),
+        (Some(Verdict::At(120)), vec![], Some(120)),
     ] {
-        assert_eq!(apply(&mut connections, 101, known(verdict)), []);
+        assert_eq!(apply(&mut connections, 101, known(verdict)), effects);
         assert_eq!(connections.next_due(), next);
     }
     let over = Some(Verdict::Expired(Expiry::MaxAge, 90));
