@@ -54,9 +54,9 @@ impl Connections {
         self.conids.remove(key.conid)
     }
 
-    /// Hands every entry to `visit`, in batches; it answers false to stop. A connection that is there throughout is visited
-    /// at least once.
-    pub(crate) fn for_each_batch(&self, mut visit: impl FnMut(&[(ConnKey, Connection)]) -> bool) -> Result<()> {
+    /// Hands every entry to `visit`, in batches of which it may do what it likes; it answers false to stop. A connection
+    /// that is there throughout is visited at least once.
+    pub(crate) fn for_each_batch(&self, mut visit: impl FnMut(&mut Vec<(ConnKey, Connection)>) -> bool) -> Result<()> {
         self.entries.for_each_batch(|batch| {
             batch.retain(|(_, connection)| is_made(connection));
             batch.is_empty() || visit(batch)

@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use tcpops_common::conn::{ConnKey, Connection};
-
 use crate::api::connections::{Connection as ApiConnection, ConnectionList, ListQuery};
 use crate::api::events::EventsQuery;
 use crate::api::problem::Problem;
 use crate::convert;
 use crate::convert::events::EventFilter;
 use crate::daemon::refusal::chain;
-use crate::daemon::requests::handle::{Handle, Prospects};
+use crate::daemon::requests::handle::Handle;
 use crate::daemon::requests::origin::Origin;
 use crate::daemon::requests::view::View;
 use crate::daemon::shared::{Shared, blocking};
@@ -26,11 +24,14 @@ impl Handle {
         let mut found = scanned?;
         let next = (found.len() > limit).then(|| found[limit - 1].0.conid);
         found.truncate(limit);
-        let prospects = self.prospects(&found).await?;
+        let prospects = self.prospects(&View::new(&self.shared), &found).await?;
         let shared = Arc::clone(&self.shared);
-        blocking(move || Ok(ConnectionList { connections: show(&shared, &found, &prospects), next }))
-            .await
-            .map_err(Into::into)
+        blocking(move || {
+            let connections = View::new(&shared).show_all(&found, &prospects).collect();
+            Ok(ConnectionList { connections, next })
+        })
+        .await
+        .map_err(Into::into)
     }
 
     /// Every connection that the filter takes, as they come out of the map: `send` gets them in batches, and answers
@@ -38,18 +39,19 @@ impl Handle {
     pub(crate) fn stream(
         &self,
         filter: &Filter,
-        mut send: impl FnMut(Vec<ApiConnection>) -> bool,
+        mut send: impl FnMut(&mut dyn Iterator<Item = ApiConnection>) -> bool,
     ) -> Result<(), Problem> {
         let runtime = tokio::runtime::Handle::current();
+        let mut view = View::new(&self.shared);
         let mut stopped = None;
         self.shared.connections.for_each_batch(|batch| {
-            let wanted = batch.iter().filter(|(key, connection)| filter.matches(key.conid, connection));
-            let wanted: Vec<_> = wanted.copied().collect();
-            if wanted.is_empty() {
+            batch.retain(|(key, connection)| filter.matches(key.conid, connection));
+            if batch.is_empty() {
                 return true;
             }
-            match runtime.block_on(self.prospects(&wanted)) {
-                Ok(prospects) => send(show(&self.shared, &wanted, &prospects)),
+            view.renew();
+            match runtime.block_on(self.prospects(&view, batch)) {
+                Ok(prospects) => send(&mut view.show_all(batch, &prospects)),
                 Err(problem) => {
                     stopped = Some(problem);
                     false
@@ -82,9 +84,4 @@ impl Handle {
     pub(crate) fn events(&self, start: Start) -> Reader {
         self.shared.event_log.read_from(start)
     }
-}
-
-fn show(shared: &Shared, connections: &[(ConnKey, Connection)], prospects: &Prospects) -> Vec<ApiConnection> {
-    let mut view = View::new(shared);
-    connections.iter().map(|(key, connection)| view.show(*key, connection, prospects, None)).collect()
 }
