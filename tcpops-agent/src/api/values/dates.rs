@@ -139,7 +139,7 @@ mod tests {
         let written = |time: Timestamp| super::time(&time, serde_json::value::Serializer).unwrap();
         let day_ms = 86_400_000;
         let of_days = (0..2_932_896).step_by(13).map(|day| Timestamp::from_millisecond(day * day_ms + day).unwrap());
-        let of_ms = [0, 1, 10, 100, 999, 1000, 1250, 59_999, 86_399_999, 951_782_400_000, 253_402_300_799_999, -1];
+        let of_ms = [0, 1, 10, 100, 999, 1000, 1250, 59_999, 86_399_999, 951_782_400_000, -1];
         let of_ms = of_ms.map(|ms| Timestamp::from_millisecond(ms).unwrap());
         let others = [Timestamp::MIN, Timestamp::MAX, Timestamp::from_nanosecond(1_700_000_000_000_000_001).unwrap()];
         for time in of_days.chain(of_ms).chain(others) {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tcpops_common::conn::{ConnKey, Connection};
+
 use crate::api::connections::{Connection as ApiConnection, ConnectionList, ListQuery};
 use crate::api::events::EventsQuery;
 use crate::api::problem::Problem;
@@ -20,8 +22,15 @@ use crate::model::requests::filter::Filter;
 impl Handle {
     /// A page of the list.
     pub(crate) async fn list(&self, filter: Filter, limit: usize) -> Result<ConnectionList, Problem> {
-        let scanned = Shared::scan(&self.shared, move |key, connection| filter.matches(key.conid, connection)).await;
-        let mut found = scanned?;
+        let found =
+            Shared::fold_in_order(&self.shared, filter.after_conid, Vec::new(), move |found, key, connection| {
+                if filter.matches(key.conid, connection) {
+                    found.push((key, *connection));
+                }
+                // One more tells that there is more.
+                found.len() <= limit
+            });
+        let mut found = found.await?;
         let next = (found.len() > limit).then(|| found[limit - 1].0.conid);
         found.truncate(limit);
         let prospects = self.prospects(&View::new(&self.shared), &found).await?;
@@ -44,11 +53,8 @@ impl Handle {
         let runtime = tokio::runtime::Handle::current();
         let mut view = View::new(&self.shared);
         let mut stopped = None;
-        self.shared.connections.for_each_batch(|batch| {
-            batch.retain(|(key, connection)| filter.matches(key.conid, connection));
-            if batch.is_empty() {
-                return true;
-            }
+        let wanted = |(key, connection): &(ConnKey, Connection)| filter.matches(key.conid, connection);
+        self.shared.connections.for_each_batch_ahead(wanted, |batch| {
             view.renew();
             match runtime.block_on(self.prospects(&view, batch)) {
                 Ok(prospects) => send(&mut view.show_all(batch, &prospects)),
