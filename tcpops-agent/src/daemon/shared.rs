@@ -192,14 +192,18 @@ impl Shared {
     ) -> Result<()> {
         if !shared.index.is_there() {
             // Where most connections are still open, asking for the next conids is all that a page needs.
-            let last = shared.connections.last_conid()?.min(conid + TRIED);
-            while conid < last {
+            let last = shared.connections.last_conid()?;
+            let tried = last.min(conid.saturating_add(TRIED));
+            while conid < tried {
                 conid += 1;
                 if let Some((key, connection)) = shared.connections.entry(conid)?
                     && !visit(key, &connection)
                 {
                     return Ok(());
                 }
+            }
+            if conid >= last {
+                return Ok(());
             }
         }
         loop {
