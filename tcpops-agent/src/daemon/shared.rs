@@ -27,10 +27,6 @@ use crate::model::rules::in_force::InForce;
 
 /// The most requests that read the whole map at a time; others wait.
 const SCANS: usize = 2;
-/// Conids that are tried one after another before an index is made.
-const TRIED: u64 = 4096;
-/// Keys taken from the index at a time.
-const KEYS: usize = 1024;
 
 /// Shared between the loop, its jobs and the requests.
 pub(crate) struct Shared {
@@ -165,61 +161,6 @@ impl Shared {
         Ok(found)
     }
 
-    /// Hands the entries of connections to `visit`, by rising conid and from the one after `conid`, until it answers false;
-    /// then returns its state. Half a microsecond an entry, and a reading of the map before the first of several such
-    /// calls; off the loop, a few at a time.
-    pub(crate) async fn fold_in_order<T: Send + 'static>(
-        shared: &Arc<Self>,
-        conid: u64,
-        mut state: T,
-        mut visit: impl FnMut(&mut T, ConnKey, &Connection) -> bool + Send + 'static,
-    ) -> Result<T> {
-        let scanning = Arc::clone(&shared.scans).acquire_owned().await;
-        let shared = Arc::clone(shared);
-        blocking(move || {
-            let _until_done = scanning;
-            let visit = |key, connection: &Connection| visit(&mut state, key, connection);
-            Self::for_each_in_order(&shared, conid, visit)?;
-            Ok(state)
-        })
-        .await
-    }
-
-    fn for_each_in_order(
-        shared: &Arc<Self>,
-        mut conid: u64,
-        mut visit: impl FnMut(ConnKey, &Connection) -> bool,
-    ) -> Result<()> {
-        if !shared.index.is_there() {
-            // Where most connections are still open, asking for the next conids is all that a page needs.
-            let last = shared.connections.last_conid()?;
-            let tried = last.min(conid.saturating_add(TRIED));
-            while conid < tried {
-                conid += 1;
-                if let Some((key, connection)) = shared.connections.entry(conid)?
-                    && !visit(key, &connection)
-                {
-                    return Ok(());
-                }
-            }
-            if conid >= last {
-                return Ok(());
-            }
-        }
-        loop {
-            let keys = Self::read_index(shared, |index| index.after(conid, KEYS))?;
-            let Some(last) = keys.last() else { return Ok(()) };
-            conid = last.conid;
-            for key in keys {
-                if let Some(connection) = shared.connections.get(key)?
-                    && !visit(key, &connection)
-                {
-                    return Ok(());
-                }
-            }
-        }
-    }
-
     /// Reads the index of connections. Blocks. Within a tokio runtime.
     pub(crate) fn read_index<T>(shared: &Arc<Self>, read: impl FnOnce(&Index) -> T) -> Result<T> {
         let begun = || {
@@ -233,6 +174,11 @@ impl Shared {
         shared.index.read(&shared.connections, begun, read)
     }
 
+    /// True while there is an index of connections.
+    pub(crate) fn has_index(&self) -> bool {
+        self.index.is_there()
+    }
+
     /// Hands every connection to `visit`, until that answers false, together with `state`, which comes back. A connection
     /// that the map moves meanwhile may be visited twice. Half a microsecond an entry, off the loop; a few at a time.
     pub(crate) async fn fold<T: Send + 'static>(
@@ -240,14 +186,25 @@ impl Shared {
         mut state: T,
         mut visit: impl FnMut(&mut T, ConnKey, &Connection) -> bool + Send + 'static,
     ) -> Result<T> {
-        let scanning = Arc::clone(&shared.scans).acquire_owned().await;
-        let shared = Arc::clone(shared);
-        blocking(move || {
-            let _until_done = scanning;
+        Self::scanning(shared, move |shared| {
             shared
                 .connections
                 .for_each_batch(|batch| batch.iter().all(|(key, connection)| visit(&mut state, *key, connection)))?;
             Ok(state)
+        })
+        .await
+    }
+
+    /// Runs something that may read the whole map, off the loop; a few at a time.
+    pub(crate) async fn scanning<T: Send + 'static>(
+        shared: &Arc<Self>,
+        action: impl FnOnce(&Arc<Self>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let scanning = Arc::clone(&shared.scans).acquire_owned().await;
+        let shared = Arc::clone(shared);
+        blocking(move || {
+            let _until_done = scanning;
+            action(&shared)
         })
         .await
     }

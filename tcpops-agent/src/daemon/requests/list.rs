@@ -12,6 +12,7 @@ use crate::convert::events::EventFilter;
 use crate::daemon::refusal::chain;
 use crate::daemon::requests::handle::Handle;
 use crate::daemon::requests::origin::Origin;
+use crate::daemon::requests::page::page;
 use crate::daemon::requests::view::View;
 use crate::daemon::shared::{Shared, blocking};
 use crate::events::{Reader, Start};
@@ -22,15 +23,8 @@ use crate::model::requests::filter::Filter;
 impl Handle {
     /// A page of the list.
     pub(crate) async fn list(&self, filter: Filter, limit: usize) -> Result<ConnectionList, Problem> {
-        let found =
-            Shared::fold_in_order(&self.shared, filter.after_conid, Vec::new(), move |found, key, connection| {
-                if filter.matches(key.conid, connection) {
-                    found.push((key, *connection));
-                }
-                // One more tells that there is more.
-                found.len() <= limit
-            });
-        let mut found = found.await?;
+        // One more tells whether there is more.
+        let mut found = Shared::scanning(&self.shared, move |shared| page(shared, &filter, limit + 1)).await?;
         let next = (found.len() > limit).then(|| found[limit - 1].0.conid);
         found.truncate(limit);
         let prospects = self.prospects(&View::new(&self.shared), &found).await?;

@@ -85,6 +85,11 @@ impl Index {
         failed.map_or(Ok(()), Err)
     }
 
+    /// The number of connections, with those that ended since they were found.
+    pub(crate) fn len(&self) -> usize {
+        self.cookies.len()
+    }
+
     /// Up to `max` connections with conids greater than `conid`, in their order.
     pub(crate) fn after(&self, conid: u64, max: usize) -> Vec<ConnKey> {
         let greater = self.cookies.range(conid.saturating_add(1)..);
