@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_with::{SerializeDisplay, skip_serializing_none};
+use serde_with::skip_serializing_none;
 use strum::{Display, IntoStaticStr, VariantArray};
 use utoipa::{IntoParams, ToSchema};
 
@@ -87,9 +87,11 @@ pub(crate) struct Connection {
     pub(crate) cgroup_id: Option<u64>,
     /// When the entry was made.
     #[schema(value_type = String, format = DateTime)]
+    #[serde(serialize_with = "super::values::time")]
     pub(crate) opened: Timestamp,
     /// When the handshake ended.
     #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(serialize_with = "super::values::time")]
     pub(crate) established: Option<Timestamp>,
     /// Seconds since it was opened.
     pub(crate) age_seconds: f64,
@@ -107,6 +109,7 @@ pub(crate) struct Connection {
 pub(crate) struct Expires {
     /// The time; for `idle` and `first_byte` the earliest, since a byte puts them off.
     #[schema(value_type = String, format = DateTime)]
+    #[serde(serialize_with = "super::values::time")]
     pub(crate) at: Timestamp,
     /// Seconds until then; zero where that is past.
     pub(crate) seconds: f64,
@@ -119,7 +122,7 @@ pub(crate) struct Expires {
 }
 
 /// A limit of a lifetime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum Limit {
     /// The time with no byte sent or received.
@@ -182,7 +185,7 @@ pub(crate) struct TcpInfo {
 }
 
 /// The module's codes in words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum StateName {
     /// 1: the connection is established.

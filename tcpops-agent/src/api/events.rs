@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_with::{SerializeDisplay, skip_serializing_none};
+use serde_with::skip_serializing_none;
 use strum::{Display, IntoStaticStr, VariantArray};
 use utoipa::{IntoParams, ToSchema};
 
@@ -54,7 +54,7 @@ pub(crate) struct EventsQuery {
 }
 
 /// The type of an event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum EventType {
     /// A connection or listener got its conid.
@@ -89,6 +89,7 @@ pub(crate) struct Event {
     pub(crate) seq: u64,
     /// When it happened.
     #[schema(value_type = String, format = DateTime)]
+    #[serde(serialize_with = "super::values::time")]
     pub(crate) time: Timestamp,
     /// The type.
     #[serde(rename = "type")]
@@ -169,7 +170,7 @@ pub(crate) struct Cause {
 }
 
 /// Why events are missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum Loss {
     /// The reader was too slow, or asked for them too late: they are not kept any more.
@@ -185,7 +186,7 @@ pub(crate) enum Loss {
 }
 
 /// The kinds of ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum CauseName {
     /// An orderly close.
@@ -207,7 +208,7 @@ pub(crate) enum CauseName {
 }
 
 /// One of the two ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum Side {
     /// This host's.
@@ -218,7 +219,7 @@ pub(crate) enum Side {
 
 /// Details of the kind of end: of `timeout` what had no answer, of `refused` that there is no way to the peer, of `fin`
 /// that the program did not wait for the handshake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum Detail {
     /// Keepalive probes had no answer.

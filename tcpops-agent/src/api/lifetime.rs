@@ -19,6 +19,7 @@ pub(crate) struct LifetimeRequest {
     pub(crate) max_age_seconds: Option<LifetimeSeconds>,
     /// A time, as RFC 3339 writes it; in the future.
     #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(serialize_with = "super::values::time")]
     pub(crate) deadline: Option<Timestamp>,
     /// Jitter, 0 to 100: `idle_seconds` and `max_age_seconds`, of which one must be there, are made longer by up to
     /// this share, by another amount for each connection, so that they do not end together.
@@ -45,6 +46,7 @@ pub(crate) struct Lifetime {
     pub(crate) max_age_seconds: Option<f64>,
     /// A time.
     #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(serialize_with = "super::values::time")]
     pub(crate) deadline: Option<Timestamp>,
     /// The jitter that may lengthen idle time and age, percent; absent where they are exact.
     pub(crate) jitter_percent: Option<u8>,

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_with::{SerializeDisplay, skip_serializing_none};
+use serde_with::skip_serializing_none;
 use strum::{Display, IntoStaticStr, VariantArray};
 use utoipa::ToSchema;
 
@@ -34,7 +34,7 @@ pub(crate) struct Policy {
 }
 
 /// Where a policy came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum Source {
     /// From a rule.
@@ -44,7 +44,7 @@ pub(crate) enum Source {
 }
 
 /// The outcome of applying the options of a policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum Outcome {
     /// Every option was taken.
@@ -57,7 +57,7 @@ pub(crate) enum Outcome {
 }
 
 /// A socket option, by its constant in tcp(7) and socket(7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub(crate) enum OptionName {
     /// TCP_USER_TIMEOUT.
@@ -73,7 +73,7 @@ pub(crate) enum OptionName {
 }
 
 /// Options that a program can set itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum OwnOption {
     /// Keepalive and its parameters.
@@ -122,6 +122,7 @@ pub(crate) struct ApplyResult {
     pub(crate) outcome: Outcome,
     /// When.
     #[schema(value_type = String, format = DateTime)]
+    #[serde(serialize_with = "super::values::time")]
     pub(crate) at: Timestamp,
     /// The option that the kernel refused.
     pub(crate) refused_option: Option<OptionName>,

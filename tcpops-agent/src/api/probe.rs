@@ -1,7 +1,7 @@
 //! Asking the peer of a connection whether it is still there.
 
 use serde::{Deserialize, Serialize};
-use serde_with::{SerializeDisplay, skip_serializing_none};
+use serde_with::skip_serializing_none;
 use strum::{Display, IntoStaticStr, VariantArray};
 use utoipa::ToSchema;
 
@@ -41,7 +41,7 @@ pub(crate) struct ProbeResult {
 }
 
 /// The answer to whether the peer of a connection is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum Verdict {
     /// It answered.
@@ -53,7 +53,7 @@ pub(crate) enum Verdict {
 }
 
 /// The way a peer is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum Method {
     /// Keepalive probes.

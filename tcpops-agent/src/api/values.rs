@@ -14,7 +14,7 @@ mod switch;
 mod time;
 pub(crate) mod words;
 
-pub(crate) use dates::Deadline;
+pub(crate) use dates::{Deadline, time};
 pub(crate) use lists::OneOrMany;
 pub(crate) use names::{CgroupPath, RuleName};
 pub(crate) use net::{Cidr, Ports};

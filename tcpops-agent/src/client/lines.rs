@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use memchr::memchr;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -35,7 +36,7 @@ impl Lines {
     pub(crate) async fn next(&mut self) -> Result<Option<&[u8]>, ClientError> {
         let mut searched = self.start;
         let line = loop {
-            match self.buffer[searched..].iter().position(|byte| *byte == b'\n') {
+            match memchr(b'\n', &self.buffer[searched..]) {
                 Some(at) => {
                     let line = self.start..searched + at;
                     self.start = line.end + 1;

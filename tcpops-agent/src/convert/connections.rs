@@ -1,6 +1,7 @@
 //! Connections from the maps' form to the protocol's.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use jiff::Timestamp;
 use tcpops_common::conn::{ConnKey, Connection, Direction};
@@ -61,8 +62,21 @@ pub(crate) fn expires(
 
 /// Both ends; a listener has one.
 pub(crate) fn ends(connection: &Connection) -> (String, Option<String>) {
-    let remote = (connection.direction != Direction::Listen).then(|| connection.remote().to_string());
-    (connection.local().to_string(), remote)
+    let remote = (connection.direction != Direction::Listen).then(|| endpoint(connection.remote()));
+    (endpoint(connection.local()), remote)
+}
+
+/// An endpoint as `SocketAddr` writes it; IPv4 without the formatter, for long lists.
+fn endpoint(address: SocketAddr) -> String {
+    let SocketAddr::V4(address) = address else { return address.to_string() };
+    let mut text = String::with_capacity("255.255.255.255:65535".len());
+    let mut number = itoa::Buffer::new();
+    for (octet, after) in address.ip().octets().into_iter().zip(['.', '.', '.', ':']) {
+        text.push_str(number.format(octet));
+        text.push(after);
+    }
+    text.push_str(number.format(address.port()));
+    text
 }
 
 #[cfg(test)]
@@ -93,6 +107,13 @@ mod tests {
         // Before the boot, and beyond what is counted.
         assert_eq!(CLOCKS.boot_ns(Timestamp::UNIX_EPOCH), 10_000_000);
         assert_eq!(CLOCKS.boot_ns(Timestamp::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn endpoints_are_written_as_addresses_are() {
+        for text in ["0.0.0.0:0", "192.0.2.7:5060", "255.255.255.255:65535", "[::1]:80", "[2001:db8::1]:443"] {
+            assert_eq!(endpoint(text.parse().unwrap()), text);
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod detach;
 
 mod counters;
 mod diags;
+mod index;
 mod pace;
 mod refusal;
 mod shared;

@@ -10,6 +10,7 @@ use tcpops_common::conn::{ConnKey, Connection};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::daemon::counters::AgentCounters;
+use crate::daemon::index::{KEPT, KeptIndex};
 use crate::daemon::pace::Pace;
 use crate::events::EventLog;
 use crate::kernel::cgroup::Lineages;
@@ -22,6 +23,7 @@ use crate::kernel::settings::Settings;
 use crate::kernel::walk::Walker;
 use crate::kernel::{KernelError, Result};
 use crate::model::expiry::connections::Input;
+use crate::model::requests::index::Index;
 use crate::model::rules::in_force::InForce;
 
 /// The most requests that read the whole map at a time; others wait.
@@ -47,6 +49,7 @@ pub(crate) struct Shared {
     left_out: RwLock<Vec<String>>,
     /// The serial that the last override got.
     override_serial: AtomicU32,
+    index: KeptIndex,
     /// Bounds how much of the CPU callers can spend on reading the whole map.
     scans: Arc<Semaphore>,
 }
@@ -98,6 +101,7 @@ impl Shared {
             in_force: RwLock::default(),
             left_out: RwLock::default(),
             override_serial: AtomicU32::default(),
+            index: KeptIndex::default(),
             scans: Arc::new(Semaphore::new(SCANS)),
         }
     }
@@ -164,6 +168,24 @@ impl Shared {
         Ok(found)
     }
 
+    /// Reads the index of connections. Blocks. Within a tokio runtime.
+    pub(crate) fn read_index<T>(shared: &Arc<Self>, read: impl FnOnce(&Index) -> T) -> Result<T> {
+        let begun = || {
+            let shared = Arc::clone(shared);
+            tokio::spawn(async move {
+                while !shared.index.drop_if_unused() {
+                    tokio::time::sleep(KEPT).await;
+                }
+            });
+        };
+        shared.index.read(&shared.connections, begun, read)
+    }
+
+    /// True while there is an index of connections.
+    pub(crate) fn has_index(&self) -> bool {
+        self.index.is_there()
+    }
+
     /// Hands every connection to `visit`, until that answers false, together with `state`, which comes back. A connection
     /// that the map moves meanwhile may be visited twice. Half a microsecond an entry, off the loop; a few at a time.
     pub(crate) async fn fold<T: Send + 'static>(
@@ -171,14 +193,25 @@ impl Shared {
         mut state: T,
         mut visit: impl FnMut(&mut T, ConnKey, &Connection) -> bool + Send + 'static,
     ) -> Result<T> {
-        let scanning = Arc::clone(&shared.scans).acquire_owned().await;
-        let shared = Arc::clone(shared);
-        blocking(move || {
-            let _until_done = scanning;
+        Self::scanning(shared, move |shared| {
             shared
                 .connections
                 .for_each_batch(|batch| batch.iter().all(|(key, connection)| visit(&mut state, *key, connection)))?;
             Ok(state)
+        })
+        .await
+    }
+
+    /// Runs something that may read the whole map, off the loop; a few at a time.
+    pub(crate) async fn scanning<T: Send + 'static>(
+        shared: &Arc<Self>,
+        action: impl FnOnce(&Arc<Self>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let scanning = Arc::clone(&shared.scans).acquire_owned().await;
+        let shared = Arc::clone(shared);
+        blocking(move || {
+            let _until_done = scanning;
+            action(&shared)
         })
         .await
     }

@@ -1,17 +1,23 @@
 //! `CONNECTIONS`, and how they are found: by their conid in `CONIDS`, by their socket's cookie in `COOKIES`, or by the
-//! socket itself in `CONN_TAGS`.
+//! socket itself in `CONN_TAGS`; and the last conid, in `NEXT_CONID`.
 
+use std::mem;
 use std::os::fd::{AsRawFd as _, RawFd};
+use std::sync::mpsc::sync_channel;
+use std::thread;
 
 use tcpops_common::conn::{ConnKey, Connection};
-use tcpops_common::maps::{CONIDS, CONN_TAGS, CONNECTIONS, COOKIES};
+use tcpops_common::maps::{CONIDS, CONN_TAGS, CONNECTIONS, COOKIES, NEXT_CONID};
 use tcpops_common::slots::{ConidSlot, WAYS, conid_shift, conid_slot, cookie_mask, cookie_slot};
 use tcpops_common::state::TcpState;
 
 use crate::kernel::descriptor::Descriptor;
-use crate::kernel::error::Result;
+use crate::kernel::error::{KernelError, Result};
 use crate::kernel::pins::Pins;
 use crate::kernel::table::Table;
+
+/// Batches that are read ahead of their use; then the reading waits.
+const READ_AHEAD: usize = 2;
 
 #[derive(Debug)]
 pub(crate) struct Connections {
@@ -24,6 +30,8 @@ pub(crate) struct Connections {
     cookie_mask: u32,
     /// The conid of each socket for whose cookie there was no place.
     tags: Table<RawFd, u64>,
+    /// The conid that was handed out last, at index 0.
+    last_conid: Table<u32, u64>,
 }
 
 impl Connections {
@@ -36,14 +44,21 @@ impl Connections {
             cookie_mask: cookie_mask(cookies.max_entries()),
             cookies,
             tags: Table::open(pins, CONN_TAGS)?,
+            last_conid: Table::open(pins, NEXT_CONID)?,
         })
     }
 
     pub(crate) fn key(&self, conid: u64) -> Result<Option<ConnKey>> {
+        Ok(match self.likely_key(conid)? {
+            Some(key) if self.contains(key)? => Some(key),
+            _ => None,
+        })
+    }
+
+    /// The key of a conid, unless another conid has its place.
+    fn likely_key(&self, conid: u64) -> Result<Option<ConnKey>> {
         let ConidSlot { cookie, .. } = self.conids.at(conid_slot(conid, self.conid_shift))?;
-        let key = ConnKey { cookie, conid };
-        // Another conid may have this place.
-        Ok((cookie != 0 && self.contains(key)?).then_some(key))
+        Ok((cookie != 0).then_some(ConnKey { cookie, conid }))
     }
 
     /// The connection of the socket with this cookie; `None` also where there was no place for the cookie, which
@@ -62,6 +77,17 @@ impl Connections {
     /// The entry of a connection; `None` if it has ended, or the kernel program has not finished the entry yet.
     pub(crate) fn get(&self, key: ConnKey) -> Result<Option<Connection>> {
         Ok(self.entries.get(key)?.filter(is_made))
+    }
+
+    /// The key and the entry of a conid; `None` likewise.
+    pub(crate) fn entry(&self, conid: u64) -> Result<Option<(ConnKey, Connection)>> {
+        let Some(key) = self.likely_key(conid)? else { return Ok(None) };
+        Ok(self.get(key)?.map(|connection| (key, connection)))
+    }
+
+    /// The conid that was handed out last; its entry may be under way.
+    pub(crate) fn last_conid(&self) -> Result<u64> {
+        self.last_conid.at(0)
     }
 
     pub(crate) fn contains(&self, key: ConnKey) -> Result<bool> {
@@ -95,12 +121,40 @@ impl Connections {
         Ok(())
     }
 
-    /// Hands every entry to `visit`, in batches; it answers false to stop. A connection that is there throughout is visited
-    /// at least once.
-    pub(crate) fn for_each_batch(&self, mut visit: impl FnMut(&[(ConnKey, Connection)]) -> bool) -> Result<()> {
+    /// Hands every entry to `visit`, in batches of which it may do what it likes; it answers false to stop. A connection
+    /// that is there throughout is visited at least once.
+    pub(crate) fn for_each_batch(&self, mut visit: impl FnMut(&mut Vec<(ConnKey, Connection)>) -> bool) -> Result<()> {
         self.entries.for_each_batch(|batch| {
             batch.retain(|(_, connection)| is_made(connection));
             batch.is_empty() || visit(batch)
+        })
+    }
+
+    /// Hands every entry that is `wanted` to `visit`, likewise, while another thread reads on: by up to [`READ_AHEAD`]
+    /// batches.
+    pub(crate) fn for_each_batch_ahead(
+        &self,
+        wanted: impl Fn(&(ConnKey, Connection)) -> bool + Send,
+        mut visit: impl FnMut(&[(ConnKey, Connection)]) -> bool,
+    ) -> Result<()> {
+        let (sender, batches) = sync_channel::<Vec<_>>(READ_AHEAD);
+        thread::scope(|scope| {
+            let read = move || {
+                self.for_each_batch(|batch| {
+                    batch.retain(&wanted);
+                    let batch = mem::replace(batch, Vec::with_capacity(batch.capacity()));
+                    // Nobody receives any more once `visit` has stopped.
+                    batch.is_empty() || sender.send(batch).is_ok()
+                })
+            };
+            let reader = thread::Builder::new().name("map-reader".to_owned()).spawn_scoped(scope, read);
+            let reader = reader.map_err(KernelError::syscall("clone", "the reader of the map"))?;
+            for batch in batches {
+                if !visit(&batch) {
+                    break;
+                }
+            }
+            reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 }

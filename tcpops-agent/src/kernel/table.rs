@@ -109,10 +109,11 @@ impl<K: Pod, V: CheckedBitPattern + NoUninit> Table<K, V> {
         // The kernel keeps its place in a bucket's number or a key.
         let mut cursor = vec![0; size_of::<K>().max(size_of::<u32>())];
         let mut first = true;
-        let mut batch = Vec::new();
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        let mut batch = Vec::with_capacity(room);
         loop {
-            let mut keys = vec![0; room * size_of::<K>()];
-            let mut values = vec![0; room * size_of::<V>()];
+            keys.resize(room * size_of::<K>(), 0);
+            values.resize(room * size_of::<V>(), 0);
             let (read, last) = match lookup_batch(self.fd(), first, &mut cursor, &mut keys, &mut values, room as u32) {
                 Ok(Batch::More(read)) => (read, false),
                 Ok(Batch::Last(read)) => (read, true),

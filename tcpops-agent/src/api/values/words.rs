@@ -1,12 +1,12 @@
 //! Words of closed sets: those that people write, and those that only answers have.
 
-use serde_with::SerializeDisplay;
+use serde::{Serialize, Serializer};
 use strum::{Display, IntoStaticStr, VariantArray};
 use tcpops_common::state::TcpState;
 
 use super::read::{Found, ValueError, Written, text};
 
-/// Reading and `ToSchema` of closed sets of words, by their names.
+/// Reading, writing and `ToSchema` of closed sets of words, by their names.
 macro_rules! words {
     ($($type:ident),+ $(,)?) => {$(
         impl ::std::str::FromStr for $type {
@@ -14,6 +14,13 @@ macro_rules! words {
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 $crate::api::values::words::parse(<Self as ::strum::VariantArray>::VARIANTS, text)
+            }
+        }
+
+        // By the word itself: `SerializeDisplay` would go through the formatter, ten times a connection of a list.
+        impl ::serde::Serialize for $type {
+            fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.into())
             }
         }
 
@@ -52,7 +59,7 @@ where
 words!(Direction, Family, Origin, Mode, Manner);
 
 /// Who began the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum Direction {
     /// The peer did.
@@ -64,7 +71,7 @@ pub(crate) enum Direction {
 }
 
 /// The address family on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum Family {
     /// IPv4, also through a v4-mapped IPv6 socket.
@@ -74,7 +81,7 @@ pub(crate) enum Family {
 }
 
 /// The way a connection became known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum Origin {
     /// Its handshake was seen.
@@ -84,7 +91,7 @@ pub(crate) enum Origin {
 }
 
 /// The precedence of the options that a rule wants over those that the program sets itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum Mode {
     /// They replace the program's.
@@ -97,7 +104,7 @@ pub(crate) enum Mode {
 }
 
 /// The manner in which a connection is closed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, SerializeDisplay, Display, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum Manner {
     /// A reset, at once.
@@ -108,8 +115,14 @@ pub(crate) enum Manner {
 }
 
 /// A TCP state, as `ss` spells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State(pub(crate) TcpState);
+
+impl Serialize for State {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.name())
+    }
+}
 
 impl std::fmt::Display for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,6 +1,5 @@
 //! The handle by which requests reach the daemon, and the commands that they send to the loop.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use tcpops_common::conn::ConnKey;
@@ -47,8 +46,8 @@ pub(crate) enum Command {
     Detach { by_uid: u32, answer: oneshot::Sender<Result<Detached, Problem>> },
 }
 
-/// The loop's knowledge of connections that have limits.
-pub(crate) type Prospects = HashMap<ConnKey, Prospect>;
+/// The loop's knowledge of connections that have limits, in the order in which it was asked.
+pub(crate) type Prospects = Vec<(ConnKey, Prospect)>;
 
 /// The numbers of connections.
 #[derive(Clone, Copy, Debug)]

@@ -10,8 +10,9 @@ use crate::api::problem::Problem;
 use crate::convert;
 use crate::convert::events::EventFilter;
 use crate::daemon::refusal::chain;
-use crate::daemon::requests::handle::{Command, Handle, Prospects};
+use crate::daemon::requests::handle::{Command, Handle};
 use crate::daemon::requests::origin::Origin;
+use crate::daemon::requests::page::page;
 use crate::daemon::requests::view::View;
 use crate::daemon::shared::{Shared, blocking};
 use crate::events::{Reader, Start};
@@ -22,15 +23,18 @@ use crate::model::requests::filter::Filter;
 impl Handle {
     /// A page of the list.
     pub(crate) async fn list(&self, filter: Filter, limit: usize) -> Result<ConnectionList, Problem> {
-        let scanned = Shared::scan(&self.shared, move |key, connection| filter.matches(key.conid, connection)).await;
-        let mut found = scanned?;
+        // One more tells whether there is more.
+        let mut found = Shared::scanning(&self.shared, move |shared| page(shared, &filter, limit + 1)).await?;
         let next = (found.len() > limit).then(|| found[limit - 1].0.conid);
         found.truncate(limit);
-        let prospects = self.prospects(&found).await?;
+        let prospects = self.prospects(&View::new(&self.shared), &found).await?;
         let shared = Arc::clone(&self.shared);
-        blocking(move || Ok(ConnectionList { connections: show(&shared, &found, &prospects), next }))
-            .await
-            .map_err(Into::into)
+        blocking(move || {
+            let connections = View::new(&shared).show_all(&found, &prospects).collect();
+            Ok(ConnectionList { connections, next })
+        })
+        .await
+        .map_err(Into::into)
     }
 
     /// Every connection that the filter takes, as they come out of the map: `send` gets them in batches, and answers
@@ -38,18 +42,16 @@ impl Handle {
     pub(crate) fn stream(
         &self,
         filter: &Filter,
-        mut send: impl FnMut(Vec<ApiConnection>) -> bool,
+        mut send: impl FnMut(&mut dyn Iterator<Item = ApiConnection>) -> bool,
     ) -> Result<(), Problem> {
         let runtime = tokio::runtime::Handle::current();
+        let mut view = View::new(&self.shared);
         let mut stopped = None;
-        self.shared.connections.for_each_batch(|batch| {
-            let wanted = batch.iter().filter(|(key, connection)| filter.matches(key.conid, connection));
-            let wanted: Vec<_> = wanted.copied().collect();
-            if wanted.is_empty() {
-                return true;
-            }
-            match runtime.block_on(self.prospects(&wanted)) {
-                Ok(prospects) => send(show(&self.shared, &wanted, &prospects)),
+        let wanted = |(key, connection): &(ConnKey, Connection)| filter.matches(key.conid, connection);
+        self.shared.connections.for_each_batch_ahead(wanted, |batch| {
+            view.renew();
+            match runtime.block_on(self.prospects(&view, batch)) {
+                Ok(prospects) => send(&mut view.show_all(batch, &prospects)),
                 Err(problem) => {
                     stopped = Some(problem);
                     false
@@ -89,9 +91,4 @@ impl Handle {
         self.ask(|answer| Command::Tell { answer }).await?;
         Ok(event_log.read_from(start, demand))
     }
-}
-
-fn show(shared: &Shared, connections: &[(ConnKey, Connection)], prospects: &Prospects) -> Vec<ApiConnection> {
-    let mut view = View::new(shared);
-    connections.iter().map(|(key, connection)| view.show(*key, connection, prospects, None)).collect()
 }

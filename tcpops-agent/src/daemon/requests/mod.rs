@@ -6,6 +6,7 @@ pub(crate) mod origin;
 mod resolve;
 
 mod list;
+mod page;
 mod show;
 mod view;
 mod why;

@@ -1,6 +1,8 @@
 //! Finding the key and entry of a connection by its name.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tcpops_common::counters::Counter;
 use tcpops_common::conn::{ConnKey, Connection, Direction};
@@ -9,8 +11,10 @@ use crate::api::problem::{Code, Match, Problem};
 use crate::daemon::refusal;
 use crate::daemon::requests::handle::Handle;
 use crate::daemon::requests::origin::Origin;
-use crate::daemon::shared::Shared;
+use crate::daemon::shared::{Shared, blocking};
+use crate::kernel::Result as KernelResult;
 use crate::kernel::descriptor::DescriptorKind;
+use crate::model::requests::access::Caller;
 use crate::model::requests::selector::{Endpoints, Selector};
 
 /// Connections that an ambiguous name lists at the most.
@@ -26,7 +30,7 @@ pub(crate) enum Resolved {
 
 type Entry = (ConnKey, Connection);
 
-/// A name that only the whole map tells the meaning of.
+/// A name that is compared with those of entries.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Name {
     Endpoints(Endpoints),
@@ -39,9 +43,14 @@ impl Name {
         let [both, local, remote] = Endpoints::names_of(connection).map(Self::Endpoints);
         [both, local, remote, Self::Cookie(key.cookie)]
     }
+
+    /// The endpoints by which the index of connections finds it.
+    fn indexed(&self) -> Option<(SocketAddr, Option<SocketAddr>)> {
+        if let Self::Endpoints(endpoints) = self { endpoints.indexed() } else { None }
+    }
 }
 
-/// The result of looking a name up without reading the whole map.
+/// The result of looking a name up without reading entries of others.
 enum Lookup {
     Known(Result<Resolved, Problem>),
     InMap(Name),
@@ -63,7 +72,7 @@ impl Handle {
             lookups.push(self.look_up(id, origin).await);
         }
         let in_map = |lookup: &Lookup| if let Lookup::InMap(name) = lookup { Some(*name) } else { None };
-        let named = self.scan(lookups.iter().filter_map(in_map).collect(), origin).await;
+        let named = self.named(lookups.iter().filter_map(in_map).collect(), origin).await;
         let resolve = |(id, lookup): (&&str, Lookup)| match (lookup, &named) {
             (Lookup::Known(resolved), _) => found(id, resolved?),
             (Lookup::InMap(_), Err(problem)) => Err(problem.clone()),
@@ -76,7 +85,7 @@ impl Handle {
     pub(crate) async fn resolve(&self, id: &str, origin: &Origin) -> Result<Resolved, Problem> {
         match self.look_up(id, origin).await {
             Lookup::Known(resolved) => resolved,
-            Lookup::InMap(name) => by_name(id, name, &self.scan([name].into(), origin).await?, origin),
+            Lookup::InMap(name) => by_name(id, name, &self.named([name].into(), origin).await?, origin),
         }
     }
 
@@ -95,10 +104,7 @@ impl Handle {
     }
 
     fn by_conid(&self, conid: u64) -> Result<Option<Entry>, Problem> {
-        let key = self.shared.connections.key(conid)?;
-        let Some(key) = key else { return Ok(None) };
-        let connection = self.shared.connections.get(key)?;
-        Ok(connection.map(|connection| (key, connection)))
+        self.shared.connections.entry(conid).map_err(Into::into)
     }
 
     fn by_cookie(&self, cookie: u64) -> Result<Option<Entry>, Problem> {
@@ -136,26 +142,67 @@ impl Handle {
         Ok(entry.map_or(Resolved::Absent, |(key, connection)| Resolved::Found(key, Box::new(connection))))
     }
 
-    /// Reads the map for names. Entries of others are found by their cookie only, which the caller must know.
-    async fn scan(&self, names: HashSet<Name>, origin: &Origin) -> Result<Named, Problem> {
-        if names.is_empty() {
-            return Ok(Named::new());
-        }
-        let (caller, wanted) = (origin.caller, names.clone());
-        let names_of = move |key: ConnKey, connection: &Connection, names: &HashSet<Name>| {
-            let may_see = caller.may_access(connection.uid);
-            let is_meant = |name: &Name| (may_see || matches!(name, Name::Cookie(_))) && names.contains(name);
-            Name::all_of(key, connection).into_iter().filter(is_meant).collect::<Vec<_>>()
-        };
-        let pick = move |key, connection: &Connection| !names_of(key, connection, &wanted).is_empty();
+    /// The entries that have these names. Entries of others are found by their cookie only, which the caller must know.
+    async fn named(&self, names: HashSet<Name>, origin: &Origin) -> Result<Named, Problem> {
+        let caller = origin.caller;
+        let (indexed, unindexed): (HashSet<_>, HashSet<_>) =
+            names.into_iter().partition(|name| name.indexed().is_some());
         let mut named = Named::new();
-        for (key, connection) in Shared::scan(&self.shared, pick).await? {
-            for name in names_of(key, &connection, &names) {
-                named.entry(name).or_default().push((key, connection));
+        for (names, found) in
+            [(&indexed, self.with_peers(&indexed).await?), (&unindexed, self.scan(unindexed.clone(), caller).await?)]
+        {
+            for (key, connection) in found {
+                for name in names_among(names, caller, key, &connection) {
+                    named.entry(name).or_default().push((key, connection));
+                }
             }
         }
         Ok(named)
     }
+
+    /// The connections that may have one of these names, each of which has the peer's endpoint, by rising conid.
+    async fn with_peers(&self, names: &HashSet<Name>) -> Result<Vec<Entry>, Problem> {
+        let ends: Vec<_> = names.iter().filter_map(Name::indexed).collect();
+        if ends.is_empty() {
+            return Ok(Vec::new());
+        }
+        let shared = Arc::clone(&self.shared);
+        let found = blocking(move || {
+            let keys = Shared::read_index(&shared, |index| {
+                let mut keys = BTreeSet::new();
+                ends.iter().for_each(|(remote, local)| index.add_with(*remote, *local, &mut keys));
+                keys
+            })?;
+            let entry = |key| Ok(shared.connections.get(key)?.map(|connection| (key, connection)));
+            let mut entries: Vec<Entry> =
+                keys.into_iter().filter_map(|key| entry(key).transpose()).collect::<KernelResult<_>>()?;
+            entries.sort_unstable_by_key(|(key, _)| key.conid);
+            Ok(entries)
+        });
+        found.await.map_err(Into::into)
+    }
+
+    /// Reads the map for connections that have one of these names, by rising conid.
+    async fn scan(&self, names: HashSet<Name>, caller: Caller) -> Result<Vec<Entry>, Problem> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let is_named =
+            move |key, connection: &Connection| names_among(&names, caller, key, connection).next().is_some();
+        Shared::scan(&self.shared, is_named).await.map_err(Into::into)
+    }
+}
+
+/// The names of a connection by which `caller` may find it, as far as they are among `names`.
+fn names_among(
+    names: &HashSet<Name>,
+    caller: Caller,
+    key: ConnKey,
+    connection: &Connection,
+) -> impl Iterator<Item = Name> {
+    let may_see = caller.may_access(connection.uid);
+    let is_meant = move |name: &Name| (may_see || matches!(name, Name::Cookie(_))) && names.contains(name);
+    Name::all_of(key, connection).into_iter().filter(is_meant)
 }
 
 /// The connection with a name among those that were found.

@@ -44,12 +44,13 @@ impl Handle {
         };
         let code = code(&connection, info.as_ref());
         let why = self.why(key, &connection).await?;
-        let prospects = self.prospects(&[(key, connection)]).await?;
+        let prospects = self.prospects(&View::new(&self.shared), &[(key, connection)]).await?;
+        let prospect = prospects.first().map(|(_, prospect)| *prospect);
         let shared = Arc::clone(&self.shared);
         blocking(move || {
             let look = info.as_ref().map(inspect::look);
             Ok(ConnectionDetail {
-                connection: View::new(&shared).show(key, &connection, &prospects, look),
+                connection: View::new(&shared).show(key, &connection, prospect, look),
                 code: code.code(),
                 code_name: code.into(),
                 cgroup: cgroup::path(&shared.facts.cgroup_mount, connection.cgroup_id),

@@ -17,6 +17,7 @@ use crate::model::rules::in_force::InForce;
 
 /// Shows connections as they are at one moment.
 pub(crate) struct View<'a> {
+    shared: &'a Shared,
     in_force: Arc<InForce>,
     clocks: Clocks,
     protections: Protections<'a>,
@@ -24,8 +25,13 @@ pub(crate) struct View<'a> {
 
 impl Handle {
     /// Asks the loop for what it knows of those connections that have limits.
-    pub(crate) async fn prospects(&self, connections: &[(ConnKey, Connection)]) -> Result<Prospects, Problem> {
-        let keys = View::new(&self.shared).limited(connections);
+    pub(crate) async fn prospects(
+        &self,
+        view: &View<'_>,
+        connections: &[(ConnKey, Connection)],
+    ) -> Result<Prospects, Problem> {
+        let has_limits = |(key, connection): &&(ConnKey, Connection)| view.candidate(*key, connection).is_some();
+        let keys: Vec<_> = connections.iter().filter(has_limits).map(|(key, _)| *key).collect();
         if keys.is_empty() {
             return Ok(Prospects::new());
         }
@@ -37,24 +43,40 @@ impl<'a> View<'a> {
     /// A view of this moment.
     pub(crate) fn new(shared: &'a Shared) -> Self {
         let in_force = shared.in_force();
-        Self { protections: Protections::new(shared, Arc::clone(&in_force)), in_force, clocks: Clocks::read() }
+        Self { shared, protections: Protections::new(shared, Arc::clone(&in_force)), in_force, clocks: Clocks::read() }
     }
 
-    /// The connections that have limits, of which the loop may know more.
-    pub(crate) fn limited(&self, connections: &[(ConnKey, Connection)]) -> Vec<ConnKey> {
-        let has_limits = |(key, connection): &&(ConnKey, Connection)| self.candidate(*key, connection).is_some();
-        connections.iter().filter(has_limits).map(|(key, _)| *key).collect()
+    /// Goes on to this moment. What is costly to find out is kept while the rules stay as they are.
+    pub(crate) fn renew(&mut self) {
+        if Arc::ptr_eq(&self.in_force, &self.shared.in_force()) {
+            self.clocks = Clocks::read();
+        } else {
+            *self = Self::new(self.shared);
+        }
     }
 
-    /// One of them; with a look at its traffic, if there was one. Blocks where a rule protects a cgroup.
+    /// The connections, with what the loop knows of them, in their order. Blocks where a rule protects a cgroup.
+    pub(crate) fn show_all(
+        &mut self,
+        connections: &[(ConnKey, Connection)],
+        prospects: &Prospects,
+    ) -> impl Iterator<Item = ApiConnection> {
+        let mut prospects = prospects.iter().peekable();
+        connections.iter().map(move |(key, connection)| {
+            let prospect = prospects.next_if(|(of, _)| of == key).map(|(_, prospect)| *prospect);
+            self.show(*key, connection, prospect, None)
+        })
+    }
+
+    /// One of them; with a look at its traffic, if there was one. Blocks likewise.
     pub(crate) fn show(
         &mut self,
         key: ConnKey,
         connection: &Connection,
-        prospects: &Prospects,
+        prospect: Option<Prospect>,
         look: Option<Look>,
     ) -> ApiConnection {
-        let expires = self.expires(key, connection, prospects.get(&key).copied().unwrap_or_default(), look);
+        let expires = self.expires(key, connection, prospect.unwrap_or_default(), look);
         convert::connections::connection(key, connection, self.in_force.names(), expires, self.clocks)
     }
 

@@ -57,14 +57,16 @@ fn stream(handle: Handle, filter: Filter) -> Response {
     let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(STREAM_QUEUE);
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
+        let mut room = 0;
         let result = handle.stream(&filter, |connections| {
-            let mut lines = Vec::with_capacity(connections.len() * 512);
-            for connection in &connections {
-                if serde_json::to_writer(&mut lines, connection).is_err() {
+            let mut lines = Vec::with_capacity(room);
+            for connection in connections {
+                if serde_json::to_writer(&mut lines, &connection).is_err() {
                     return false;
                 }
                 lines.push(b'\n');
             }
+            room = lines.len();
             runtime.block_on(sender.send_data(lines.into())).is_ok()
         });
         if let Err(problem) = result {
