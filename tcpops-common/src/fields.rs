@@ -6,6 +6,9 @@
 /// The constant of the kernel programs with an offset for each [`Field`], a `u32`: bytes plus one, since some fields
 /// are at offset zero; zero where the kernel has no such field.
 pub const OFFSETS: &str = "FIELD_OFFSETS";
+/// The constant of the kernel programs with a shift for each [`Field`], a `u32`: where a bit field begins in the byte at
+/// its offset, counted from the lowest bit. Zero for all other fields, and on kernels where the field has whole bytes.
+pub const SHIFTS: &str = "FIELD_SHIFTS";
 
 macro_rules! fields {
     ($($name:ident = $structure:literal, $path:literal;)+) => {
@@ -16,6 +19,12 @@ macro_rules! fields {
         impl Field {
             /// The structure of each field and the path to it from there, in order.
             pub const ALL: [(&str, &str); [$($path),+].len()] = [$(($structure, $path)),+];
+
+            /// True if the field came with what it describes: a kernel without it lacks nothing.
+            pub const fn is_optional(index: usize) -> bool {
+                // IP_LOCAL_PORT_RANGE, Linux 6.3; CONFIG_MPTCP.
+                index == Self::LocalPortRange as usize || index == Self::IsMptcp as usize
+            }
         }
     };
 }
@@ -24,6 +33,7 @@ fields! {
     Uid = "sock", "sk_uid";
     Err = "sock", "sk_err";
     Flags = "sock", "__sk_common.skc_flags";
+    UserLocks = "sock", "sk_userlocks";
     BoundDevIf = "sock", "__sk_common.skc_bound_dev_if";
     Cgroup = "sock", "sk_cgrp_data.cgroup";
     State = "sock", "__sk_common.skc_state";
@@ -37,6 +47,8 @@ fields! {
     Net = "sock", "__sk_common.skc_net.net";
     NetCookie = "net", "net_cookie";
     CbFlags = "tcp_sock", "bpf_sock_ops_cb_flags";
+    LocalPortRange = "inet_sock", "local_port_range";
+    IsMptcp = "tcp_sock", "is_mptcp";
     BytesReceived = "tcp_sock", "bytes_received";
     BytesSent = "tcp_sock", "bytes_sent";
     BytesRetrans = "tcp_sock", "bytes_retrans";

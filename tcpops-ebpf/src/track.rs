@@ -66,6 +66,7 @@ pub(crate) fn begin(connection: &mut Connection, socket: &Socket, state: TcpStat
     let now_boot_ns = now_boot_ns();
     connection.uid = socket.uid();
     connection.bound_dev_if = socket.bound_dev_if();
+    connection.socket_flags = socket.flags();
     connection.cgroup_id = socket.cgroup().map_or(0, Cgroup::id);
     connection.opened_boot_ns = now_boot_ns;
     connection.state_since_boot_ns = now_boot_ns;

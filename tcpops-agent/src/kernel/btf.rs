@@ -17,6 +17,8 @@ pub(crate) struct FieldOffset {
     pub(crate) field: String,
     /// Bytes from the start of the structure; `None` where the kernel has no such field.
     pub(crate) bytes: Option<u32>,
+    /// The lowest bit of a bit field in the byte there.
+    pub(crate) shift: u32,
 }
 
 /// BTF in memory.
@@ -48,11 +50,12 @@ impl KernelTypes {
     pub(crate) fn field_offsets(&self) -> Vec<FieldOffset> {
         let find = |(structure, path)| {
             let offset = self.0.id_of(structure).and_then(|id| self.0.offset_of(id, path).ok());
-            let bytes = match offset {
-                Some((_, Offset::ByteOffset(bytes))) => Some(bytes),
-                _ => None,
+            let (bytes, shift) = match offset {
+                Some((_, Offset::ByteOffset(bytes))) => (Some(bytes), 0),
+                Some((_, Offset::BitOffsetAndSize(bits, _))) => (Some(bits / u8::BITS), bits % u8::BITS),
+                None => (None, 0),
             };
-            FieldOffset { field: format!("{structure}.{path}"), bytes }
+            FieldOffset { field: format!("{structure}.{path}"), bytes, shift }
         };
         Field::ALL.into_iter().map(find).collect()
     }

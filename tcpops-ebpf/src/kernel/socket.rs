@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 
 use aya_ebpf::Global;
 use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_jiffies64, bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
-use tcpops_common::conn::{Connection, Family};
+use tcpops_common::conn::{Connection, Family, MPTCP, PORT_BOUND};
 use tcpops_common::counters::Counter;
 use tcpops_common::event::Summary;
 use tcpops_common::fields::Field;
@@ -20,6 +20,10 @@ const AF_INET: u32 = 2;
 /// The offset of each [`Field`], as [`OFFSETS`](tcpops_common::fields::OFFSETS) has it. Set by the agent.
 #[unsafe(no_mangle)]
 static FIELD_OFFSETS: [Global<u32>; Field::ALL.len()] = [const { Global::new(0) }; Field::ALL.len()];
+
+/// The shift of each [`Field`], as [`SHIFTS`](tcpops_common::fields::SHIFTS) has it. Set by the agent.
+#[unsafe(no_mangle)]
+static FIELD_SHIFTS: [Global<u32>; Field::ALL.len()] = [const { Global::new(0) }; Field::ALL.len()];
 
 /// Milliseconds of a jiffy times 1,000: what one tick of the kernel's coarse clock takes, microseconds. Set by the
 /// agent.
@@ -106,6 +110,18 @@ impl Socket {
     /// The interface that the socket is bound to; zero for none.
     pub(crate) fn bound_dev_if(&self) -> u32 {
         self.field(Field::BoundDevIf)
+    }
+
+    /// [`PORT_BOUND`] and [`MPTCP`]. The first is never so of an accepted socket (`sk_clone` of the kernel's
+    /// net/core/sock.c).
+    pub(crate) fn flags(&self) -> u8 {
+        /// Kernel include/net/sock.h.
+        const SOCK_BINDPORT_LOCK: u8 = 8;
+        let locks = self.field::<u8>(Field::UserLocks) >> FIELD_SHIFTS[Field::UserLocks as usize].load();
+        let is_bound = locks & SOCK_BINDPORT_LOCK != 0 || self.field::<u32>(Field::LocalPortRange) != 0;
+        let bound = if is_bound { PORT_BOUND } else { 0 };
+        let mptcp = if self.field::<u8>(Field::IsMptcp) != 0 { MPTCP } else { 0 };
+        bound | mptcp
     }
 
     /// The number of its TCP state.

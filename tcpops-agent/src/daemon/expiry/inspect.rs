@@ -11,6 +11,7 @@ use crate::daemon::diags::Diags;
 use crate::daemon::expiry::protect::Protections;
 use crate::daemon::refusal;
 use crate::daemon::shared::Shared;
+use crate::kernel::Result;
 use crate::kernel::clock::{now_boot_ns, tick_us};
 use crate::kernel::diag::SocketInfo;
 use crate::model::expiry::enforcer::Inspection;
@@ -18,6 +19,10 @@ use crate::model::expiry::lifetimes::{Candidate, Look, Verdict, judge};
 
 /// The most connections that are looked at in one go.
 pub(crate) const BATCH: usize = 256;
+
+/// The most connections whose traffic is asked for together: the time of a look is the time after the last of them, some
+/// microseconds each.
+const LOOKS: usize = 32;
 
 /// Nanoseconds since the last byte was sent or received.
 pub(crate) fn idle_ns(info: &SocketInfo) -> u64 {
@@ -37,15 +42,32 @@ pub(crate) fn run(shared: &Arc<Shared>, keys: Vec<ConnKey>) -> Vec<(ConnKey, Opt
     let in_force = shared.in_force();
     let mut diags = Diags::new(shared);
     let mut protections = Protections::new(shared, Arc::clone(&in_force));
-    keys.into_iter()
-        .map(|key| {
-            let inspection = entry(shared, key).and_then(|connection| {
-                let candidate = Candidate::of(key, &connection, in_force.closing(connection.rule))?;
-                Some(inspect(candidate, &connection, &mut diags, &mut protections))
+    let mut inspected = Vec::with_capacity(keys.len());
+    for keys in keys.chunks(LOOKS) {
+        let mut found = Vec::with_capacity(keys.len());
+        for key in keys {
+            let candidate = entry(shared, *key).and_then(|connection| {
+                Some((Candidate::of(*key, &connection, in_force.closing(connection.rule))?, connection))
             });
-            (key, inspection)
-        })
-        .collect()
+            match candidate {
+                Some(candidate) => found.push(candidate),
+                None => inspected.push((*key, None)),
+            }
+        }
+        let now_boot_ns = now_boot_ns();
+        let (unsure, sure): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|(candidate, _)| candidate.is_unsure(now_boot_ns));
+        let (looks, looked_boot_ns) = looks(&mut diags, &unsure);
+        let sure = sure.into_iter().map(|found| (found, None, now_boot_ns));
+        let unsure = unsure.into_iter().zip(looks).map(|(found, look)| (found, Some(look), looked_boot_ns));
+        for ((candidate, connection), look, at_boot_ns) in sure.chain(unsure) {
+            let over = matches!(judge(&candidate, look, at_boot_ns), Verdict::Expired(..));
+            let protection =
+                (over && !candidate.is_override).then(|| protections.of(candidate.key, &connection)).flatten();
+            inspected.push((candidate.key, Some(Inspection { candidate, look, protection, at_boot_ns })));
+        }
+    }
+    inspected
 }
 
 fn entry(shared: &Shared, key: ConnKey) -> Option<Connection> {
@@ -55,33 +77,19 @@ fn entry(shared: &Shared, key: ConnKey) -> Option<Connection> {
     })
 }
 
-fn inspect(
-    candidate: Candidate,
-    connection: &Connection,
-    diags: &mut Diags<'_>,
-    protections: &mut Protections<'_>,
-) -> Inspection {
-    let mut at_boot_ns = now_boot_ns();
-    let mut look = None;
-    if candidate.is_unsure(at_boot_ns) {
-        look = Some(traffic(diags, &candidate, connection));
-        at_boot_ns = now_boot_ns();
-    }
-    let over = matches!(judge(&candidate, look, at_boot_ns), Verdict::Expired(..));
-    let protection = (over && !candidate.is_override).then(|| protections.of(candidate.key, connection)).flatten();
-    Inspection { candidate, look, protection, at_boot_ns }
-}
-
-/// The traffic of a connection. If it cannot be read, a byte just now: the connection is then looked at again, and not
-/// closed unseen.
-fn traffic(diags: &mut Diags<'_>, candidate: &Candidate, connection: &Connection) -> Look {
-    match diags.info(candidate.key, connection) {
+/// The traffic of connections, and the time by which it was all read. Where it cannot be read, a byte just now: the
+/// connection is then looked at again, and not closed unseen.
+fn looks(diags: &mut Diags<'_>, found: &[(Candidate, Connection)]) -> (Vec<Look>, u64) {
+    let asked: Vec<_> = found.iter().map(|(candidate, connection)| (candidate.key, connection)).collect();
+    let traffic = |(info, (key, _)): (Result<Option<SocketInfo>>, &(ConnKey, &Connection))| match info {
         Ok(Some(info)) => look(&info),
         Ok(None) => Look { idle_ns: 0, bytes_received: u64::MAX },
         Err(error) => {
-            let (conid, error) = (candidate.key.conid, refusal::chain(&error));
+            let (conid, error) = (key.conid, refusal::chain(&error));
             tracing::warn!(conid, error, "cannot tell how long the connection has been idle");
             Look { idle_ns: 0, bytes_received: u64::MAX }
         }
-    }
+    };
+    let looks = diags.infos(&asked).into_iter().zip(&asked).map(traffic).collect();
+    (looks, now_boot_ns())
 }
