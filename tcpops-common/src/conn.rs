@@ -65,6 +65,15 @@ pub enum FinBy {
     Peer = 2,
 }
 
+/// A bit of [`Connection::socket_flags`]: the program has bound a number as its port, or told the kernel where to choose
+/// (IP_LOCAL_PORT_RANGE). Then a descriptor that is disconnected and connected again can have the same endpoints; every
+/// other port is given back (`tcp_set_state` of the kernel's net/ipv4/tcp.c), and the kernel tries others before it comes
+/// to it again.
+pub const PORT_BOUND: u8 = 1;
+/// A bit of [`Connection::socket_flags`]: it was made as a subflow of an MPTCP connection; it may be plain TCP by now. What
+/// was not made so never becomes one (`subflow_ulp_init` and `subflow_ulp_clone` of the kernel's net/mptcp/subflow.c).
+pub const MPTCP: u8 = 2;
+
 /// The truth about one live connection: the value of `CONNECTIONS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
 #[repr(C)]
@@ -128,10 +137,8 @@ pub struct Connection {
     pub fin_by: FinBy,
     /// The source of the TCP_USER_TIMEOUT in force.
     pub user_timeout_source: Source,
-    /// 1 where the program has bound the port (`SOCK_BINDPORT_LOCK` of the kernel's include/net/sock.h): then the
-    /// descriptor can be disconnected and come back to the same endpoints with the same cookie. The kernel gives any
-    /// other port back at the disconnection.
-    pub port_bound: u8,
+    /// What matters when it is closed: [`PORT_BOUND`] and [`MPTCP`].
+    pub socket_flags: u8,
     /// Explicit padding.
     pub pad: u8,
 }
@@ -168,9 +175,19 @@ impl Connection {
         bound_dev_if: 0,
         fin_by: FinBy::Nobody,
         user_timeout_source: Source::None,
-        port_bound: 0,
+        socket_flags: 0,
         pad: 0,
     };
+
+    /// True if [`PORT_BOUND`] is set.
+    pub const fn is_port_bound(&self) -> bool {
+        self.socket_flags & PORT_BOUND != 0
+    }
+
+    /// True if [`MPTCP`] is set.
+    pub const fn may_be_mptcp(&self) -> bool {
+        self.socket_flags & MPTCP != 0
+    }
 
     /// This host's endpoint.
     pub fn local(&self) -> SocketAddr {

@@ -4,11 +4,12 @@
 //! programs are loaded.
 
 /// The constant of the kernel programs with an offset for each [`Field`], a `u32`: bytes plus one, since some fields
-/// are at offset zero; zero where the kernel has no such field. For a bit field, the bits below it in its byte stand
-/// above [`SHIFT`].
+/// are at offset zero; zero where the kernel has no such field.
 pub const OFFSETS: &str = "FIELD_OFFSETS";
-/// The bit of an offset above which the bits below a bit field stand.
-pub const SHIFT: u32 = 24;
+
+/// The constant of the kernel programs with a shift for each [`Field`], a `u32`: where a bit field begins in the byte at
+/// its offset, counted from the lowest bit, plus one. Zero for fields of whole bytes.
+pub const SHIFTS: &str = "FIELD_SHIFTS";
 
 macro_rules! fields {
     ($($name:ident = $structure:literal, $path:literal;)+) => {
@@ -19,6 +20,12 @@ macro_rules! fields {
         impl Field {
             /// The structure of each field and the path to it from there, in order.
             pub const ALL: [(&str, &str); [$($path),+].len()] = [$(($structure, $path)),+];
+
+            /// True if the field came with what it describes: a kernel without it lacks nothing.
+            pub const fn is_optional(index: usize) -> bool {
+                // IP_LOCAL_PORT_RANGE, Linux 6.3; CONFIG_MPTCP.
+                index == Self::LocalPortRange as usize || index == Self::IsMptcp as usize
+            }
         }
     };
 }
@@ -26,6 +33,8 @@ macro_rules! fields {
 fields! {
     Uid = "sock", "sk_uid";
     UserLocks = "sock", "sk_userlocks";
+    LocalPortRange = "inet_sock", "local_port_range";
+    IsMptcp = "tcp_sock", "is_mptcp";
     Err = "sock", "sk_err";
     Flags = "sock", "__sk_common.skc_flags";
     BoundDevIf = "sock", "__sk_common.skc_bound_dev_if";

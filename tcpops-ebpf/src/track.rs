@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_log_ebpf::trace;
-use tcpops_common::conn::{ConnKey, Connection, Direction, FinBy};
+use tcpops_common::conn::{ConnKey, Connection, Direction, FinBy, PORT_BOUND};
 use tcpops_common::counters::Counter;
 use tcpops_common::event::{EventKind, Summary, needed};
 use tcpops_common::policy::{Outcome, limit_begins};
@@ -36,16 +36,18 @@ pub(crate) fn open(
         return None;
     };
     let key = ConnKey { cookie, conid };
-    if !tags::set(&key, socket) {
+    let socket_flags = socket.flags();
+    if !tags::set(&key, socket, socket_flags) {
         bump(Counter::TagFailed);
         slots::release_conid(&key);
         return None;
     }
     let Some(connection) = insert(&key) else {
         slots::release_conid(&key);
-        tags::clear(cookie, socket);
+        tags::clear(cookie, socket, socket_flags);
         return None;
     };
+    connection.socket_flags = socket_flags;
     describe(connection);
     bump(Counter::Opened);
     if matches!(connection.direction, Direction::Listen) {
@@ -77,7 +79,6 @@ pub(crate) fn begin(connection: &mut Connection, socket: &Socket, state: TcpStat
     connection.uid = socket.uid();
     connection.bound_dev_if = socket.bound_dev_if();
     connection.cgroup_id = socket.cgroup_id();
-    connection.port_bound = socket.has_bound_port().into();
     connection.opened_boot_ns = now_boot_ns;
     connection.state_since_boot_ns = now_boot_ns;
     let handshake = matches!(state, TcpState::SynSent | TcpState::SynRecv | TcpState::Listen);
@@ -207,7 +208,9 @@ fn end(key: &ConnKey, connection: &Connection, socket: &Socket, old_state: TcpSt
 
 /// Removes what the maps hold of a connection, without a record of its end.
 pub(crate) fn abandon(key: &ConnKey, socket: &Socket) {
+    let mut socket_flags = PORT_BOUND;
     if let Some(connection) = table::connection(key) {
+        socket_flags = connection.socket_flags;
         // An override that was written and that no walk has applied shows nowhere: its request, or the next agent,
         // removes it.
         if connection.policy.serial != 0 {
@@ -224,5 +227,5 @@ pub(crate) fn abandon(key: &ConnKey, socket: &Socket) {
     if !slots::release_conid(key) {
         bump(Counter::RemoveFailed);
     }
-    tags::clear(key.cookie, socket);
+    tags::clear(key.cookie, socket, socket_flags);
 }

@@ -97,6 +97,38 @@ fn a_descriptor_that_connects_again_is_another_connection() {
     assert_eq!(line.program.receive(again).unwrap_err(), "ECONNABORTED");
 }
 
+/// What can come back to the same endpoints under the same cookie is closed under the lock of its socket, nothing else.
+#[test]
+fn who_binds_a_port_is_closed_under_the_lock() {
+    /// IP_LOCAL_PORT_RANGE of in.h: the lowest port, and the highest in the upper half.
+    const ONE_PORT: [i64; 3] = [0, 51, 11001 << 16 | 11001];
+    let lab = Lab::new();
+    let agent = lab.agent().start();
+    let mut inbound = lab.inbound("127.0.0.1");
+    let (mut program, mut outsider) = (lab.program(), lab.outsider());
+    let listener = outsider.listen("127.0.0.1");
+    let has_range = require::kernel_is_at_least(6, 3);
+    let can_walk = require::kernel_is_at_least(6, 5);
+    let hows = [
+        (json!({}), false),
+        (json!({ "bind": "127.0.0.1" }), false),
+        (json!({ "bind": "127.0.0.1", "bind_port": 11000 }), true),
+        (json!({ "options": if has_range { json!([ONE_PORT]) } else { json!([]) } }), has_range),
+    ];
+    let mut expected = 0;
+    for (how, is_bound) in hows {
+        let sock = program.connect_with(listener.local, &how).unwrap();
+        agent.delete(&format!("/v1/connections/{}", sock.id())).ok();
+        assert_eq!(program.receive(sock).unwrap_err(), "ECONNABORTED");
+        expected += u64::from(is_bound && can_walk);
+        let closes = agent.get("/v1/status").ok()["agent_counters"]["close_under_lock"].clone();
+        assert_eq!(closes, expected, "{how}");
+    }
+    agent.delete(&format!("/v1/connections/{}", inbound.sock.id())).ok();
+    assert_eq!(inbound.program.receive(inbound.sock).unwrap_err(), "ECONNABORTED");
+    assert_eq!(agent.get("/v1/status").ok()["agent_counters"]["close_under_lock"], expected);
+}
+
 #[test]
 fn a_descriptor_that_is_only_disconnected_is_no_connection() {
     let lab = Lab::new();

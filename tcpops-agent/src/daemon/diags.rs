@@ -1,6 +1,6 @@
 //! Asking sock_diag in whichever namespace a connection is.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use tcpops_common::conn::{ConnKey, Connection};
 
@@ -32,6 +32,25 @@ impl<'a> Diags<'a> {
     /// The kernel's `tcp_info` of a connection; `None` if it is gone.
     pub(crate) fn info(&mut self, key: ConnKey, connection: &Connection) -> Result<Option<SocketInfo>> {
         self.of(connection.netns_cookie)?.info(&socket_name(key, connection))
+    }
+
+    /// The same for many, in their order: those of one namespace are asked for together.
+    pub(crate) fn infos(&mut self, asked: &[(ConnKey, &Connection)]) -> Vec<Result<Option<SocketInfo>>> {
+        let mut found: Vec<_> = asked.iter().map(|_| Ok(None)).collect();
+        let mut by_netns = BTreeMap::<u64, Vec<usize>>::new();
+        for (index, (_, connection)) in asked.iter().enumerate() {
+            by_netns.entry(connection.netns_cookie).or_default().push(index);
+        }
+        for (netns_cookie, indexes) in by_netns {
+            let of = |index: &usize| (*index, asked[*index]);
+            let names: Vec<_> = indexes.iter().map(of).map(|(_, (key, entry))| socket_name(key, entry)).collect();
+            match self.of(netns_cookie).and_then(|diag| diag.infos(&names)) {
+                Ok(infos) => indexes.iter().zip(infos).for_each(|(index, info)| found[*index] = info),
+                // Each gets an answer, or an error, of its own.
+                Err(_) => indexes.iter().map(of).for_each(|(index, (key, entry))| found[index] = self.info(key, entry)),
+            }
+        }
+        found
     }
 }
 

@@ -7,7 +7,7 @@ use tcpops_common::event::Event;
 use tokio::sync::mpsc;
 
 use crate::daemon::detach::detach;
-use crate::daemon::expiry::close::{CloseAttempt, CloseRequest};
+use crate::daemon::expiry::close::{Checked, CloseAttempt, CloseRequest, Closed};
 use crate::daemon::expiry::outcome;
 use crate::daemon::intake::Intake;
 use crate::daemon::jobs::Job;
@@ -29,7 +29,7 @@ use crate::kernel::clock::Timer;
 use crate::kernel::events::{BATCH, CAPACITY};
 use crate::kernel::pins::Pins;
 use crate::model::expiry::connections::{Found, Input, Known};
-use crate::model::expiry::effects::{CloseReason, Effect};
+use crate::model::expiry::effects::Effect;
 use crate::model::history::record::Loss;
 
 /// The agent while it runs.
@@ -53,7 +53,8 @@ pub(crate) struct Daemon {
     /// Looks for the connections whose limits are near.
     pub(crate) look: Job<(), Result<Vec<Known>>>,
     pub(crate) inspect: Job<ConnKey, Vec<(ConnKey, Found)>>,
-    pub(crate) close: Job<CloseRequest, Vec<CloseAttempt>>,
+    pub(crate) close: Job<CloseRequest, Closed>,
+    pub(crate) close_under_lock: Job<Checked, Vec<CloseAttempt>>,
     pub(crate) adoption: Adoption,
     pub(crate) sweeper: Sweeper,
 }
@@ -142,11 +143,13 @@ impl Daemon {
                         self.tracker.input(Input::Inspected(key, found));
                     }
                 }
-                attempts = self.close.finished() => {
-                    for attempt in attempts {
-                        outcome::closed(&self.shared, &mut self.tracker, attempt);
-                    }
+                closed = self.close.finished() => {
+                    // The next are closed while this is told.
+                    self.close.start(&self.shared);
+                    closed.rest.into_iter().for_each(|checked| self.close_under_lock.want(checked));
+                    self.closed(closed.attempts);
                 }
+                attempts = self.close_under_lock.finished() => self.closed(attempts),
                 adopted = self.adoption.job.finished() => {
                     self.adoption.finish(&self.shared, adopted?)?;
                     self.judge.want(());
@@ -249,6 +252,12 @@ impl Daemon {
         Ok(Next::Continue)
     }
 
+    fn closed(&mut self, attempts: Vec<CloseAttempt>) {
+        for attempt in attempts {
+            outcome::closed(&self.shared, &mut self.tracker, attempt);
+        }
+    }
+
     /// Has every connection judged by the rules that are now in force.
     fn rules_changed(&mut self, answer: RulesAnswer) -> Result<()> {
         self.tracker.input(self.shared.rules_changed());
@@ -291,12 +300,7 @@ impl Daemon {
             match effect {
                 Effect::Inspect(key) => self.inspect.want(key),
                 Effect::LookAtAll => self.look.want(()),
-                Effect::Close(order) => {
-                    if let (true, CloseReason::Expired(expiry)) = (order.is_first, order.reason) {
-                        self.publisher.expiring(&self.shared, order.key, expiry, order.rule);
-                    }
-                    self.close.want(CloseRequest { order, answer: None });
-                }
+                Effect::Close(order) => self.close.want(CloseRequest { order, answer: None }),
                 Effect::Exempt(exemption) => outcome::exempt(&self.shared, &exemption),
                 Effect::Throttled(throttled) => {
                     outcome::throttled(&self.shared, &throttled, self.tracker.connections().throttled());
@@ -324,6 +328,7 @@ impl Daemon {
         self.look.start(shared);
         self.inspect.start(shared);
         self.close.start(shared);
+        self.close_under_lock.start(shared);
         self.adoption.job.start(shared);
         self.sweeper.job.start(shared);
         self.intake.resync.start(shared);

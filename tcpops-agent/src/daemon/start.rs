@@ -82,6 +82,7 @@ impl Daemon {
             _demands: demands,
             inspect: Job::in_batches(inspect::BATCH, inspect::run),
             close: Job::in_batches(close::BATCH, close::run),
+            close_under_lock: Job::in_batches(close::BATCH_UNDER_LOCK, close::run_under_lock),
             adoption: Adoption::new(left_out),
             sweeper: Sweeper::new(),
             shared: Arc::clone(&shared),

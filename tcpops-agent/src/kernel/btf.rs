@@ -4,7 +4,7 @@
 use std::fs;
 
 use btfparse::{Offset, Readable, TypeInformation, TypeVariant};
-use tcpops_common::fields::{Field, SHIFT};
+use tcpops_common::fields::Field;
 
 use crate::kernel::error::{KernelError, Result};
 
@@ -17,6 +17,8 @@ pub(crate) struct FieldOffset {
     pub(crate) field: String,
     /// Its place, as [`OFFSETS`](tcpops_common::fields::OFFSETS) has it; `None` where the kernel has no such field.
     pub(crate) place: Option<u32>,
+    /// Its shift, as [`SHIFTS`](tcpops_common::fields::SHIFTS) has it.
+    pub(crate) shift: u32,
 }
 
 /// BTF in memory.
@@ -48,11 +50,12 @@ impl KernelTypes {
     pub(crate) fn field_offsets(&self) -> Vec<FieldOffset> {
         let find = |(structure, path)| {
             let offset = self.0.id_of(structure).and_then(|id| self.0.offset_of(id, path).ok());
-            let place = offset.map(|(_, offset)| match offset {
-                Offset::ByteOffset(bytes) => bytes + 1,
-                Offset::BitOffsetAndSize(bits, _) => bits / 8 + 1 | (bits % 8) << SHIFT,
-            });
-            FieldOffset { field: format!("{structure}.{path}"), place }
+            let (place, shift) = match offset {
+                Some((_, Offset::ByteOffset(bytes))) => (Some(bytes + 1), 0),
+                Some((_, Offset::BitOffsetAndSize(bits, _))) => (Some(bits / u8::BITS + 1), bits % u8::BITS + 1),
+                None => (None, 0),
+            };
+            FieldOffset { field: format!("{structure}.{path}"), place, shift }
         };
         Field::ALL.into_iter().map(find).collect()
     }

@@ -48,13 +48,6 @@ impl Connections {
         })
     }
 
-    pub(crate) fn key(&self, conid: u64) -> Result<Option<ConnKey>> {
-        Ok(match self.likely_key(conid)? {
-            Some(key) if self.contains(key)? => Some(key),
-            _ => None,
-        })
-    }
-
     /// The key of a conid, unless another conid has its place.
     fn likely_key(&self, conid: u64) -> Result<Option<ConnKey>> {
         let ConidSlot { cookie, .. } = self.conids.at(conid_slot(conid, self.conid_shift))?;

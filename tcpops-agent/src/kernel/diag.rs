@@ -1,6 +1,8 @@
-//! sock_diag: the state of a socket, the sockets of a namespace, and destroying one.
+//! sock_diag: the states of sockets, the sockets of a namespace, and destroying some.
 //!
-//! Every request names the socket by its endpoints and its cookie, so that an endpoint used anew is never hit.
+//! Every request names the socket by its endpoints and its cookie, so that an endpoint used anew is never hit. The kernel
+//! takes many requests in one message, and has done them all when the send returns (`netlink_rcv_skb` of
+//! net/netlink/af_netlink.c).
 
 mod info;
 
@@ -23,6 +25,9 @@ use crate::kernel::netns::Namespace;
 
 /// The bytes received at a time: the kernel fills up to 32 KiB.
 const ANSWER: usize = 1 << 16;
+/// The most sockets that one message asks for: the answers, about 1.5 KiB each as the kernel counts, wait in the socket's
+/// receive buffer, which has 208 KiB by default.
+const LOOKS: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SocketName {
@@ -66,7 +71,7 @@ pub(crate) enum Destroyed {
 /// The diag socket of a network namespace.
 pub(crate) struct Diag {
     socket: Socket,
-    /// The number of the last request. Its answers carry it too: one that was left unread, because receiving failed, is
+    /// The number of the next request. Its answers carry it too: one that was left unread, because receiving failed, is
     /// not taken for the answer to a later request.
     sequence: Cell<u32>,
 }
@@ -86,40 +91,67 @@ impl Diag {
 
     /// The state of a socket; `None` if it is gone.
     pub(crate) fn info(&self, name: &SocketName) -> Result<Option<SocketInfo>> {
-        let request = SockDiagMessage::InetRequest(request(name, ExtensionFlags::INFO));
-        self.send(&self.message(request, 0))?;
-        match self.answer::<SockDiagMessage>()? {
-            NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
-                Ok(Some(SocketInfo::from(&*response)))
-            }
-            NetlinkPayload::Error(error) => match -error.raw_code() {
-                libc::ENOENT | libc::ESTALE => Ok(None),
-                errno => Err(KernelError::refused("SOCK_DIAG_BY_FAMILY", errno)),
-            },
-            other => Err(unexpected("a socket or an error", format!("{other:?}"))),
-        }
+        self.infos(std::slice::from_ref(name))?.pop().unwrap_or(Ok(None))
     }
 
-    /// Closes the socket: its owner gets ECONNABORTED, its peer a reset. `last_look`, which tells
-    /// whether it still is the socket that is meant, is called when the request only remains to be sent.
+    /// The states of sockets, in the order of their names; `None` for those that are gone.
     ///
     /// # Errors
-    /// `EOPNOTSUPP` in a kernel without CONFIG_INET_DIAG_DESTROY, `EPERM` without CAP_NET_ADMIN in the namespace; the
-    /// errors of `last_look`.
-    pub(crate) fn destroy(&self, name: &SocketName, last_look: impl FnOnce() -> Result<bool>) -> Result<Destroyed> {
-        let request = request(name, ExtensionFlags::empty());
-        let request = self.message(SockDiagDestroy::new(SockDiagMessage::InetRequest(request)), NLM_F_ACK);
-        if !last_look()? {
-            return Ok(Destroyed::Absent);
+    /// The outer one where the exchange fails, an inner one where the kernel refuses to tell about one socket.
+    pub(crate) fn infos(&self, names: &[SocketName]) -> Result<Vec<Result<Option<SocketInfo>>>> {
+        let mut found = Vec::with_capacity(names.len());
+        let mut answer = Vec::with_capacity(ANSWER);
+        for names in names.chunks(LOOKS) {
+            let requests = names.iter().map(|name| SockDiagMessage::InetRequest(request(name, ExtensionFlags::INFO)));
+            let first = self.send(requests, |_| 0)?;
+            for index in 0..names.len() {
+                let (answered, payload) = self.answer::<SockDiagMessage>(first, &mut answer)?;
+                if answered != index {
+                    return Err(unexpected("an answer to each request", format!("{answered} after {index}")));
+                }
+                found.push(match payload {
+                    NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
+                        Ok(Some(SocketInfo::from(&*response)))
+                    }
+                    NetlinkPayload::Error(error) => match -error.raw_code() {
+                        libc::ENOENT | libc::ESTALE => Ok(None),
+                        errno => Err(KernelError::refused("SOCK_DIAG_BY_FAMILY", errno)),
+                    },
+                    other => return Err(unexpected("a socket or an error", format!("{other:?}"))),
+                });
+            }
         }
-        self.send(&request)?;
-        match self.answer::<SockDiagDestroy>()? {
-            NetlinkPayload::Error(error) => match -error.raw_code() {
-                0 => Ok(Destroyed::Done),
-                libc::ENOENT | libc::ESTALE => Ok(Destroyed::Absent),
-                errno => Err(KernelError::refused("SOCK_DESTROY", errno)),
-            },
-            other => Err(unexpected("an acknowledgement", format!("{other:?}"))),
+        Ok(found)
+    }
+
+    /// Closes sockets, some tens of them at the most: the owner gets ECONNABORTED, the peer a reset. Returns what came of each,
+    /// in the order of their names.
+    ///
+    /// # Errors
+    /// The outer one where the exchange fails; what was closed is then not known. Inner ones: `EOPNOTSUPP` in a kernel without
+    /// CONFIG_INET_DIAG_DESTROY, `EPERM` without CAP_NET_ADMIN in the namespace.
+    pub(crate) fn destroy(&self, names: &[SocketName]) -> Result<Vec<Result<Destroyed>>> {
+        let mut results: Vec<_> = names.iter().map(|_| Ok(Destroyed::Done)).collect();
+        let Some(last) = names.len().checked_sub(1) else { return Ok(results) };
+        let requests = names
+            .iter()
+            .map(|name| SockDiagDestroy::new(SockDiagMessage::InetRequest(request(name, ExtensionFlags::empty()))));
+        // Only refusals are answered; and the last in any case, which so ends the answers.
+        let first = self.send(requests, |index| if index == last { NLM_F_ACK } else { 0 })?;
+        let mut answer = Vec::with_capacity(ANSWER);
+        loop {
+            let (index, payload) = self.answer::<SockDiagDestroy>(first, &mut answer)?;
+            let (NetlinkPayload::Error(error), Some(result)) = (payload, results.get_mut(index)) else {
+                return Err(unexpected("an acknowledgement", format!("the answer {index}")));
+            };
+            match -error.raw_code() {
+                0 => {}
+                libc::ENOENT | libc::ESTALE => *result = Ok(Destroyed::Absent),
+                errno => *result = Err(KernelError::refused("SOCK_DESTROY", errno)),
+            }
+            if index == last {
+                return Ok(results);
+            }
         }
     }
 
@@ -138,7 +170,7 @@ impl Diag {
 
     fn dump(&self, request: InetRequest, visit: &mut impl FnMut(u64)) -> Result<()> {
         let request = SockDiagMessage::InetRequest(request);
-        self.send(&self.message(request, NLM_F_DUMP))?;
+        let first = self.send([request].into_iter(), |_| NLM_F_DUMP)?;
         let mut answer = Vec::with_capacity(ANSWER);
         loop {
             answer.clear();
@@ -149,7 +181,7 @@ impl Diag {
                     .map_err(|error| unexpected("a netlink message", error.to_string()))?;
                 let length = (message.header.length as usize).next_multiple_of(4);
                 rest = rest.get(length..).unwrap_or_default();
-                if !self.is_answer(&message.header) {
+                if message.header.sequence_number != first {
                     continue;
                 }
                 match message.payload {
@@ -168,36 +200,42 @@ impl Diag {
         }
     }
 
-    /// The bytes of a request, with the next sequence number.
-    fn message<M: NetlinkSerializable>(&self, request: M, flags: u16) -> Vec<u8> {
-        self.sequence.set(self.sequence.get().wrapping_add(1));
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | flags;
-        header.sequence_number = self.sequence.get();
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        bytes
+    /// Sends requests in one message, each with flags of its own. Returns the sequence number of the first; those of the
+    /// others follow.
+    fn send<M: NetlinkSerializable>(
+        &self,
+        requests: impl ExactSizeIterator<Item = M>,
+        flags: impl Fn(usize) -> u16,
+    ) -> Result<u32> {
+        let first = self.sequence.get();
+        self.sequence.set(first.wrapping_add(requests.len() as u32));
+        let mut bytes = Vec::new();
+        for (index, request) in requests.enumerate() {
+            let mut header = NetlinkHeader::default();
+            header.flags = NLM_F_REQUEST | flags(index);
+            header.sequence_number = first.wrapping_add(index as u32);
+            let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
+            message.finalize();
+            let start = bytes.len();
+            bytes.resize(start + message.buffer_len(), 0);
+            message.serialize(&mut bytes[start..]);
+        }
+        self.socket.send(&bytes, 0).map_err(failed("send"))?;
+        Ok(first)
     }
 
-    fn send(&self, request: &[u8]) -> Result<()> {
-        self.socket.send(request, 0).map(drop).map_err(failed("send"))
-    }
-
-    fn answer<M: NetlinkDeserializable>(&self) -> Result<NetlinkPayload<M>> {
+    /// The next answer to one of the requests from `first` on, with the index of that request among them.
+    fn answer<M: NetlinkDeserializable>(&self, first: u32, buffer: &mut Vec<u8>) -> Result<(usize, NetlinkPayload<M>)> {
         loop {
-            let (answer, _sender) = self.socket.recv_from_full().map_err(failed("recv"))?;
-            let message = NetlinkMessage::<M>::deserialize(&answer)
+            buffer.clear();
+            self.socket.recv(buffer, 0).map_err(failed("recv"))?;
+            let message = NetlinkMessage::<M>::deserialize(buffer)
                 .map_err(|error| unexpected("a netlink message", error.to_string()))?;
-            if self.is_answer(&message.header) {
-                return Ok(message.payload);
+            let index = message.header.sequence_number.wrapping_sub(first);
+            if index < self.sequence.get().wrapping_sub(first) {
+                return Ok((index as usize, message.payload));
             }
         }
-    }
-
-    fn is_answer(&self, header: &NetlinkHeader) -> bool {
-        header.sequence_number == self.sequence.get()
     }
 }
 
@@ -261,7 +299,7 @@ mod tests {
         assert_eq!(state(&listening), Some(TcpState::Listen));
         let leave_unread = || {
             let request = SockDiagMessage::InetRequest(request(&listening, ExtensionFlags::empty()));
-            diag.send(&diag.message(request, 0)).unwrap();
+            diag.send([request].into_iter(), |_| 0).unwrap();
         };
         leave_unread();
         assert_eq!(state(&connected), Some(TcpState::Established));

@@ -13,7 +13,7 @@ use aya_log::EbpfLogger;
 use aya_obj::Object;
 use aya_obj::generated::bpf_attach_type;
 use clap::ValueEnum;
-use tcpops_common::fields::OFFSETS;
+use tcpops_common::fields::{Field, OFFSETS, SHIFTS};
 use tcpops_common::maps::{CONN_TAGS, EVENTS, PINNED, capacity};
 use tcpops_common::slots::{CONID_SHIFT, COOKIE_MASK, conid_shift, conid_slots, cookie_mask, cookie_slots};
 
@@ -116,7 +116,8 @@ pub(crate) fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
     }
     let tags = MapData::from_pin(directory.join(CONN_TAGS)).map_err(KernelError::map(CONN_TAGS))?;
     let destroyer = Destroyer::load(&btf, tags.fd().as_fd())?;
-    let limitations = offsets.iter().filter(|offset| offset.place.is_none()).map(limitation).collect();
+    let is_lacking = |(index, offset): &(usize, &FieldOffset)| offset.place.is_none() && !Field::is_optional(*index);
+    let limitations = offsets.iter().enumerate().filter(is_lacking).map(|(_, offset)| limitation(offset)).collect();
     Ok(Loaded { ebpf, destroyer, directory, log, resumed, limitations, follow, traces })
 }
 
@@ -153,10 +154,12 @@ fn load_object(
     options: &LoadOptions<'_>,
 ) -> Result<Ebpf> {
     let field_offsets: Vec<u32> = offsets.iter().map(|offset| offset.place.unwrap_or(0)).collect();
+    let field_shifts: Vec<u32> = offsets.iter().map(|offset| offset.shift).collect();
     let level = options.log_level as u8;
     let mut loader = EbpfLoader::new();
     loader.btf(Some(btf)).override_global(LOG_LEVEL, &level, true);
     loader.override_global(OFFSETS, field_offsets.as_slice(), true);
+    loader.override_global(SHIFTS, field_shifts.as_slice(), true);
     let tick_us = clock::tick_us();
     loader.override_global(TICK_US, &tick_us, true);
     let by_tracepoint = u32::from(follow == Follow::Tracepoint);

@@ -7,10 +7,10 @@ use core::ptr::NonNull;
 
 use aya_ebpf::Global;
 use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_jiffies64, bpf_probe_read_kernel, bpf_skc_to_tcp_sock, generated};
-use tcpops_common::conn::{Connection, Family};
+use tcpops_common::conn::{Connection, Family, MPTCP, PORT_BOUND};
 use tcpops_common::counters::Counter;
 use tcpops_common::event::{SOCK_KEEPOPEN, Summary};
-use tcpops_common::fields::{Field, SHIFT};
+use tcpops_common::fields::Field;
 use tcpops_common::policy::SocketOptions;
 use tcpops_common::rule::MAX_CGROUP_DEPTH;
 
@@ -21,6 +21,10 @@ const AF_INET: u32 = 2;
 /// The offset of each [`Field`], as [`OFFSETS`](tcpops_common::fields::OFFSETS) has it. Set by the agent.
 #[unsafe(no_mangle)]
 static FIELD_OFFSETS: [Global<u32>; Field::ALL.len()] = [const { Global::new(0) }; Field::ALL.len()];
+
+/// The shift of each [`Field`], as [`SHIFTS`](tcpops_common::fields::SHIFTS) has it. Set by the agent.
+#[unsafe(no_mangle)]
+static FIELD_SHIFTS: [Global<u32>; Field::ALL.len()] = [const { Global::new(0) }; Field::ALL.len()];
 
 /// Milliseconds of a jiffy times 1,000: what one tick of the kernel's coarse clock takes, microseconds. Set by the
 /// agent.
@@ -126,18 +130,21 @@ impl Socket {
         common.get((offset - 1) as usize / 8).copied().unwrap_or(0)
     }
 
-    /// True if the program has bound the port, or the kernel does not tell: then the descriptor can come back to the
-    /// same endpoints.
-    pub(crate) fn has_bound_port(&self) -> bool {
-        let below = FIELD_OFFSETS[Field::UserLocks as usize].load() >> SHIFT;
-        // A bit field, which it was before Linux 6.18, cannot be loaded, only copied.
-        let locks = if below == 0 {
-            self.field(Field::UserLocks)
-        } else {
-            read::<u8>(self.0.as_ptr() as u64, Field::UserLocks).unwrap_or(0)
-        };
-        let is_absent = FIELD_OFFSETS[Field::UserLocks as usize].load() == 0;
-        is_absent || locks >> below & BINDPORT_LOCK != 0
+    /// [`PORT_BOUND`] and [`MPTCP`]. The first is never so of an accepted socket (`sk_clone` of the kernel's
+    /// net/core/sock.c).
+    pub(crate) fn flags(&self) -> u8 {
+        let is_bound = self.bits(Field::UserLocks) & BINDPORT_LOCK != 0 || self.field::<u32>(Field::LocalPortRange) != 0;
+        let bound = if is_bound { PORT_BOUND } else { 0 };
+        let mptcp = if self.bits(Field::IsMptcp) != 0 { MPTCP } else { 0 };
+        bound | mptcp
+    }
+
+    /// A byte, or what begins at a bit field. That cannot be loaded, only copied.
+    fn bits(&self, field: Field) -> u8 {
+        match FIELD_SHIFTS[field as usize].load() {
+            0 => self.field(field),
+            shift => read::<u8>(self.0.as_ptr() as u64, field).unwrap_or(0) >> (shift - 1),
+        }
     }
 
     /// The owner's uid in the initial user namespace.
@@ -315,8 +322,7 @@ fn read<T>(base: u64, field: Field) -> Option<T> {
     if base == 0 || offset == 0 {
         return None;
     }
-    let bytes = (offset & ((1 << SHIFT) - 1)) - 1;
-    let address = (base + u64::from(bytes)) as *const T;
+    let address = (base + u64::from(offset - 1)) as *const T;
     // SAFETY: the helper copies and fails on an address that is not mapped; every `T` here is made of integers.
     let value = unsafe { bpf_probe_read_kernel(address) };
     if value.is_err() {

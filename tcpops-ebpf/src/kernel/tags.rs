@@ -1,6 +1,6 @@
 //! Which connection a socket is: the conid that goes with it.
 
-use tcpops_common::conn::ConnKey;
+use tcpops_common::conn::{ConnKey, PORT_BOUND};
 use tcpops_common::counters::Counter;
 
 use crate::kernel::counters::bump;
@@ -13,19 +13,19 @@ pub(crate) fn get(cookie: u64, socket: &Socket) -> Option<u64> {
 }
 
 /// Notes that the socket is this connection; false where there is no memory.
-pub(crate) fn set(key: &ConnKey, socket: &Socket) -> bool {
+pub(crate) fn set(key: &ConnKey, socket: &Socket, socket_flags: u8) -> bool {
     let has_place = slots::put(key);
     if !has_place {
         bump(Counter::TagsOverflowed);
     }
     // The walk that destroys sockets, which is for those whose port is bound, knows the storage only.
-    has_place && !socket.has_bound_port() || storage::set(socket, key.conid)
+    has_place && socket_flags & PORT_BOUND == 0 || storage::set(socket, key.conid)
 }
 
 /// The socket is no connection any more.
-pub(crate) fn clear(cookie: u64, socket: &Socket) {
+pub(crate) fn clear(cookie: u64, socket: &Socket, socket_flags: u8) {
     let had_place = slots::release_cookie(cookie);
-    if !had_place || socket.has_bound_port() {
+    if !had_place || socket_flags & PORT_BOUND != 0 {
         storage::clear(socket);
     }
 }

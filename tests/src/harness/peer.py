@@ -61,12 +61,12 @@ def accept_all(listener):
                 accepted.pop(fd).close()
 
 
-def connect(host, port, bind=None, wait=True, protocol=0, options=(), data=None):
+def connect(host, port, bind=None, bind_port=0, wait=True, protocol=0, options=(), data=None):
     s = socket.socket(family(host), socket.SOCK_STREAM, protocol)
     for level, option, value in options:
         s.setsockopt(level, option, value)
     if bind:
-        s.bind((bind, 0))
+        s.bind((bind, bind_port))
     if data is not None:
         s.sendto(data.encode(), socket.MSG_FASTOPEN, (host, port))
     elif wait:
@@ -169,15 +169,16 @@ def boot():
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-def crowd(host, port, count, over=0, reuse=False):
-    # Connects many times, evenly spread over so many seconds; tells between which two moments each was established.
+def crowd(host, port, count, over=0, bound=0):
+    # Connects many times, evenly spread over so many seconds; tells between which two moments each was established. So
+    # many, one in two, bind a port of their own below those that the kernel hands out.
     resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))
     many, when, begin = [], [], boot()
     for i in range(count):
         s = socket.socket(family(host), socket.SOCK_STREAM)
-        if reuse:
-            # With a port of its own, which it keeps when it is disconnected.
-            s.bind(("127.0.0.1", 0))
+        if i % 2 == 0 and i < 2 * bound:
+            # A number: a port that bind(2) may choose is given back when the descriptor is disconnected.
+            s.bind(("127.0.0.1", 10000 + i))
         time.sleep(max(0, begin + over * 10**9 * i // count - boot()) / 1e9)
         before = boot()
         s.connect((host, port))
@@ -206,19 +207,21 @@ def ends(name, timeout):
 
 
 def dodge(name, host, port, at, settle):
-    # From a moment on, disconnects each of a crowd and connects it again, to the same place from the same port; and later
-    # tells how many of the new connections live.
+    # From a moment on, disconnects each of a crowd and connects it again, to the same place; and later tells how many have
+    # the same endpoints, and which of the new connections do not live.
     libc = ctypes.CDLL(None)
     nowhere = struct.pack("=H14x", socket.AF_UNSPEC)
+    before = [s.getsockname() for s in socks[name]]
     time.sleep(max(0, at - boot()) / 1e9)
     for s in socks[name]:
         libc.connect(s.fileno(), nowhere, 16)
         s.connect((host, port))
     took = boot() - at
+    same = sum(s.getsockname() == was for s, was in zip(socks[name], before))
     time.sleep(settle)
     # The state is the first byte of struct tcp_info, and ESTABLISHED is 1.
-    alive = sum(s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == b"\x01" for s in socks[name])
-    return {"alive": alive, "took_ns": took}
+    states = [s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) for s in socks[name]]
+    return {"hit": [i for i, state in enumerate(states) if state != b"\x01"], "same": same, "took_ns": took}
 
 
 def request(path, text):

@@ -58,6 +58,17 @@ pub(crate) struct Sock {
     pub(crate) remote: Option<SocketAddr>,
 }
 
+/// What came of a crowd that was disconnected and connected again.
+#[derive(Debug)]
+pub(crate) struct Dodged {
+    /// Which of the new connections did not live any more, some time later; those that bound their port are even.
+    pub(crate) hit: Vec<usize>,
+    /// How many have the endpoints that they had.
+    pub(crate) same: usize,
+    /// How long it took.
+    pub(crate) took: Duration,
+}
+
 /// Many sockets of a [`Peer`].
 #[derive(Clone, Debug)]
 pub(crate) struct Crowd {
@@ -158,7 +169,7 @@ impl Peer {
         self.connect_with(to, &json!({})).unwrap_or_else(|errno| panic!("cannot connect to {to}: {errno}"))
     }
 
-    /// Connects: `bind`, `wait`, `protocol`, `options`, `data` (sent with the SYN).
+    /// Connects: `bind`, `bind_port`, `wait`, `protocol`, `options`, `data` (sent with the SYN).
     pub(crate) fn connect_with(&mut self, to: SocketAddr, how: &Value) -> Result<Sock, Errno> {
         let mut request = with("connect", how);
         request["host"] = json!(to.ip());
@@ -261,17 +272,17 @@ impl Peer {
 
     /// Connects to `to` many times, evenly spread over `over` seconds: see [`Crowd`].
     pub(crate) fn crowd(&mut self, to: SocketAddr, count: usize, over: f64) -> Crowd {
-        self.crowd_with(to, count, over, false)
+        self.crowd_with(to, count, over, 0)
     }
 
-    /// Likewise, each from a port that it keeps when it is disconnected.
-    pub(crate) fn crowd_with_ports(&mut self, to: SocketAddr, count: usize) -> Crowd {
-        self.crowd_with(to, count, 0.0, true)
+    /// Likewise, `bound` of them, one in two, from a port that they keep when they are disconnected.
+    pub(crate) fn crowd_with_ports(&mut self, to: SocketAddr, count: usize, bound: usize) -> Crowd {
+        self.crowd_with(to, count, 0.0, bound)
     }
 
-    fn crowd_with(&mut self, to: SocketAddr, count: usize, over: f64, reuse: bool) -> Crowd {
+    fn crowd_with(&mut self, to: SocketAddr, count: usize, over: f64, bound: usize) -> Crowd {
         let request = json!({
-            "do": "crowd", "host": to.ip(), "port": to.port(), "count": count, "over": over, "reuse": reuse
+            "do": "crowd", "host": to.ip(), "port": to.port(), "count": count, "over": over, "bound": bound
         });
         let answer = self.done(&request);
         let ns = |value: &Value| value.as_u64().expect("times are whole");
@@ -293,15 +304,16 @@ impl Peer {
         ends.iter().map(end).collect()
     }
 
-    /// From a moment since boot on, disconnects each of a crowd and connects it again, from the same port; `settle` seconds
-    /// later tells how many of the new connections live, and how long the rounds took.
-    pub(crate) fn dodge(&mut self, crowd: &Crowd, to: SocketAddr, at_boot_ns: u64, settle: f64) -> (usize, Duration) {
+    /// From a moment since boot on, disconnects each of a crowd and connects it again.
+    pub(crate) fn dodge(&mut self, crowd: &Crowd, to: SocketAddr, at_boot_ns: u64, settle: f64) -> Dodged {
         let request = json!({
             "do": "dodge", "name": crowd.name, "host": to.ip(), "port": to.port(), "at": at_boot_ns, "settle": settle
         });
         let answer = self.done(&request);
         let number = |field: &str| answer[field].as_u64().unwrap_or_else(|| panic!("no {field} in {answer}"));
-        (usize::try_from(number("alive")).expect("it is small"), Duration::from_nanos(number("took_ns")))
+        let index = |number: u64| usize::try_from(number).expect("it is small");
+        let hit = answer["hit"].as_array().expect("it is a list").iter().filter_map(Value::as_u64).map(index);
+        Dodged { hit: hit.collect(), same: index(number("same")), took: Duration::from_nanos(number("took_ns")) }
     }
 
     /// A copy of its descriptor, with which the socket outlives the program.

@@ -25,7 +25,7 @@ pub(crate) fn attempt(shared: &Shared, attempt: &CloseAttempt) {
         CloseOutcome::Failed(error) => ("failed", Some(refusal::chain(error)), Level::ERROR),
     };
     let in_force = shared.in_force();
-    let connection = connection.as_ref();
+    let connection = connection.as_deref();
     let (uid, rule) = author(order.reason, order.rule, connection, &in_force);
     let why = match order.reason {
         CloseReason::Expired(expiry) => expiry.name().to_owned(),

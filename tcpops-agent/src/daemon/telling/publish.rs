@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use tcpops_common::conn::ConnKey;
+use tcpops_common::conn::{ConnKey, Connection};
 use tcpops_common::event::Event;
 
-use crate::daemon::refusal;
-use crate::daemon::shared::Shared;
 use crate::events::EventLog;
 use crate::kernel::clock::now_boot_ns;
 use crate::model::expiry::effects::{Effect, PendingClose};
@@ -54,19 +52,6 @@ impl Publisher {
         self.event_log.publish(event.at_boot_ns, What::Of(identity, Happened::Closed(ending)));
     }
 
-    /// A connection is about to be closed because its time is over, by this rule or by an override.
-    pub(crate) fn expiring(&self, shared: &Shared, key: ConnKey, expiry: Expiry, rule: u32) {
-        match shared.connections.get(key) {
-            Ok(Some(connection)) => {
-                let expiring = Happened::Expiring(expiry, Author::of_limit(rule, &connection));
-                self.event_log.publish(now_boot_ns(), What::Of(Identity::of(key, &connection), expiring));
-            }
-            // It has ended meanwhile, and will not be closed.
-            Ok(None) => {}
-            Err(error) => tracing::error!(conid = key.conid, error = refusal::chain(&error), "cannot read an entry"),
-        }
-    }
-
     /// Events are missing; `count` of them, if that is known.
     pub(crate) fn lost(&self, count: Option<u64>, loss: Loss) {
         self.event_log.publish(now_boot_ns(), What::Lost(count, loss));
@@ -88,4 +73,11 @@ impl Publisher {
     pub(crate) fn announce(&self) {
         self.event_log.announce();
     }
+}
+
+/// A connection is about to be closed because its time is over, by this rule or by an override. Its reset may be told before
+/// the loop hears of it, so this is told from where it is closed.
+pub(crate) fn expiring(event_log: &EventLog, key: ConnKey, connection: &Connection, expiry: Expiry, rule: u32) {
+    let expiring = Happened::Expiring(expiry, Author::of_limit(rule, connection));
+    event_log.publish(now_boot_ns(), What::Of(Identity::of(key, connection), expiring));
 }
