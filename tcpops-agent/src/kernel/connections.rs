@@ -1,10 +1,7 @@
 //! `CONNECTIONS`, and how they are found: by their conid in `CONIDS`, by their socket's cookie in `COOKIES`, or by the
 //! socket itself in `CONN_TAGS`; and the last conid, in `NEXT_CONID`.
 
-use std::mem;
 use std::os::fd::{AsRawFd as _, RawFd};
-use std::sync::mpsc::sync_channel;
-use std::thread;
 
 use tcpops_common::conn::{ConnKey, Connection};
 use tcpops_common::maps::{CONIDS, CONN_TAGS, CONNECTIONS, COOKIES, NEXT_CONID};
@@ -12,12 +9,9 @@ use tcpops_common::slots::{ConidSlot, WAYS, conid_shift, conid_slot, cookie_mask
 use tcpops_common::state::TcpState;
 
 use crate::kernel::descriptor::Descriptor;
-use crate::kernel::error::{KernelError, Result};
+use crate::kernel::error::Result;
 use crate::kernel::pins::Pins;
-use crate::kernel::table::Table;
-
-/// Batches that are read ahead of their use; then the reading waits.
-const READ_AHEAD: usize = 2;
+use crate::kernel::table::{self, Table};
 
 #[derive(Debug)]
 pub(crate) struct Connections {
@@ -117,38 +111,31 @@ impl Connections {
     /// Hands every entry to `visit`, in batches of which it may do what it likes; it answers false to stop. A connection
     /// that is there throughout is visited at least once.
     pub(crate) fn for_each_batch(&self, mut visit: impl FnMut(&mut Vec<(ConnKey, Connection)>) -> bool) -> Result<()> {
-        self.entries.for_each_batch(|batch| {
-            batch.retain(|(_, connection)| is_made(connection));
-            batch.is_empty() || visit(batch)
-        })
+        let (mut batches, mut batch) = (self.batches(), Vec::new());
+        while batches.next(&mut batch)? {
+            if !visit(&mut batch) {
+                break;
+            }
+        }
+        Ok(())
     }
 
-    /// Hands every entry that is `wanted` to `visit`, likewise, while another thread reads on: by up to [`READ_AHEAD`]
-    /// batches.
-    pub(crate) fn for_each_batch_ahead(
-        &self,
-        wanted: impl Fn(&(ConnKey, Connection)) -> bool + Send,
-        mut visit: impl FnMut(&[(ConnKey, Connection)]) -> bool,
-    ) -> Result<()> {
-        let (sender, batches) = sync_channel::<Vec<_>>(READ_AHEAD);
-        thread::scope(|scope| {
-            let read = move || {
-                self.for_each_batch(|batch| {
-                    batch.retain(&wanted);
-                    let batch = mem::replace(batch, Vec::with_capacity(batch.capacity()));
-                    // Nobody receives any more once `visit` has stopped.
-                    batch.is_empty() || sender.send(batch).is_ok()
-                })
-            };
-            let reader = thread::Builder::new().name("map-reader".to_owned()).spawn_scoped(scope, read);
-            let reader = reader.map_err(KernelError::syscall("clone", "the reader of the map"))?;
-            for batch in batches {
-                if !visit(&batch) {
-                    break;
-                }
-            }
-            reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+    /// A reading of all entries, which several threads can share.
+    pub(crate) fn batches(&self) -> Batches<'_> {
+        Batches(self.entries.batches())
+    }
+}
+
+/// A reading of all entries, batch by batch. A connection that is there throughout is read at least once.
+#[derive(Debug)]
+pub(crate) struct Batches<'a>(table::Batches<'a, ConnKey, Connection>);
+
+impl Batches<'_> {
+    /// Reads the next entries in place of those in `batch`; false after the last.
+    pub(crate) fn next(&mut self, batch: &mut Vec<(ConnKey, Connection)>) -> Result<bool> {
+        let more = self.0.next(batch)?;
+        batch.retain(|(_, connection)| is_made(connection));
+        Ok(more)
     }
 }
 

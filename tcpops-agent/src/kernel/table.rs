@@ -27,6 +27,48 @@ pub(crate) struct Table<K, V> {
     entries: PhantomData<fn(K) -> V>,
 }
 
+/// A reading of all entries, batch by batch. An entry that is there throughout is read at least once.
+#[derive(Debug)]
+pub(crate) struct Batches<'a, K, V> {
+    table: &'a Table<K, V>,
+    /// The most entries of a batch.
+    room: usize,
+    cursor: Vec<u8>,
+    begun: bool,
+    ended: bool,
+    keys: Vec<u8>,
+    values: Vec<u8>,
+}
+
+impl<K: Pod, V: CheckedBitPattern + NoUninit> Batches<'_, K, V> {
+    /// Reads the next entries in place of those in `batch`; false after the last.
+    pub(crate) fn next(&mut self, batch: &mut Vec<(K, V)>) -> Result<bool> {
+        let Self { table, room, cursor, begun, ended, keys, values } = self;
+        batch.clear();
+        if *ended {
+            return Ok(false);
+        }
+        let read = loop {
+            keys.resize(*room * size_of::<K>(), 0);
+            values.resize(*room * size_of::<V>(), 0);
+            match lookup_batch(table.fd(), !*begun, cursor, keys, values, *room as u32) {
+                Ok(Batch::More(read)) => break read,
+                Ok(Batch::Last(read)) => {
+                    *ended = true;
+                    break read;
+                }
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => *room *= 2,
+                Err(error) => return Err(KernelError::syscall("BPF_MAP_LOOKUP_BATCH", table.name)(error)),
+            }
+        };
+        *begun = true;
+        for (key, value) in keys.chunks_exact(size_of::<K>()).zip(values.chunks_exact(size_of::<V>())).take(read) {
+            batch.push((bytemuck::pod_read_unaligned(key), table.decode(value)?));
+        }
+        Ok(true)
+    }
+}
+
 impl<K: Pod, V: CheckedBitPattern + NoUninit> Table<K, V> {
     /// Opens the pinned map `name`.
     pub(crate) fn open(pins: &Pins, name: &'static str) -> Result<Self> {
@@ -105,32 +147,26 @@ impl<K: Pod, V: CheckedBitPattern + NoUninit> Table<K, V> {
     /// Hands every entry of a hash or a trie to `visit`, in batches; it answers false to stop. An entry that is there
     /// throughout is visited at least once.
     pub(crate) fn for_each_batch(&self, mut visit: impl FnMut(&mut Vec<(K, V)>) -> bool) -> Result<()> {
-        let mut room = BATCH;
-        // The kernel keeps its place in a bucket's number or a key.
-        let mut cursor = vec![0; size_of::<K>().max(size_of::<u32>())];
-        let mut first = true;
-        let (mut keys, mut values) = (Vec::new(), Vec::new());
-        let mut batch = Vec::with_capacity(room);
-        loop {
-            keys.resize(room * size_of::<K>(), 0);
-            values.resize(room * size_of::<V>(), 0);
-            let (read, last) = match lookup_batch(self.fd(), first, &mut cursor, &mut keys, &mut values, room as u32) {
-                Ok(Batch::More(read)) => (read, false),
-                Ok(Batch::Last(read)) => (read, true),
-                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
-                    room *= 2;
-                    continue;
-                }
-                Err(error) => return Err(KernelError::syscall("BPF_MAP_LOOKUP_BATCH", self.name)(error)),
-            };
-            first = false;
-            batch.clear();
-            for (key, value) in keys.chunks_exact(size_of::<K>()).zip(values.chunks_exact(size_of::<V>())).take(read) {
-                batch.push((bytemuck::pod_read_unaligned(key), self.decode(value)?));
+        let (mut batches, mut batch) = (self.batches(), Vec::new());
+        while batches.next(&mut batch)? {
+            if !visit(&mut batch) {
+                break;
             }
-            if !visit(&mut batch) || last {
-                return Ok(());
-            }
+        }
+        Ok(())
+    }
+
+    /// A reading of a hash or a trie.
+    pub(crate) fn batches(&self) -> Batches<'_, K, V> {
+        Batches {
+            table: self,
+            room: BATCH,
+            // The kernel keeps its place in a bucket's number or a key.
+            cursor: vec![0; size_of::<K>().max(size_of::<u32>())],
+            begun: false,
+            ended: false,
+            keys: Vec::new(),
+            values: Vec::new(),
         }
     }
 

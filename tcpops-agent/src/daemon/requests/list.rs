@@ -1,8 +1,10 @@
 //! Many connections: the list, in pages or as a stream, and the filters.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread;
 
-use tcpops_common::conn::{ConnKey, Connection};
+use parking_lot::Mutex;
 
 use crate::api::connections::{Connection as ApiConnection, ConnectionList, ListQuery};
 use crate::api::events::EventsQuery;
@@ -37,28 +39,34 @@ impl Handle {
         .map_err(Into::into)
     }
 
-    /// Every connection that the filter takes, as they come out of the map: `send` gets them in batches, and answers
-    /// false to stop. Blocks.
+    /// Every connection that the filter takes, as they come out of the map: `send` gets them in batches, on two threads, and
+    /// answers false to stop. Blocks.
     pub(crate) fn stream(
         &self,
         filter: &Filter,
-        mut send: impl FnMut(&mut dyn Iterator<Item = ApiConnection>) -> bool,
+        send: impl Fn(&mut dyn Iterator<Item = ApiConnection>) -> bool + Sync,
     ) -> Result<(), Problem> {
         let runtime = tokio::runtime::Handle::current();
-        let mut view = View::new(&self.shared);
-        let mut stopped = None;
-        let wanted = |(key, connection): &(ConnKey, Connection)| filter.matches(key.conid, connection);
-        self.shared.connections.for_each_batch_ahead(wanted, |batch| {
-            view.renew();
-            match runtime.block_on(self.prospects(&view, batch)) {
-                Ok(prospects) => send(&mut view.show_all(batch, &prospects)),
-                Err(problem) => {
-                    stopped = Some(problem);
-                    false
+        let batches = Mutex::new(self.shared.connections.batches());
+        let work = || {
+            let (mut view, mut batch) = (View::new(&self.shared), Vec::new());
+            while batches.lock().next(&mut batch)? {
+                batch.retain(|(key, connection)| filter.matches(key.conid, connection));
+                view.renew();
+                let prospects = runtime.block_on(self.prospects(&view, &batch))?;
+                if !batch.is_empty() && !send(&mut view.show_all(&batch, &prospects)) {
+                    break;
                 }
             }
-        })?;
-        stopped.map_or(Ok(()), Err)
+            Ok(())
+        };
+        thread::scope(|scope| {
+            // To write a connection takes several times as long as to read it. Without another thread it takes twice that.
+            let other = thread::Builder::new().name("list".to_owned()).spawn_scoped(scope, work);
+            let result = work();
+            let other = other.map_or(Ok(Ok(())), thread::ScopedJoinHandle::join);
+            result.and(other.unwrap_or_else(|panic| resume_unwind(panic)))
+        })
     }
 
     /// The filter that a query asks for, within what the caller may see.

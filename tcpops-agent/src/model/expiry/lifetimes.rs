@@ -81,6 +81,9 @@ impl Limits {
 /// Adds jitter to a limit: up to `percent`, derived from the conid so that it stays the same after a restart. The limit
 /// never gets shorter, so that nothing is closed before the time that was asked for.
 fn lengthened(ns: u64, percent: u8, conid: u64) -> u64 {
+    if percent == 0 {
+        return ns;
+    }
     let share = mixed(conid) >> 32;
     let more = u128::from(ns) * u128::from(percent) * u128::from(share) / (100 << 32);
     ns.saturating_add(u64::try_from(more).unwrap_or(u64::MAX))

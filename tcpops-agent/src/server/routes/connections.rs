@@ -9,6 +9,7 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use http_body_util::channel::Channel;
+use parking_lot::Mutex;
 
 use crate::api::close::{CloseQuery, Closed};
 use crate::api::connections::{ConnectionDetail, ConnectionList, ConnectionState, ListQuery};
@@ -28,6 +29,8 @@ const MAX_PAGE: u32 = 10_000;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Batches of an NDJSON answer that wait for a slow reader; then the reading of the map waits too.
 const STREAM_QUEUE: usize = 4;
+/// The bytes of a connection with a policy, nearly.
+const LINE: usize = 896;
 const NDJSON: &str = "application/x-ndjson";
 
 /// Every connection and listener that the filters take; with `Accept: application/x-ndjson` all of them, one a line.
@@ -54,23 +57,22 @@ pub(crate) async fn list(
 }
 
 fn stream(handle: Handle, filter: Filter) -> Response {
-    let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(STREAM_QUEUE);
+    let (sender, body) = Channel::<Bytes, std::io::Error>::new(STREAM_QUEUE);
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
-        let mut room = 0;
+        let sender = Mutex::new(sender);
         let result = handle.stream(&filter, |connections| {
-            let mut lines = Vec::with_capacity(room);
+            let mut lines = Vec::with_capacity(connections.size_hint().0 * LINE);
             for connection in connections {
                 if serde_json::to_writer(&mut lines, &connection).is_err() {
                     return false;
                 }
                 lines.push(b'\n');
             }
-            room = lines.len();
-            runtime.block_on(sender.send_data(lines.into())).is_ok()
+            runtime.block_on(sender.lock().send_data(lines.into())).is_ok()
         });
         if let Err(problem) = result {
-            sender.abort(std::io::Error::other(problem.detail));
+            sender.into_inner().abort(std::io::Error::other(problem.detail));
         }
     });
     ([(CONTENT_TYPE, HeaderValue::from_static(NDJSON))], HttpBody::new(body)).into_response()
