@@ -41,6 +41,12 @@ pub(crate) fn check() -> Result<()> {
     Err(KernelError::Capabilities { missing: missing.join(", "), uid: geteuid().as_raw() })
 }
 
+/// True if a walk over the sockets meets each that is there throughout once, whatever comes and goes meanwhile: before
+/// Linux 6.17 it may skip some ("bpf: tcp: Exactly-once socket iteration").
+pub(crate) fn walks_are_exact() -> bool {
+    version(&kernel_release()).is_some_and(|version| version >= (6, 17))
+}
+
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.split(|character: char| !character.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))

@@ -11,18 +11,23 @@ use crate::kernel::destroy::Destroyer;
 use crate::kernel::error::{KernelError, Result};
 use crate::kernel::netns::Namespace;
 use crate::kernel::object::{ITER, program};
+use crate::kernel::requirements;
 
-/// The walks over a namespace where no socket may be missed and nothing shows afterwards that one was.
+/// The walks over a namespace where no socket may be missed and nothing shows afterwards that one was, on a kernel whose
+/// walks can miss some.
 const WALKS: u32 = 2;
 
 pub(crate) struct Walker {
     ebpf: Mutex<Ebpf>,
     destroyer: Option<Destroyer>,
+    /// The walks after which every socket that was there throughout has been met.
+    walks: u32,
 }
 
 impl Walker {
     pub(crate) fn new(ebpf: Ebpf, destroyer: Option<Destroyer>) -> Self {
-        Self { ebpf: Mutex::new(ebpf), destroyer }
+        let walks = if requirements::walks_are_exact() { 1 } else { WALKS };
+        Self { ebpf: Mutex::new(ebpf), destroyer, walks }
     }
 
     /// `None` where the kernel cannot destroy sockets on a walk (before 6.5).
@@ -30,9 +35,9 @@ impl Walker {
         self.destroyer.as_ref()
     }
 
-    /// Walks more than once, so that a socket that one walk missed is met by another.
+    /// Walks so often that a socket that one walk missed is met by another.
     pub(crate) fn walk_all(&self, namespace: &Namespace) -> Result<()> {
-        (0..WALKS).try_for_each(|_| self.walk(namespace))
+        (0..self.walks).try_for_each(|_| self.walk(namespace))
     }
 
     /// Runs the program for each socket of `namespace`, to the end. Blocks: 2 to 4 ms and about a microsecond a socket.

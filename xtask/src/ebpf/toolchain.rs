@@ -99,6 +99,9 @@ impl BpfToolchain {
             .arg(workspace.ebpf_target())
             .env("CARGO_ENCODED_RUSTFLAGS", flags.chain(remaps).collect::<Vec<_>>().join("\x1f"))
             .env("PATH", search_path())
+            // The debug information becomes BTF, and is stripped after that.
+            .env("CARGO_PROFILE_RELEASE_STRIP", "none")
+            .env("CARGO_PROFILE_RELEASE_SPLIT_DEBUGINFO", "off")
             // An empty value also overrides a configuration file.
             .env("RUSTC_WRAPPER", "")
             .env("RUSTC_WORKSPACE_WRAPPER", "")
