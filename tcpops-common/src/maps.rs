@@ -30,7 +30,7 @@ pub fn capacity(map: &str, max_connections: u32) -> Option<u32> {
         CONIDS => Some(conid_slots(max_connections)),
         COOKIES => Some(cookie_slots(max_connections)),
         // Few connections have an override.
-        OVERRIDES => Some(max_connections.div_ceil(2)),
+        OVERRIDES => Some(max_connections.div_ceil(4)),
         _ => None,
     }
 }

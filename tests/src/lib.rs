@@ -34,6 +34,7 @@ mod hook;
 mod ids;
 mod maps;
 mod metrics;
+mod need;
 mod permissions;
 mod protocol;
 mod recorded;

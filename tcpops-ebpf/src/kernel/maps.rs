@@ -58,7 +58,7 @@ pub(crate) static NEXT_CONID: Array<u64, 1> = Array::new();
 /// and takes back what was refused; a walk reads and applies; the kernel programs delete at the end of the connection.
 /// When it is full, the request is refused.
 #[btf_map]
-pub(crate) static OVERRIDES: HashMap<ConnKey, Policy, { CONNECTIONS_MAX / 2 }, NO_PREALLOC> = HashMap::new();
+pub(crate) static OVERRIDES: HashMap<ConnKey, Policy, { CONNECTIONS_MAX / 4 }, NO_PREALLOC> = HashMap::new();
 
 /// From a connection's key to the probe of its peer. The agent writes what is to be done; a walk does it, and deletes
 /// when the options are given back; the agent deletes where the connection has ended. When it is full, the request is
