@@ -1,13 +1,14 @@
 //! An agent under measure.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use procfs::process::Process;
+use serde_json::Value;
 use tcpops_common::maps::ABI;
 
 use crate::bench::enter::Surroundings;
@@ -38,8 +39,7 @@ pub(crate) struct Agent {
     pub(crate) socket: PathBuf,
     /// From its start until its socket answered.
     pub(crate) answered: Duration,
-    /// From its start until it was ready.
-    pub(crate) ready: Duration,
+    started: Instant,
     pins: PathBuf,
 }
 
@@ -63,12 +63,14 @@ impl Agent {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
         let start = Instant::now();
         let child = command.spawn().context("cannot start an agent")?;
-        let mut agent = Self { child, socket, answered: Duration::ZERO, ready: Duration::ZERO, pins };
+        let mut agent = Self { child, socket, answered: Duration::ZERO, started: start, pins };
         let mut last = "nothing".to_owned();
         loop {
             if agent.child.try_wait().context("cannot wait for an agent")?.is_some() {
                 let said = files::read_text(&log)?;
-                bail!("the agent said: {}", said.lines().last().unwrap_or("nothing"));
+                let last = said.lines().last().unwrap_or("nothing").trim_start();
+                let (directory, last) = (ground.directory.to_string_lossy(), last.trim_start_matches("cause: "));
+                bail!("the agent said: {}", last.replace(&format!("{directory}/"), ""));
             }
             if let Ok(mut client) = Client::connect(&agent.socket)
                 && let Ok(response) = client.request("GET", "/readyz", "")
@@ -77,7 +79,6 @@ impl Agent {
                     agent.answered = start.elapsed();
                 }
                 if response.status == 200 {
-                    agent.ready = start.elapsed();
                     return Ok(agent);
                 }
                 last = response.body;
@@ -103,6 +104,35 @@ impl Agent {
         Process::new(pid).context("the agent has ended")
     }
 
+    /// The number of connections and listeners that it tracks.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub(crate) fn tracked(&self) -> Result<usize> {
+        let status = Client::connect(&self.socket)?.expect("GET", "/v1/status", "")?;
+        let status: Value = serde_json::from_str(&status).context("a status is JSON")?;
+        let tracked = status["tracked"].as_u64().with_context(|| format!("expected a status, found {status}"))?;
+        usize::try_from(tracked).context("connections fit in memory")
+    }
+
+    /// Waits until it tracks so many connections, and returns the time since it was started.
+    ///
+    /// # Errors
+    /// It does not answer, or is not there in time.
+    pub(crate) fn wait_to_track(&self, sockets: usize) -> Result<Duration> {
+        loop {
+            let tracked = self.tracked()?;
+            let elapsed = self.started.elapsed();
+            if tracked >= sockets {
+                return Ok(elapsed);
+            }
+            if elapsed > READY_WITHIN {
+                bail!("the agent tracks {tracked} of {sockets} sockets");
+            }
+            thread::sleep(POLL);
+        }
+    }
+
     /// The memory that it has in use.
     ///
     /// # Errors
@@ -110,6 +140,23 @@ impl Agent {
     pub(crate) fn resident_bytes(&self) -> Result<u64> {
         let status = self.process()?.status().context("cannot read the agent's memory")?;
         Ok(status.vmrss.context("a process has memory")? << 10)
+    }
+
+    /// The most that it had in use since [`forget_peak`](Self::forget_peak).
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(crate) fn peak_bytes(&self) -> Result<u64> {
+        let status = self.process()?.status().context("cannot read the agent's memory")?;
+        Ok(status.vmhwm.context("a process has memory")? << 10)
+    }
+
+    /// Makes what it has in use now the most.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(crate) fn forget_peak(&self) -> Result<()> {
+        files::write(Path::new(&format!("/proc/{}/clear_refs", self.child.id())), "5")
     }
 
     /// The processor time that it has used, all its threads together.

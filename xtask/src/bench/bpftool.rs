@@ -1,6 +1,7 @@
 //! What bpftool tells of the programs and maps of an agent, and what it loads for comparison.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use crate::bench::object::object;
 use crate::bench::place::{Ground, Place};
 use crate::files;
-use crate::process::{self, output};
+use crate::process::{output, search_path};
 
 /// The time that programs have run, and how often.
 #[derive(Clone, Copy, Debug, Default)]
@@ -79,24 +80,58 @@ fn programs() -> Result<Vec<Program>> {
 /// # Errors
 /// The kernel refuses it.
 pub(crate) fn attach_sockops(ground: &Ground, place: &Place, instructions: &[u64]) -> Result<()> {
-    let (file, pin) = write_object(ground, place, "sockops", instructions)?;
-    output(bpftool().args(["prog", "load"]).args([&file, &pin]).args(["type", "sockops"]))?;
-    let attached = output(
-        bpftool().args(["cgroup", "attach"]).arg(&place.cgroup).args(["sock_ops", "pinned"]).arg(&pin).arg("multi"),
-    );
-    std::fs::remove_file(&pin).with_context(|| format!("cannot remove {}", pin.display()))?;
-    attached.map(drop)
+    let program = Pinned::new(ground, &place.name, "sockops", instructions, &["prog", "load"], &["type", "sockops"])?;
+    let mut attach = bpftool();
+    attach.args(["cgroup", "attach"]).arg(&place.cgroup).args(["sock_ops", "pinned"]).arg(&program.file).arg("multi");
+    output(&mut attach).map(drop)
 }
 
-fn write_object(ground: &Ground, place: &Place, section: &str, code: &[u64]) -> Result<(PathBuf, PathBuf)> {
-    let file = ground.directory.join(format!("{}.o", place.name));
-    files::write(&file, object(section, "bench", code)?)?;
-    Ok((file, ground.pins(&place.name)))
+/// What bpftool has loaded and pinned; the pin is removed with this value.
+#[derive(Debug)]
+pub(crate) struct Pinned {
+    /// The pin.
+    pub(crate) file: PathBuf,
+    directory: PathBuf,
+}
+
+impl Pinned {
+    /// An iterator over the TCP sockets of a namespace: whoever reads the file has it run on all of his own.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub(crate) fn walk(ground: &Ground, name: &str, instructions: &[u64]) -> Result<Self> {
+        Self::new(ground, &format!("tcpops-bench-{name}"), "iter/tcp", instructions, &["iter", "pin"], &[])
+    }
+
+    fn new(
+        ground: &Ground,
+        name: &str,
+        section: &str,
+        instructions: &[u64],
+        verb: &[&str],
+        more: &[&str],
+    ) -> Result<Self> {
+        let made = ground.directory.join(format!("{name}.o"));
+        files::write(&made, object(section, "bench", instructions)?)?;
+        let directory = ground.pins(name);
+        files::make_directory(&directory)?;
+        let pinned = Self { file: directory.join("bench"), directory };
+        output(bpftool().args(verb).args([&made, &pinned.file]).args(more))?;
+        Ok(pinned)
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.directory) {
+            eprintln!("warning: cannot remove {}: {error}", self.directory.display());
+        }
+    }
 }
 
 fn bpftool() -> Command {
     let mut command = Command::new("bpftool");
-    command.arg("-j").env("PATH", process::search_path());
+    command.arg("-j").env("PATH", search_path());
     command
 }
 

@@ -12,6 +12,8 @@ mod scenes;
 mod agent;
 mod bpftool;
 mod context;
+mod crowd;
+mod curve;
 mod figure;
 mod http;
 mod interrupt;
@@ -23,6 +25,7 @@ mod report;
 mod rounds;
 mod rules;
 mod statistics;
+mod timing;
 mod worker;
 
 use std::path::PathBuf;
@@ -32,10 +35,12 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::bench::context::Context;
+use crate::bench::curve::Curve;
 use crate::bench::figure::Figure;
 use crate::bench::interrupt::Interrupt;
 use crate::bench::place::Ground;
 use crate::bench::processors::Processors;
+use crate::bench::report::document;
 use crate::bench::report::machine::Machine;
 use crate::bench::report::run::Run;
 use crate::bench::report::table;
@@ -61,6 +66,9 @@ pub(crate) struct Args {
     /// Write what was measured as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Measure what cost depends on too, and write docs/performance.md with all of it.
+    #[arg(long)]
+    docs: bool,
     /// The rows to measure; `list` lists them.
     #[arg(value_name = "ROW")]
     rows: Vec<String>,
@@ -92,22 +100,33 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         rounds: args.rounds.map(usize::from),
         peers: !args.no_peers,
     };
+    let machine = Machine::this()?;
     let (figures, failed) = measure(&context, &wanted);
     context.interrupt.check()?;
+    let curves = if args.docs { curves(&context)? } else { Vec::new() };
     let run = Run {
-        machine: Machine::this()?,
+        machine,
         commit: output(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(&workspace.root))
             .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned()),
         is_quick: args.quick,
         seconds: start.elapsed().as_secs(),
         figures,
+        curves,
     };
     drop(context);
     println!("{}", table::plain(&run.figures));
     if let Some(path) = &args.json {
         files::write(path, serde_json::to_string_pretty(&run).context("a run becomes JSON")? + "\n")?;
     }
+    if args.docs {
+        document::write(&workspace.root, &run)?;
+    }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn curves(context: &Context) -> Result<Vec<Curve>> {
+    heading("measure what cost depends on");
+    scenes::curves::run(context)
 }
 
 /// Measures the rows, and tells whether one could not be measured.
@@ -121,6 +140,7 @@ fn measure(context: &Context, wanted: &[&'static str]) -> (Vec<Figure>, bool) {
         heading(&format!("measure {}", rows.join(", ")));
         match measure(context, &rows) {
             Ok(more) => figures.extend(more),
+            Err(_) if context.interrupt.is_set() => {}
             Err(error) => {
                 eprintln!("error: {error:#}");
                 failed = true;

@@ -87,9 +87,9 @@ impl Ground {
         Ok(())
     }
 
-    /// A path for pins that is not there yet.
+    /// A path for the pins of what has this name.
     pub(crate) fn pins(&self, name: &str) -> PathBuf {
-        self.bpffs.join(format!("{PREFIX}{name}"))
+        self.bpffs.join(name)
     }
 }
 

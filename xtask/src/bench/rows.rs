@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use crate::bench::context::Context;
 use crate::bench::figure::Figure;
-use crate::bench::scenes::{agent_cpu, churn, kernel_time, rest};
+use crate::bench::scenes::{agent_cpu, churn, close, data, event_latency, kernel_time, lookup, open, rest};
 
 /// A row: what is measured, in words.
 #[derive(Debug)]
@@ -24,7 +24,20 @@ pub(crate) const ROWS: &[Row] = &[
     Row { id: "handshake-latency", about: "connect and accept: p99 against no agent" },
     Row { id: "agent-cpu", about: "processor time of the agent at 10,000 connections a second" },
     Row { id: "rules-1000", about: "handshake with 1,000 rules against one" },
+    Row { id: "change-fd", about: "keepalive of an open connection, by its program's descriptor" },
+    Row { id: "change-conid", about: "keepalive of an open connection, by its conid" },
+    Row { id: "lookup-endpoints", about: "finding a connection by its endpoint" },
+    Row { id: "rules-change", about: "other rules for all open connections" },
+    Row { id: "start", about: "start over open connections, five options each" },
+    Row { id: "close-burst", about: "closing many that are due at one instant" },
+    Row { id: "close-lateness", about: "how late connections are closed, at 1,000 a second" },
+    Row { id: "list-all", about: "all open connections as NDJSON, and the agent's memory meanwhile" },
+    Row { id: "pages", about: "all open connections, page by page" },
+    Row { id: "memory", about: "memory of a tracked connection, in the kernel and in the agent" },
     Row { id: "rest", about: "an agent with nothing to do: memory, wake-ups" },
+    Row { id: "event-latency", about: "from a connection's end until a reader has the event" },
+    Row { id: "data", about: "open connections: throughput and responses, against no agent" },
+    Row { id: "setsockopt", about: "setsockopt(2) of an option that is none of the agent's, against no agent" },
 ];
 
 /// Measures the rows that are wanted of those that it knows.
@@ -35,7 +48,12 @@ pub(crate) const SCENES: &[(&[&str], Measure)] = &[
     (&churn::ROWS, churn::run),
     (&kernel_time::ROWS, kernel_time::run),
     (&agent_cpu::ROWS, agent_cpu::run),
+    (&open::ROWS, open::run),
+    (&lookup::ROWS, lookup::run),
+    (&close::ROWS, close::run),
     (&rest::ROWS, rest::run),
+    (&event_latency::ROWS, event_latency::run),
+    (&data::ROWS, data::run),
 ];
 
 /// The ids of the rows that are asked for: all of them where none is.

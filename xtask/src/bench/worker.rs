@@ -1,12 +1,13 @@
 //! A load process, as the bench sees it.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::Ipv4Addr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
 use crate::bench::enter::Surroundings;
-use crate::bench::load::order::{Answer, Churned, Order, Tracked};
+use crate::bench::load::order::{Answer, Churned, Order, Tracked, Visit};
 use crate::bench::place::Place;
 
 /// A load process; it ends with this value.
@@ -23,6 +24,14 @@ impl Worker {
     /// # Errors
     /// It cannot be started, or has ended.
     pub(crate) fn start(place: &Place, processor: usize, tracked: Tracked) -> Result<Self> {
+        Self::start_at(place, processor, tracked, Ipv4Addr::LOCALHOST)
+    }
+
+    /// Starts one that listens on an address of the loopback.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub(crate) fn start_at(place: &Place, processor: usize, tracked: Tracked, address: Ipv4Addr) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
         command.arg("bench-load").args(Surroundings::arguments(&place.netns, processor));
         command.arg("--cgroup").arg(&place.cgroup);
@@ -34,11 +43,12 @@ impl Worker {
                 Tracked::Inbound => "inbound",
             },
         ]);
+        command.arg("--address").arg(address.to_string());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start a load")?;
         let orders = child.stdin.take().context("it is piped")?;
         let answers = BufReader::new(child.stdout.take().context("it is piped")?);
         let mut worker = Self { child, orders, answers };
-        match worker.answer()? {
+        match worker.end()? {
             Answer::Ready => Ok(worker),
             other => bail!("expected a load to be ready, found {other:?}"),
         }
@@ -49,9 +59,28 @@ impl Worker {
     /// # Errors
     /// It has ended, or could not do it.
     pub(crate) fn ask(&mut self, order: &Order) -> Result<Answer> {
+        self.begin(order)?;
+        self.end()
+    }
+
+    /// Gives it an order, and does not wait; [`end`](Self::end) does.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(crate) fn begin(&mut self, order: &Order) -> Result<()> {
         let line = serde_json::to_string(order).context("an order becomes JSON")?;
-        writeln!(self.orders, "{line}").context("a load has ended")?;
-        self.answer()
+        writeln!(self.orders, "{line}").context("a load has ended")
+    }
+
+    /// Has it make connections one after the other.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub(crate) fn visits(&mut self, times: u32, pause_milliseconds: u64) -> Result<Vec<Visit>> {
+        match self.ask(&Order::Visit { times, pause_milliseconds })? {
+            Answer::Visited(visits) => Ok(visits),
+            other => bail!("expected connections to have been made, found {other:?}"),
+        }
     }
 
     /// Has it make connections that come and go.
@@ -65,7 +94,22 @@ impl Worker {
         }
     }
 
-    fn answer(&mut self) -> Result<Answer> {
+    /// Has it do something, and returns how long that took each time, in nanoseconds.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub(crate) fn times(&mut self, order: &Order) -> Result<Vec<f64>> {
+        match self.ask(order)? {
+            Answer::Times(times) => Ok(times),
+            other => bail!("expected times, found {other:?}"),
+        }
+    }
+
+    /// Waits until the order is carried out that was given last.
+    ///
+    /// # Errors
+    /// It has ended, or could not do it.
+    pub(crate) fn end(&mut self) -> Result<Answer> {
         let mut line = String::new();
         if self.answers.read_line(&mut line).context("cannot read what a load says")? == 0 {
             bail!("a load has ended");

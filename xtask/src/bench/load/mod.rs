@@ -1,19 +1,24 @@
 //! `bench-load`, which the bench starts itself with: makes connections in a network namespace and a cgroup, as it is told.
 
+pub(crate) mod clock;
 pub(crate) mod order;
 
 mod churn;
+mod exchange;
+mod hold;
+mod outlive;
 
 use std::fs;
 use std::io::{self, BufRead as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 use crate::bench::enter::Surroundings;
+use crate::bench::load::hold::Held;
 use crate::bench::load::order::{Answer, Order, Tracked};
 use crate::files;
 
@@ -33,6 +38,9 @@ pub(crate) struct Args {
     /// The ends of a connection that are made in the cgroup.
     #[arg(long, value_enum)]
     tracked: Tracked,
+    /// The address to listen on.
+    #[arg(long)]
+    address: Ipv4Addr,
 }
 
 /// Takes orders from standard input until it ends.
@@ -52,22 +60,46 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         Tracked::Inbound => (&args.cgroup, &outside),
     };
     join(first)?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen")?;
+    let listener = TcpListener::bind((args.address, 0)).context("cannot listen")?;
     join(then)?;
+    hold::raise_limit()?;
+    let mut held = Held::default();
     say(&Answer::Ready)?;
     for line in io::stdin().lock().lines() {
         let order = serde_json::from_str(&line.context("cannot read an order")?).context("an order is JSON")?;
-        say(&carry_out(&listener, &order).unwrap_or_else(|error| Answer::Failed(format!("{error:#}"))))?;
+        say(&carry_out(&listener, &mut held, &order).unwrap_or_else(|error| Answer::Failed(format!("{error:#}"))))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn carry_out(listener: &TcpListener, order: &Order) -> Result<Answer> {
+fn carry_out(listener: &TcpListener, held: &mut Held, order: &Order) -> Result<Answer> {
+    let duration = |milliseconds: &u64| Duration::from_millis(*milliseconds);
     match order {
         Order::Churn { milliseconds, per_second } => {
-            churn::run(listener, Duration::from_millis(*milliseconds), *per_second).map(Answer::Churned)
+            churn::run(listener, duration(milliseconds), *per_second).map(Answer::Churned)
         }
+        Order::Hold { pairs } => held.more(listener, *pairs),
+        Order::ChangeOwn { socket, times } => held.change(socket, *times).map(Answer::Times),
+        Order::Read { file, times } => read(file, *times).map(Answer::Times),
+        Order::Outlive { milliseconds, per_second, age_milliseconds } => {
+            outlive::run(listener, duration(milliseconds), *per_second, duration(age_milliseconds)).map(Answer::Times)
+        }
+        Order::Visit { times, pause_milliseconds } => {
+            churn::visit(listener, *times, duration(pause_milliseconds)).map(Answer::Visited)
+        }
+        Order::Exchange { milliseconds } => exchange::run(listener, duration(milliseconds)).map(Answer::Exchanged),
+        Order::SetOption { times } => exchange::set_option(listener, *times).map(Answer::Times),
     }
+}
+
+/// How long it takes to read a file to its end.
+fn read(file: &Path, times: u32) -> Result<Vec<f64>> {
+    let once = |_| {
+        let start = Instant::now();
+        files::read(file)?;
+        Ok(clock::nanoseconds(start.elapsed()))
+    };
+    (0..times).map(once).collect()
 }
 
 fn say(answer: &Answer) -> Result<()> {

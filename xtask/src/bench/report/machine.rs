@@ -1,7 +1,7 @@
 //! The machine that a run was made on.
 
 use anyhow::{Context, Result};
-use procfs::{CpuInfo, Current as _, Meminfo};
+use procfs::{CpuInfo, Current as _, LoadAverage, Meminfo};
 use serde::Serialize;
 
 /// The machine, as far as numbers depend on it.
@@ -15,6 +15,8 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     /// Its memory in MiB.
     pub(crate) memory_mib: u64,
+    /// How many threads wanted to run in the last minute.
+    pub(crate) load_average: f32,
 }
 
 impl Machine {
@@ -30,6 +32,7 @@ impl Machine {
             cores: processors.num_cores(),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             memory_mib: memory.mem_total >> 20,
+            load_average: LoadAverage::current().context("cannot read /proc/loadavg")?.one,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::bench::curve::Curve;
 use crate::bench::figure::Figure;
 use crate::bench::report::machine::Machine;
 
@@ -18,4 +19,6 @@ pub(crate) struct Run {
     pub(crate) seconds: u64,
     /// What was measured, in the order of the rows.
     pub(crate) figures: Vec<Figure>,
+    /// What cost depends on, where that was measured.
+    pub(crate) curves: Vec<Curve>,
 }

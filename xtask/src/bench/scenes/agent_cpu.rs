@@ -50,7 +50,7 @@ pub(crate) fn run(context: &Context, _wanted: &[&'static str]) -> Result<Vec<Fig
             let (start, before) = (Instant::now(), agent.cpu_time()?);
             let churned = load.churn(milliseconds, Some(PER_SECOND))?;
             let used = agent.cpu_time()?.saturating_sub(before);
-            Ok(Used { percent: 100.0 * used.as_secs_f64() / start.elapsed().as_secs_f64(), rate: churned.rate() })
+            Ok(Used { percent: 100.0 * used.as_secs_f64() / start.elapsed().as_secs_f64(), rate: churned.true_rate() })
         },
     )?;
     let mut figures = Vec::new();

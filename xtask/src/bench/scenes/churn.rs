@@ -47,8 +47,15 @@ enum Kind {
 struct Contender {
     kind: Kind,
     load: Worker,
-    _agent: Option<Agent>,
+    agent: Option<Agent>,
     place: Place,
+}
+
+/// A turn of a contender.
+struct Turn {
+    churned: Churned,
+    /// Connections a second; where the agent shares the load's processor, its time counts too.
+    rate: f64,
 }
 
 /// Measures the rows that are wanted.
@@ -84,15 +91,19 @@ pub(crate) fn run(context: &Context, wanted: &[&'static str]) -> Result<Vec<Figu
     Ok([figures, tell(wanted, &kinds, of)].concat())
 }
 
-fn turn(context: &Context, contender: &mut Contender, milliseconds: u64) -> Result<Churned> {
+fn turn(context: &Context, contender: &mut Contender, milliseconds: u64) -> Result<Turn> {
     let watching = match contender.kind {
         Kind::Peer(peer) => peer.watch(context, &contender.place)?,
         _ => None,
     };
     thread::sleep(SETTLE);
-    let churned = contender.load.churn(milliseconds, None);
+    let agent = contender.agent.as_ref().filter(|_| contender.kind == Kind::RulesOnTheSameProcessor);
+    let cpu_time = || agent.map_or(Ok(Duration::ZERO), Agent::cpu_time);
+    let before = cpu_time()?;
+    let churned = contender.load.churn(milliseconds, None)?;
+    let rate = churned.rate_with(cpu_time()?.saturating_sub(before));
     drop(watching);
-    churned
+    Ok(Turn { churned, rate })
 }
 
 /// Who has to be measured for these rows, each with the row that it belongs to.
@@ -141,19 +152,15 @@ fn contender(context: &Context, kind: Kind, number: usize) -> Result<Contender> 
         }
     }
     let load = Worker::start(&place, context.processors.load, Tracked::Both)?;
-    Ok(Contender { kind, load, _agent: agent, place })
+    Ok(Contender { kind, load, agent, place })
 }
 
 /// The figures of the rows that are wanted.
-fn tell<'a>(
-    wanted: &[&'static str],
-    kinds: &[Kind],
-    of: impl Fn(Kind) -> Option<&'a [Option<Churned>]>,
-) -> Vec<Figure> {
+fn tell<'a>(wanted: &[&'static str], kinds: &[Kind], of: impl Fn(Kind) -> Option<&'a [Option<Turn>]>) -> Vec<Figure> {
     let nothing = of(Kind::Nothing).unwrap_or_default();
     let rate = |row, kind: Kind| {
         let rounds = of(kind)?;
-        Some(Figure::of(row, format!("rate, {}", kind.name()), "x", &ratios(rounds, nothing, Churned::rate)))
+        Some(Figure::of(row, format!("rate, {}", kind.name()), "x", &ratios(rounds, nothing, |turn| turn.rate)))
     };
     let bounds = [
         (RULES, Kind::Rules(10), Bound::above(0.85, 0.90)),
@@ -168,7 +175,7 @@ fn tell<'a>(
         let bounded =
             [Kind::Nothing, Kind::Rules(10), Kind::Watching, Kind::Untracked, Kind::Rules(1), Kind::Rules(1000)];
         figures.extend(kinds.iter().filter(|kind| !bounded.contains(kind)).filter_map(|kind| rate(RULES, *kind)));
-        let rates: Vec<_> = nothing.iter().flatten().map(Churned::rate).collect();
+        let rates: Vec<_> = nothing.iter().flatten().map(|turn| turn.rate).collect();
         figures.push(Figure::of(RULES, "rate with nothing", "pairs/s", &rates));
     } else if wanted.contains(&UNTRACKED) {
         figures.extend(rate(UNTRACKED, Kind::EmptyProgram));
@@ -176,19 +183,19 @@ fn tell<'a>(
     if wanted.contains(&LATENCY) {
         let p99 = |kind: Kind| {
             let name = format!("p99, {}", kind.name());
-            Some(Figure::of(LATENCY, name, "x", &ratios(of(kind)?, nothing, |churned| churned.handshake_p99_ns)))
+            Some(Figure::of(LATENCY, name, "x", &ratios(of(kind)?, nothing, |turn| turn.churned.handshake_p99_ns)))
         };
         figures.extend(p99(Kind::Rules(10)).map(|figure| figure.bounded(Bound::below(1.3, 1.15))));
         figures.extend(p99(Kind::Watching));
-        let p99s: Vec<_> = nothing.iter().flatten().map(|churned| churned.handshake_p99_ns / 1000.0).collect();
+        let p99s: Vec<_> = nothing.iter().flatten().map(|turn| turn.churned.handshake_p99_ns / 1000.0).collect();
         figures.push(Figure::of(LATENCY, "p99 with nothing", "us", &p99s));
     }
     if wanted.contains(&MANY_RULES)
         && let (Some(many), Some(one)) = (of(Kind::Rules(1000)), of(Kind::Rules(1)))
     {
-        let medians = ratios(many, one, |churned| churned.handshake_p50_ns);
+        let medians = ratios(many, one, |turn| turn.churned.handshake_p50_ns);
         figures.push(Figure::of(MANY_RULES, "median handshake", "x", &medians).bounded(Bound::below(1.05, 1.02)));
-        figures.push(Figure::of(MANY_RULES, "rate", "x", &ratios(many, one, Churned::rate)));
+        figures.push(Figure::of(MANY_RULES, "rate", "x", &ratios(many, one, |turn| turn.rate)));
     }
     figures
 }

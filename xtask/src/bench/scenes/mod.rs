@@ -2,5 +2,11 @@
 
 pub(crate) mod agent_cpu;
 pub(crate) mod churn;
+pub(crate) mod close;
+pub(crate) mod curves;
+pub(crate) mod data;
+pub(crate) mod event_latency;
 pub(crate) mod kernel_time;
+pub(crate) mod lookup;
+pub(crate) mod open;
 pub(crate) mod rest;
