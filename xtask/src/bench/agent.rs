@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -51,8 +51,7 @@ impl Agent {
     pub(crate) fn start(ground: &Ground, place: &Place, setup: &Setup) -> Result<Self> {
         let file = |kind: &str| ground.directory.join(format!("{}.{kind}", place.name));
         let (socket, log, pins) = (file("sock"), file("log"), ground.pins(&place.name));
-        let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
-        command.arg("bench-enter").args(Surroundings::arguments(&place.netns, setup.processor));
+        let mut command = Surroundings::command("bench-enter", &place.netns, setup.processor);
         command.arg("--").arg(setup.binary).args(["agent", "--netns", "host"]);
         command.arg("--cgroup").arg(&place.cgroup).arg("--socket").arg(&socket).arg("--pins").arg(&pins);
         if let Some(text) = &setup.rules {

@@ -2,11 +2,11 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use rustix::process::{Resource, getrlimit};
 
 use crate::bench::context::Context;
-use crate::bench::load::order::{Answer, Order, Tracked};
+use crate::bench::load::order::Tracked;
 use crate::bench::place::Place;
 use crate::bench::worker::Worker;
 
@@ -22,8 +22,6 @@ pub(crate) struct Crowd {
     pub(crate) loads: Vec<Worker>,
     /// Where they were accepted.
     pub(crate) listeners: Vec<SocketAddr>,
-    /// Where the last of them came from.
-    pub(crate) last_client: SocketAddr,
     /// The number of ends that are in the cgroup, without listeners.
     pub(crate) sockets: usize,
 }
@@ -38,23 +36,17 @@ impl Crowd {
             usize::try_from(most.saturating_sub(OTHER_FILES) / 2).unwrap_or(MOST_PAIRS).min(MOST_PAIRS)
         });
         let mut missing = if tracked == Tracked::Both { sockets / 2 } else { sockets };
-        let (mut loads, mut listeners, mut last) = (Vec::new(), Vec::new(), None);
+        let (mut loads, mut listeners) = (Vec::new(), Vec::new());
         while missing > 0 {
             context.interrupt.check()?;
             let number = u8::try_from(loads.len() + 1).context("fewer connections, or a higher limit of open files")?;
             let address = Ipv4Addr::new(127, 0, 0, number);
             let mut load = Worker::start_at(place, context.processors.load, tracked, address)?;
             let pairs = missing.min(most);
-            match load.ask(&Order::Hold { pairs })? {
-                Answer::Held { listener, last_client } => {
-                    listeners.push(listener);
-                    last = Some(last_client);
-                }
-                other => bail!("expected connections to be kept, found {other:?}"),
-            }
+            listeners.push(load.hold(pairs)?);
             loads.push(load);
             missing -= pairs;
         }
-        Ok(Self { loads, listeners, last_client: last.context("no connection was asked for")?, sockets })
+        Ok(Self { loads, listeners, sockets })
     }
 }

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::bench::interrupt;
 use crate::bench::processors;
 
 /// The place of a process that the bench starts.
@@ -52,14 +53,18 @@ impl Surroundings {
     /// The namespace or the processor is not there.
     pub(crate) fn enter(&self) -> Result<()> {
         set_parent_process_death_signal(Some(Signal::KILL)).context("cannot ask to end with the bench")?;
+        interrupt::let_through()?;
         let netns = File::open(&self.netns).with_context(|| format!("cannot open {}", self.netns.display()))?;
         move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
             .with_context(|| format!("cannot enter {}", self.netns.display()))?;
         processors::pin(self.processor)
     }
 
-    /// The arguments that stand for a place.
-    pub(crate) fn arguments(netns: &Path, processor: usize) -> Vec<OsString> {
-        vec!["--netns".into(), netns.into(), "--processor".into(), processor.to_string().into()]
+    /// A command of this program's, for one of its hidden tasks in a place.
+    pub(crate) fn command(task: &str, netns: &Path, processor: usize) -> Command {
+        // The file that this process was started from, even if another build has taken its path since.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg(task).arg("--netns").arg(netns).args(["--processor", &processor.to_string()]);
+        command
     }
 }

@@ -12,16 +12,13 @@ use nix::sys::signal::{SigSet, Signal};
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Catches the signals from now on, in every thread that is started later; programs that are started get them as
-    /// ever, since the standard library empties their mask.
+    /// Catches the signals from now on, in every thread and program that is started later. What is measured lets them
+    /// through again ([`let_through`]); the programs that remove things do not, and so come to their end.
     ///
     /// # Errors
     /// The kernel refuses the mask.
     pub(crate) fn catch() -> Result<Self> {
-        let mut signals = SigSet::empty();
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-            signals.add(signal);
-        }
+        let signals = caught();
         signals.thread_block().context("cannot block signals")?;
         let interrupt = Self(Arc::new(AtomicBool::new(false)));
         let flag = interrupt.clone();
@@ -49,4 +46,16 @@ impl Interrupt {
     pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// Lets the signals through, in a process whose bench catches them.
+///
+/// # Errors
+/// The kernel refuses the mask.
+pub(crate) fn let_through() -> Result<()> {
+    caught().thread_unblock().context("cannot let signals through")
+}
+
+fn caught() -> SigSet {
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect()
 }

@@ -101,9 +101,15 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         peers: !args.no_peers,
     };
     let machine = Machine::this()?;
-    let (figures, failed) = measure(&context, &wanted);
-    context.interrupt.check()?;
-    let curves = if args.docs { curves(&context)? } else { Vec::new() };
+    let (figures, mut failed) = measure(&context, &wanted);
+    let curves = if args.docs && !context.interrupt.is_set() { curves(&context) } else { Ok(Vec::new()) };
+    let curves = curves.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        failed = true;
+        Vec::new()
+    });
+    // What was measured before an interruption is printed; nothing is written.
+    let interrupt = context.interrupt.clone();
     let run = Run {
         machine,
         commit: output(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(&workspace.root))
@@ -114,7 +120,13 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         curves,
     };
     drop(context);
-    println!("{}", table::plain(&run.figures));
+    let machine = &run.machine;
+    println!("{}\n", table::plain(&run.figures));
+    println!(
+        "{} x {}, Linux {}; load average at the start {:.1}: the more, the less do times mean; ratios stand it",
+        machine.cores, machine.processor, machine.kernel, machine.load_average
+    );
+    interrupt.check()?;
     if let Some(path) = &args.json {
         files::write(path, serde_json::to_string_pretty(&run).context("a run becomes JSON")? + "\n")?;
     }

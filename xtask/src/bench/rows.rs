@@ -4,7 +4,9 @@ use anyhow::{Result, bail};
 
 use crate::bench::context::Context;
 use crate::bench::figure::Figure;
-use crate::bench::scenes::{agent_cpu, churn, close, data, event_latency, kernel_time, lookup, open, rest};
+use crate::bench::scenes::{
+    agent_cpu, churn, close_burst, close_lateness, data, event_latency, kernel_time, lookup, open, rest,
+};
 
 /// A row: what is measured, in words.
 #[derive(Debug)]
@@ -50,7 +52,8 @@ pub(crate) const SCENES: &[(&[&str], Measure)] = &[
     (&agent_cpu::ROWS, agent_cpu::run),
     (&open::ROWS, open::run),
     (&lookup::ROWS, lookup::run),
-    (&close::ROWS, close::run),
+    (&close_burst::ROWS, close_burst::run),
+    (&close_lateness::ROWS, close_lateness::run),
     (&rest::ROWS, rest::run),
     (&event_latency::ROWS, event_latency::run),
     (&data::ROWS, data::run),

@@ -1,8 +1,8 @@
 //! A load process, as the bench sees it.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::Ipv4Addr;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -32,8 +32,7 @@ impl Worker {
     /// # Errors
     /// As [`start`](Self::start).
     pub(crate) fn start_at(place: &Place, processor: usize, tracked: Tracked, address: Ipv4Addr) -> Result<Self> {
-        let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
-        command.arg("bench-load").args(Surroundings::arguments(&place.netns, processor));
+        let mut command = Surroundings::command("bench-load", &place.netns, processor);
         command.arg("--cgroup").arg(&place.cgroup);
         command.args([
             "--tracked",
@@ -70,6 +69,17 @@ impl Worker {
     pub(crate) fn begin(&mut self, order: &Order) -> Result<()> {
         let line = serde_json::to_string(order).context("an order becomes JSON")?;
         writeln!(self.orders, "{line}").context("a load has ended")
+    }
+
+    /// Has it make connections and keep them, and returns where they were accepted.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub(crate) fn hold(&mut self, pairs: usize) -> Result<SocketAddr> {
+        match self.ask(&Order::Hold { pairs })? {
+            Answer::Held { listener } => Ok(listener),
+            other => bail!("expected connections to be kept, found {other:?}"),
+        }
     }
 
     /// Has it make connections one after the other.

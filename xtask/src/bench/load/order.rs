@@ -85,8 +85,6 @@ pub(crate) enum Answer {
     Held {
         /// Where they were accepted.
         listener: SocketAddr,
-        /// Where the last of them came from.
-        last_client: SocketAddr,
     },
     /// How long each thing took, in nanoseconds.
     Times(Vec<f64>),

@@ -1,12 +1,12 @@
 //! How soon a reader of events hears of the end of a connection.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, Lines};
 use std::net::SocketAddr;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::Value;
 
 use crate::bench::agent::Agent;
@@ -14,7 +14,7 @@ use crate::bench::context::Context;
 use crate::bench::figure::Figure;
 use crate::bench::http::Client;
 use crate::bench::load::clock;
-use crate::bench::load::order::{Answer, Order, Tracked};
+use crate::bench::load::order::{Answer, Order, Tracked, Visit};
 use crate::bench::place::Place;
 use crate::bench::rules::rules;
 use crate::bench::statistics::quantile_of;
@@ -28,6 +28,8 @@ pub(crate) const ROWS: [&str; 1] = [ROW];
 /// Between two connections whose events are timed.
 const PAUSE_MS: u64 = 10;
 const SETTLE: Duration = Duration::from_millis(200);
+/// How long all events of a phase may take.
+const HEARD_WITHIN: Duration = Duration::from_secs(90);
 
 /// Measures the row.
 ///
@@ -71,24 +73,32 @@ fn latencies(agent: &Agent, timed: &mut Worker, times: u32) -> Result<Vec<f64>> 
     timed.begin(&Order::Visit { times, pause_milliseconds: PAUSE_MS })?;
     let reader = thread::spawn(move || heard(&mut lines, times));
     let Answer::Visited(visits) = timed.end()? else { bail!("expected connections to have been made") };
-    let heard = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
-    let latency = |client: SocketAddr, closed_ns: u64| {
-        let heard_ns = heard.get(&client).with_context(|| format!("no event of {client}"))?;
-        Ok(clock::nanoseconds(Duration::from_nanos(heard_ns.saturating_sub(closed_ns))) / 1e6)
+    let mut heard = reader.join().map_err(|_| anyhow!("the reader panicked"))??;
+    let latency = |visit: &Visit| {
+        // A port may have been used more than once: the events come in the order of the connections.
+        let heard_ns = heard.get_mut(&visit.client).and_then(VecDeque::pop_front);
+        let heard_ns = heard_ns.with_context(|| format!("no event of {}", visit.client))?;
+        Ok(clock::nanoseconds(Duration::from_nanos(heard_ns.saturating_sub(visit.closed_ns))) / 1e6)
     };
-    visits.iter().map(|visit| latency(visit.client, visit.closed_ns)).collect()
+    visits.iter().map(latency).collect()
 }
 
-/// When the event of each connection came, by its peer.
-fn heard(lines: &mut Lines<impl BufRead>, times: u32) -> Result<HashMap<SocketAddr, u64>> {
-    let mut heard = HashMap::new();
-    while heard.len() < times as usize {
+/// When the events of connections came, by their peers.
+fn heard(lines: &mut Lines<impl BufRead>, times: u32) -> Result<HashMap<SocketAddr, VecDeque<u64>>> {
+    let mut heard: HashMap<_, VecDeque<_>> = HashMap::new();
+    let (start, mut missing) = (Instant::now(), times);
+    while missing > 0 {
         let (event, now_ns) = event(lines)?;
         if event["type"] == "lost" {
             bail!("events were lost: {event}");
         }
         if let Some(remote) = event["remote"].as_str() {
-            heard.insert(remote.parse().context("a peer is an address")?, now_ns);
+            heard.entry(remote.parse().context("a peer is an address")?).or_default().push_back(now_ns);
+            missing -= 1;
+        }
+        // Heartbeats come in any case.
+        if start.elapsed() > HEARD_WITHIN {
+            bail!("{missing} of {times} events have not come");
         }
     }
     Ok(heard)

@@ -1,5 +1,6 @@
 //! Finding a connection by its endpoint.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -12,11 +13,15 @@ use crate::bench::load::order::Tracked;
 use crate::bench::place::Place;
 use crate::bench::statistics::quantile_of;
 use crate::bench::timing::{Times, milliseconds};
+use crate::bench::worker::Worker;
 
 const ROW: &str = "lookup-endpoints";
 
 /// The rows that it measures.
 pub(crate) const ROWS: [&str; 1] = [ROW];
+
+/// Where the connection is accepted that is looked for: an address of its own.
+const SINGLE: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
 
 /// Measures the row.
 ///
@@ -36,11 +41,13 @@ pub(crate) fn measure(context: &Context, sockets: usize) -> Result<Vec<Figure>> 
     let place = Place::new(&context.ground, "lookup")?;
     let agent = context.agent(&place, None)?;
     let crowd = Crowd::open(context, &place, Tracked::Both, sockets)?;
+    let mut single = Worker::start_at(&place, context.processors.load, Tracked::Both, SINGLE)?;
+    let listener = single.hold(1)?;
     agent.wait_to_track(crowd.sockets)?;
     let mut client = Client::connect(&agent.socket)?;
     let times = Times { most: context.scaled(50, 300), within: Duration::from_secs(20) };
-    // Only the end that was accepted has the client as its peer.
-    let path = format!("/v1/connections/remote:{}", crowd.last_client);
+    // The end that connected is the only one with this peer.
+    let path = format!("/v1/connections/remote:{listener}");
     let found = milliseconds(&context.interrupt, times, |_| client.expect("GET", &path, "").map(drop))?;
     let p99: Vec<_> = quantile_of(&found, 0.99).into_iter().collect();
     Ok(vec![

@@ -2,7 +2,8 @@
 
 pub(crate) mod agent_cpu;
 pub(crate) mod churn;
-pub(crate) mod close;
+pub(crate) mod close_burst;
+pub(crate) mod close_lateness;
 pub(crate) mod curves;
 pub(crate) mod data;
 pub(crate) mod event_latency;
