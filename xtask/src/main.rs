@@ -4,6 +4,7 @@
 //! reads and writes files, and [`workspace`] knows the packages and directories.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod ebpf;
 mod lint;
 mod run;
@@ -17,6 +18,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Parser;
 
 use crate::workspace::Workspace;
@@ -35,23 +37,38 @@ enum Task {
     Lint(lint::Args),
     /// Build the kernel programs and write the object that ships, with its manifest.
     BuildEbpf(ebpf::Args),
+    /// Measure the program, beside others, as ratios in one run (as root).
+    Bench(bench::Args),
+    /// What `bench` starts its loads as.
+    #[command(hide = true)]
+    BenchLoad(bench::load::Args),
+    /// What `bench` starts other programs through.
+    #[command(hide = true)]
+    BenchEnter(bench::enter::Args),
 }
 
 fn main() -> ExitCode {
     let task = Task::parse();
-    let succeeded = |()| ExitCode::SUCCESS;
-    let done = Workspace::load().and_then(|workspace| match task {
-        Task::Run(args) => run::run(&workspace, &args).map(succeeded),
-        Task::Test(args) => test::run(&workspace, &args).map(succeeded),
-        Task::Vm(args) => vm::run(&workspace, &args),
-        Task::Lint(args) => lint::run(&workspace, &args).map(succeeded),
-        Task::BuildEbpf(args) => ebpf::run(&workspace, &args).map(succeeded),
-    });
-    match done {
+    match start(&task) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn start(task: &Task) -> Result<ExitCode> {
+    let workspace = Workspace::load;
+    match task {
+        Task::Run(args) => run::run(&workspace()?, args)?,
+        Task::Test(args) => test::run(&workspace()?, args)?,
+        Task::Vm(args) => return vm::run(&workspace()?, args),
+        Task::Lint(args) => lint::run(&workspace()?, args)?,
+        Task::BuildEbpf(args) => ebpf::run(&workspace()?, args)?,
+        Task::Bench(args) => return bench::run(&workspace()?, args),
+        Task::BenchLoad(args) => return bench::load::run(args),
+        Task::BenchEnter(args) => return bench::enter::run(args),
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -92,6 +92,14 @@ pub(crate) fn ensure_machine(fetch: bool) -> Result<()> {
     packages(&TOOLS.iter().chain(&MACHINE).collect::<Vec<_>>(), fetch)
 }
 
+/// Makes sure that one more program is there.
+///
+/// # Errors
+/// As [`ensure`].
+pub(crate) fn ensure_program(name: &'static str, package: &'static str, fetch: bool) -> Result<()> {
+    packages(&[&(Program(name), package)], fetch)
+}
+
 fn packages(needs: &[&Need], fetch: bool) -> Result<()> {
     let missing = || needs.iter().filter(|(proof, _)| !proof.holds()).map(|(_, name)| *name).collect::<Vec<_>>();
     if !missing().is_empty() && fetch && is_debian_12() && is_root() {

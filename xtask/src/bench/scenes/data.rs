@@ -1,0 +1,89 @@
+//! What connections notice that are open: data, and options that are none of the agent's.
+
+use anyhow::{Result, bail};
+
+use crate::bench::agent::Agent;
+use crate::bench::context::Context;
+use crate::bench::figure::{Bound, Figure};
+use crate::bench::load::order::{Answer, Exchanged, Order, Tracked};
+use crate::bench::place::Place;
+use crate::bench::rounds::{ratios, shuffled};
+use crate::bench::rules::rules;
+use crate::bench::statistics::quantile_of;
+use crate::bench::worker::Worker;
+
+const DATA: &str = "data";
+const SETSOCKOPT: &str = "setsockopt";
+
+/// The rows that it measures.
+pub(crate) const ROWS: [&str; 2] = [DATA, SETSOCKOPT];
+
+/// Calls are timed in batches; so many of them a turn.
+const BATCHES: u32 = 100;
+
+/// A load with or without an agent. The fields are dropped in this order.
+struct Contender {
+    load: Worker,
+    _agent: Option<Agent>,
+    _place: Place,
+}
+
+/// A turn.
+struct Turn {
+    exchanged: Exchanged,
+    option_ns: f64,
+}
+
+/// Measures the rows that are wanted.
+///
+/// # Errors
+/// An agent or a load fails.
+pub(crate) fn run(context: &Context, wanted: &[&'static str]) -> Result<Vec<Figure>> {
+    let mut contenders = Vec::new();
+    for (name, rules) in [("data-none", None), ("data-rules", Some(rules(10)))] {
+        let place = Place::new(&context.ground, name)?;
+        let agent = rules.map(|rules| context.agent(&place, Some(rules))).transpose()?;
+        let load = Worker::start(&place, context.processors.load, Tracked::Both)?;
+        contenders.push(Contender { load, _agent: agent, _place: place });
+    }
+    let milliseconds = context.scaled(300, 700);
+    let rounds = context.rounds(6, 50);
+    let results = shuffled(
+        &context.interrupt,
+        rounds,
+        &mut contenders,
+        |_, _| true,
+        |contender| turn(&mut contender.load, milliseconds),
+    )?;
+    let (none, watched) = (&results[0], &results[1]);
+    let mut figures = Vec::new();
+    if wanted.contains(&DATA) {
+        let throughput = ratios(watched, none, |turn| turn.exchanged.bytes_per_second);
+        let responses = ratios(watched, none, |turn| turn.exchanged.response_p99_ns);
+        let gigabytes: Vec<_> = none.iter().flatten().map(|turn| turn.exchanged.bytes_per_second / 1e9).collect();
+        figures.extend([
+            Figure::of(DATA, "throughput, with ten rules", "x", &throughput).bounded(Bound::above(0.99, 0.99)),
+            Figure::of(DATA, "request to response, p99", "x", &responses).bounded(Bound::below(1.02, 1.02)),
+            Figure::of(DATA, "throughput without an agent", "GB/s", &gigabytes),
+        ]);
+    }
+    if wanted.contains(&SETSOCKOPT) {
+        let both = watched.iter().flatten().zip(none.iter().flatten());
+        let more: Vec<_> = both.map(|(watched, none)| watched.option_ns - none.option_ns).collect();
+        let without: Vec<_> = none.iter().flatten().map(|turn| turn.option_ns).collect();
+        figures.extend([
+            Figure::of(SETSOCKOPT, "IP_TTL, more than without an agent", "ns", &more),
+            Figure::of(SETSOCKOPT, "IP_TTL without an agent", "ns", &without),
+        ]);
+    }
+    Ok(figures)
+}
+
+fn turn(load: &mut Worker, milliseconds: u64) -> Result<Turn> {
+    let Answer::Exchanged(exchanged) = load.ask(&Order::Exchange { milliseconds })? else {
+        bail!("expected data to have been sent");
+    };
+    let times = load.times(&Order::SetOption { times: BATCHES })?;
+    let option_ns = quantile_of(&times, 0.5).unwrap_or_default();
+    Ok(Turn { exchanged, option_ns })
+}
