@@ -2,9 +2,12 @@
 
 use serde_json::{Value, json};
 
+use crate::harness::agent::Agent;
 use crate::harness::lab::Lab;
 use crate::harness::options::Options;
+use crate::harness::peer::Sock;
 use crate::harness::require;
+use crate::harness::wait::{SOON, wait_until};
 
 #[test]
 fn every_name_leads_to_the_same_connection() {
@@ -162,6 +165,54 @@ fn unknown_connections_are_not_found() {
         assert_eq!(agent.cli(&["conn", "show", id]).status.code(), Some(4));
         assert_eq!(agent.cli(&["close", id]).status.code(), Some(4));
     }
+}
+
+#[test]
+fn names_and_pages_follow_what_comes_and_goes_between_them() {
+    let lab = Lab::new();
+    let agent = lab.agent().start();
+    let (mut program, mut outsider) = (lab.program(), lab.outsider());
+    let listeners = [outsider.listen("127.0.0.1"), outsider.listen("::1")];
+    let by_peer = |sock: Sock| format!("remote:{}", sock.remote()).replace('[', "%5B").replace(']', "%5D");
+    let by_both =
+        |sock: Sock| format!("local:{}+{}", sock.local, by_peer(sock)).replace('[', "%5B").replace(']', "%5D");
+    let pages = |agent: &Agent| {
+        let (mut conids, mut query) = (Vec::new(), "?limit=2".to_owned());
+        loop {
+            let page = agent.get(&format!("/v1/connections{query}")).ok();
+            let connections = page["connections"].as_array().expect("a list");
+            conids.extend(connections.iter().map(|connection| connection["conid"].as_u64().expect("a conid")));
+            let Some(next) = page["next"].as_u64() else { return conids };
+            assert_eq!((connections.len(), conids.last()), (2, Some(&next)));
+            query = format!("?limit=2&cursor={next}");
+        }
+    };
+    // The first of these look-ups reads all connections, and the later ones only what is new.
+    assert_eq!(agent.state("remote:127.0.0.1:9")["code"], -1);
+    let (mut there, mut socks) = (Vec::new(), Vec::new());
+    for round in 0..6 {
+        let sock = program.connect(listeners[round % 2].local);
+        outsider.accept(listeners[round % 2]);
+        let conid = agent.conid(&sock.id());
+        assert_eq!(agent.state(&by_both(sock))["conid"], conid, "one that has just come");
+        if round < 2 {
+            assert_eq!(agent.state(&by_peer(sock))["conid"], conid);
+        } else {
+            let several = agent.get(&format!("/v1/connections/{}", by_peer(sock))).problem(409, "ambiguous");
+            assert_eq!(several["matches"].as_array().map(Vec::len), Some(round / 2 + 1), "{several}");
+        }
+        there.push(conid);
+        socks.push(sock);
+        assert_eq!(pages(&agent), there);
+    }
+    for round in 0..4 {
+        agent.delete(&format!("/v1/connections/{}", there.remove(0))).ok();
+        let gone = socks.remove(0);
+        wait_until("it is gone", SOON, || agent.list("").len() == there.len());
+        assert_eq!(agent.state(&by_both(gone))["code"], -1);
+        assert_eq!(pages(&agent), there, "after {round}");
+    }
+    assert_eq!(agent.state(&by_peer(socks[0]))["conid"], there[0], "it is the only one again");
 }
 
 #[test]

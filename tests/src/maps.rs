@@ -9,7 +9,7 @@ use crate::harness::agent::Agent;
 use crate::harness::bpftool;
 use crate::harness::lab::Lab;
 use crate::harness::ss;
-use crate::harness::wait::wait_to_see;
+use crate::harness::wait::{SOON, wait_to_see, wait_until};
 
 const RULES: &str = r#"
 [[rule]]
@@ -281,5 +281,34 @@ fn the_list_is_filtered_and_paged() {
         "rule=unheard-of",
     ] {
         agent.get(&format!("/v1/connections?{bad}")).problem(400, "invalid_request");
+    }
+}
+
+#[test]
+fn pages_are_whole_where_most_connections_have_ended() {
+    let lab = Lab::new();
+    let agent = lab.agent().start();
+    let (first, mut program) = ([lab.outbound("127.0.0.1"), lab.outbound("127.0.0.1")], lab.program());
+    // More than are tried one after another.
+    program.churn("127.0.0.1", 5000);
+    let last = [lab.outbound("127.0.0.1"), lab.outbound("127.0.0.1")];
+    let conids: Vec<u64> = first.iter().chain(&last).map(|line| agent.conid(&line.sock.id())).collect();
+    assert!(conids[2] - conids[1] > 4096, "{conids:?}");
+    wait_until("the others are gone", SOON, || agent.list("").len() == 4);
+    let page = |query: &str| {
+        let page = agent.get(&format!("/v1/connections?{query}")).ok();
+        let conids: Vec<u64> =
+            page["connections"].as_array().unwrap().iter().map(|one| one["conid"].as_u64().unwrap()).collect();
+        (conids, page["next"].as_u64())
+    };
+    // Twice: the second time there is an index.
+    for _ in 0..2 {
+        assert_eq!(page("limit=3"), (conids[..3].to_vec(), Some(conids[2])));
+        assert_eq!(page(&format!("limit=3&cursor={}", conids[2])), (conids[3..].to_vec(), None));
+        assert_eq!(page(&format!("limit=1&cursor={}", conids[0])), (conids[1..2].to_vec(), Some(conids[1])));
+        assert_eq!(page(&format!("limit=2&cursor={}", conids[1])), (conids[2..].to_vec(), None));
+        assert_eq!(page("limit=3&state=close-wait"), (Vec::new(), None));
+        assert_eq!(page(&format!("cursor={}", conids[3])), (Vec::new(), None));
+        assert_eq!(page(&format!("cursor={}", u64::MAX)), (Vec::new(), None));
     }
 }

@@ -68,7 +68,7 @@ impl KeptIndex {
         Ok(read(&current.index))
     }
 
-    /// Drops the index unless it was used within [`KEPT`]. Returns false while there is one.
+    /// Drops the index unless it was used within [`KEPT`]. Returns false while there is one. Blocks, as `read` does.
     pub(crate) fn drop_if_unused(&self) -> bool {
         let mut kept = self.0.lock();
         let unused_ns = |kept: &Kept| u128::from(now_boot_ns().saturating_sub(kept.used_boot_ns));

@@ -173,8 +173,13 @@ impl Shared {
         let begun = || {
             let shared = Arc::clone(shared);
             tokio::spawn(async move {
-                while !shared.index.drop_if_unused() {
+                loop {
                     tokio::time::sleep(KEPT).await;
+                    let shared = Arc::clone(&shared);
+                    // Off the loop, which must not wait for a reading of the map.
+                    if blocking(move || Ok(shared.index.drop_if_unused())).await.unwrap_or(true) {
+                        return;
+                    }
                 }
             });
         };
