@@ -21,6 +21,9 @@ pub struct Settings {
     pub telling: u32,
     /// The cgroup that the sockops program is attached to: only sockets at or below it are taken in. Zero means all.
     pub cgroup_id: u64,
+    /// The number by which the setsockopt program knows the agent: the value of an [`APPLY_OVERRIDE`]. Each agent draws
+    /// its own. Zero for none.
+    pub secret: u64,
 }
 
 /// The bits of [`Settings::telling`]: what readers of events want of the kernel programs, beside the end of each
@@ -33,6 +36,13 @@ pub mod tell {
     /// As [`AT_ONCE`], set by a kernel program that has left a connection out: the agent is to hear of that.
     pub const LEFT_OUT: u32 = 1 << 2;
 }
+
+/// The level of the options that the agent sets to reach a socket of which it has a descriptor. The kernel has no such level,
+/// and answers ENOPROTOOPT.
+pub const SOL_TCPOPS: i32 = i32::from_be_bytes(*b"tcpo");
+/// The option by which the agent has the setsockopt program apply the socket's override, under the socket's lock. Its value is
+/// [`Settings::secret`].
+pub const APPLY_OVERRIDE: i32 = 1;
 
 /// The interval at which the agent reads the ring while events come, milliseconds.
 pub const POLL_INTERVAL_MS: u64 = 2;

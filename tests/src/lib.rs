@@ -28,6 +28,7 @@ mod why;
 mod batch;
 mod causes;
 mod close;
+mod descriptor;
 mod document;
 mod events;
 mod hook;

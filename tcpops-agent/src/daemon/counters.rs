@@ -57,6 +57,8 @@ pub(crate) enum AgentCounter {
     /// Resets of which this took more than 1 ms.
     #[strum(serialize = "close_window_over_1ms")]
     CloseWindowOver1ms,
+    /// Changes that were made by a descriptor of the caller's, without a walk over the sockets.
+    ChangedByDescriptor,
     /// Runs of the hook that ended with exit code 0.
     HookDone,
     /// Runs of the hook that ended otherwise, or could not begin.

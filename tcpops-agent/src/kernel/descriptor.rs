@@ -1,6 +1,6 @@
 //! Descriptors of other processes, and the options of sockets.
 
-#![expect(unsafe_code, reason = "socket options that no library reads")]
+#![expect(unsafe_code, reason = "socket options that no library reads or sets")]
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{socket_cookie, socket_protocol};
 use rustix::net::{Shutdown, ipproto};
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
+use tcpops_common::settings::{APPLY_OVERRIDE, SOL_TCPOPS};
 
 use crate::kernel::error::{KernelError, Result};
 
@@ -75,6 +76,15 @@ impl Descriptor {
             Err(Errno::NOTCONN) => Ok(false),
             Err(error) => Err(KernelError::syscall("shutdown", "the socket")(error)),
         }
+    }
+
+    /// Has the setsockopt program of the socket's cgroup apply the socket's override, under the socket's lock, in a few
+    /// microseconds. False where there is no such program, which the entry then shows too.
+    pub(crate) fn apply_override(&self, secret: u64) -> bool {
+        let length = size_of_val(&secret) as libc::socklen_t;
+        let value = (&raw const secret).cast();
+        // SAFETY: the kernel reads `length` bytes of `secret`, which has them.
+        unsafe { libc::setsockopt(self.0.as_raw_fd(), SOL_TCPOPS, APPLY_OVERRIDE, value, length) == 0 }
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {

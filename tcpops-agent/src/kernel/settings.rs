@@ -1,5 +1,8 @@
 //! `SETTINGS` and `COUNTERS`: what the kernel programs are told, and what they count.
 
+use std::fs::File;
+use std::io::{self, Read as _};
+
 use aya::maps::{MapData, PerCpuArray, PerCpuValues};
 use parking_lot::Mutex;
 use tcpops_common::counters::Counter;
@@ -10,11 +13,14 @@ use crate::kernel::error::{KernelError, Result};
 use crate::kernel::pins::Pins;
 use crate::kernel::table::Table;
 
+const RANDOM: &str = "/dev/urandom";
+
 pub(crate) struct Settings {
     settings: Mutex<Table<u32, KernelSettings>>,
     counters: Mutex<PerCpuArray<MapData, u64>>,
     /// The requests that want walks to work through `PROBES`.
     probing: Mutex<u32>,
+    secret: u64,
 }
 
 /// While it is held, walks work through `PROBES`.
@@ -33,16 +39,23 @@ impl Drop for Probing<'_> {
 }
 
 impl Settings {
-    /// Opens the maps, and turns every setting off.
+    /// Opens the maps, turns every setting off, and draws another secret.
     pub(crate) fn open(pins: &Pins) -> Result<Self> {
+        let secret = draw().map_err(KernelError::syscall("read", RANDOM))?;
         let settings = Self {
             settings: Mutex::new(Table::open(pins, SETTINGS)?),
             counters: Mutex::new(pins.map(COUNTERS)?),
             probing: Mutex::default(),
+            secret,
         };
         // An agent that died may have left one on.
-        settings.change(|settings| *settings = KernelSettings::default())?;
+        settings.change(|settings| *settings = KernelSettings { secret, ..KernelSettings::default() })?;
         Ok(settings)
+    }
+
+    /// The number by which the setsockopt program knows this agent.
+    pub(crate) fn secret(&self) -> u64 {
+        self.secret
     }
 
     /// Tells the kernel programs that the reader of the ring polls, and need not be woken.
@@ -120,4 +133,11 @@ impl Settings {
         let gone = self.counter(gone)? + self.counter(swept)?;
         Ok(self.counter(come)?.saturating_sub(gone))
     }
+}
+
+/// A number that nobody else knows.
+fn draw() -> io::Result<u64> {
+    let mut bytes = [0; size_of::<u64>()];
+    File::open(RANDOM)?.read_exact(&mut bytes)?;
+    Ok(u64::from_ne_bytes(bytes).max(1))
 }

@@ -3,6 +3,7 @@
 use aya_ebpf::bindings::bpf_sockopt;
 use aya_ebpf::programs::SockoptContext;
 use tcpops_common::policy::TcpOption;
+use tcpops_common::settings::{APPLY_OVERRIDE, SOL_TCPOPS};
 
 use crate::kernel::socket::Socket;
 
@@ -31,6 +32,21 @@ impl SetSockopt {
         TcpOption::from_constants(read!(self.0, level), read!(self.0, optname))
     }
 
+    /// The number by which the caller says that it is the agent, and wants the socket's override applied.
+    pub(crate) fn secret(self) -> Option<u64> {
+        if read!(self.0, level) != SOL_TCPOPS || read!(self.0, optname) != APPLY_OVERRIDE {
+            return None;
+        }
+        let value = self.place::<u64>()?;
+        // SAFETY: `place` has compared with the end of the value.
+        Some(unsafe { value.read_volatile() })
+    }
+
+    /// Ends the call: the kernel sets nothing, and setsockopt(2) answers 0.
+    pub(crate) fn end(self) {
+        self.set_length(-1);
+    }
+
     /// The socket, of whatever kind it is.
     pub(crate) fn socket(self) -> Option<Socket> {
         Socket::from_context(read!(self.0, __bindgen_anon_1.sk).cast())
@@ -38,15 +54,15 @@ impl SetSockopt {
 
     /// The value, where it is an int.
     pub(crate) fn value(self) -> Option<u32> {
-        let value = self.int()?;
-        // SAFETY: `int` has compared with the end of the value.
+        let value = self.place::<u32>()?;
+        // SAFETY: `place` has compared with the end of the value.
         Some(unsafe { value.read_volatile() })
     }
 
     /// Has the kernel set `value` instead.
     pub(crate) fn replace(self, value: u32) {
-        if let Some(place) = self.int() {
-            // SAFETY: `int` has compared with the end of the value.
+        if let Some(place) = self.place::<u32>() {
+            // SAFETY: `place` has compared with the end of the value.
             unsafe { place.write_volatile(value) };
         }
     }
@@ -55,17 +71,24 @@ impl SetSockopt {
     /// of netfilter, say): an unchanged length would be an EFAULT on kernels before 6.5.
     pub(crate) fn pass_long_value(self) {
         if read!(self.0, optlen) > PAGE_SIZE {
-            // SAFETY: the context is valid while the program runs.
-            let length = unsafe { &raw mut (*self.0).optlen };
-            // SAFETY: these programs may write the field; zero means that the value was left alone
-            // (Documentation/bpf/prog_cgroup_sockopt.rst).
-            unsafe { length.write_volatile(0) };
+            self.set_length(0);
         }
     }
 
-    fn int(self) -> Option<*mut u32> {
-        let start: *mut u32 = read!(self.0, __bindgen_anon_2.optval).cast();
-        let end: *mut u32 = read!(self.0, __bindgen_anon_3.optval_end).cast();
+    /// Zero means that the value was left alone, -1 that the kernel is to do nothing
+    /// (Documentation/bpf/prog_cgroup_sockopt.rst).
+    fn set_length(self, length: i32) {
+        // SAFETY: the context is valid while the program runs.
+        let place = unsafe { &raw mut (*self.0).optlen };
+        // SAFETY: these programs may write the field.
+        unsafe { place.write_volatile(length) };
+    }
+
+    /// The place of a value that is at least a `T` long.
+    #[inline(always)]
+    fn place<T>(self) -> Option<*mut T> {
+        let start: *mut T = read!(self.0, __bindgen_anon_2.optval).cast();
+        let end: *mut T = read!(self.0, __bindgen_anon_3.optval_end).cast();
         // Not `add`, of which the compiler may conclude that the comparison is never true.
         (start.wrapping_add(1) <= end).then_some(start)
     }

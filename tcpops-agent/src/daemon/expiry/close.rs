@@ -28,7 +28,7 @@ use crate::kernel::destroy::MAX_TARGETS;
 use crate::model::expiry::closing::CloseStep;
 
 /// The most connections that are closed in one go: while these are, what came of the last ones is told.
-pub(crate) const BATCH: usize = 256;
+pub(crate) const BATCH: usize = 1024;
 
 /// The most connections that are reset by one walk.
 pub(crate) const BATCH_UNDER_LOCK: usize = MAX_TARGETS as usize;

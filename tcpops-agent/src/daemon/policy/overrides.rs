@@ -1,5 +1,6 @@
-//! Overrides: what is set for one connection. Each is written to its map, applied by a walk over the sockets, and answered
-//! with what the socket then has. All that wait share one walk over each namespace concerned.
+//! Overrides: what is set for one connection. Each is written to its map, applied under the lock of its socket, and answered
+//! with what the socket then has. A descriptor that the caller has shown leads there at once; all others share one walk over
+//! each namespace concerned.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,11 +11,13 @@ use tokio::sync::oneshot;
 use tracing::Level;
 
 use crate::api::problem::{Code, Problem};
+use crate::daemon::counters::AgentCounter;
 use crate::daemon::refusal;
 use crate::daemon::shared::{Shared, reply};
 use crate::daemon::telling::audit;
 use crate::kernel::Result;
 use crate::kernel::clock::now_boot_ns;
+use crate::kernel::descriptor::Descriptor;
 use crate::model::history::cause::Author;
 use crate::model::history::record::{Application, Happened, Identity, Refusal, What};
 use crate::model::requests::policies::Change;
@@ -28,11 +31,13 @@ pub(crate) struct OverrideRequest {
     pub(crate) key: ConnKey,
     pub(crate) change: Change,
     pub(crate) by_uid: u32,
+    /// The caller's own descriptor, where it has named the connection by that.
+    pub(crate) descriptor: Option<Descriptor>,
     /// Gets the connection's entry once the change is in force.
     pub(crate) answer: oneshot::Sender<Result<Connection, Problem>>,
 }
 
-/// An override that is in the map and waits for a walk.
+/// An override that is in the map and waits to be applied.
 struct Pending {
     request: OverrideRequest,
     netns_cookie: u64,
@@ -56,25 +61,14 @@ pub(crate) fn run(shared: &Arc<Shared>, requests: Vec<OverrideRequest>) -> Vec<C
         }
     }
     let mut changed = Vec::new();
+    let (reached, mut waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|item| reaches(shared, item));
+    waiting.extend(settle(shared, &Walks::new(), reached, &mut changed));
     for _ in 0..ATTEMPTS {
         if waiting.is_empty() {
             return changed;
         }
         let walks = walk(shared, &waiting);
-        let mut missed = Vec::new();
-        for item in waiting {
-            let Some(result) = outcome(shared, &walks, &item) else {
-                missed.push(item);
-                continue;
-            };
-            publish(shared, &item.request, &result);
-            match &result {
-                Ok(_) => changed.push(item.request.key),
-                Err(_) => take_back(shared, &item),
-            }
-            finish(shared, item.request, result);
-        }
-        waiting = missed;
+        waiting = settle(shared, &walks, waiting, &mut changed);
     }
     for item in waiting {
         take_back(shared, &item);
@@ -85,7 +79,37 @@ pub(crate) fn run(shared: &Arc<Shared>, requests: Vec<OverrideRequest>) -> Vec<C
     changed
 }
 
-/// Writes an override to the map, where it outlives this agent; the next walk over the namespace applies it. Returns the
+/// True if the override could be applied by the caller's descriptor. A namespace that cannot be entered is left to the walk,
+/// which says so.
+fn reaches(shared: &Shared, item: &Pending) -> bool {
+    let Some(descriptor) = &item.request.descriptor else { return false };
+    let reached =
+        shared.namespaces.find(item.netns_cookie).is_ok() && descriptor.apply_override(shared.settings.secret());
+    if reached {
+        shared.counters.add(AgentCounter::ChangedByDescriptor);
+    }
+    reached
+}
+
+/// Answers those that were applied or refused. Returns the others.
+fn settle(shared: &Shared, walks: &Walks, waiting: Vec<Pending>, changed: &mut Vec<ConnKey>) -> Vec<Pending> {
+    let mut missed = Vec::new();
+    for item in waiting {
+        let Some(result) = outcome(shared, walks, &item) else {
+            missed.push(item);
+            continue;
+        };
+        publish(shared, &item.request, &result);
+        match &result {
+            Ok(_) => changed.push(item.request.key),
+            Err(_) => take_back(shared, &item),
+        }
+        finish(shared, item.request, result);
+    }
+    missed
+}
+
+/// Writes an override to the map, where it outlives this agent; whatever comes by its socket next applies it. Returns the
 /// namespace, the override's serial, and the override that was there before.
 fn write(shared: &Shared, request: &OverrideRequest) -> Result<(u64, u32, Option<Policy>), Problem> {
     let OverrideRequest { key, change, by_uid, .. } = *request;
@@ -110,7 +134,7 @@ fn walk(shared: &Shared, waiting: &[Pending]) -> Walks {
         .collect()
 }
 
-/// Reads back the result of one override; `None` if no walk met the socket.
+/// Reads back the result of one override; `None` if it was not applied.
 fn outcome(shared: &Shared, walks: &Walks, item: &Pending) -> Option<Result<Connection, Problem>> {
     let key = item.request.key;
     let connection = match shared.connections.get(key) {

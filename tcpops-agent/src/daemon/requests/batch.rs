@@ -9,10 +9,15 @@ use crate::api::problem::{Code, Problem};
 use crate::daemon::requests::handle::{Handle, QUEUE};
 use crate::daemon::requests::origin::Origin;
 use crate::daemon::shared::Shared;
+use crate::kernel::descriptor::Descriptor;
 use crate::model::expiry::closing::{Closed, Manner};
 use crate::model::requests::filter::Filter;
 use crate::model::requests::policies::Change;
 use crate::model::requests::selection::{Selected, Selection, TooMany};
+
+/// The most names in a request whose changes are made by descriptors of the caller's, which are all open at a time: more share
+/// a walk.
+const DESCRIPTORS: usize = 64;
 
 /// An action on a connection.
 #[derive(Clone, Copy, Debug)]
@@ -54,10 +59,12 @@ impl Handle {
         origin: &Origin,
     ) -> Vec<Result<Acted, Problem>> {
         let found = self.find_all(ids, origin).await;
-        let acting = found.into_iter().zip(actions).map(async |(found, action)| {
+        let few = ids.len() <= DESCRIPTORS;
+        let acting = ids.iter().zip(found).zip(actions).map(async |((id, found), action)| {
             let action = action?;
             let (key, _) = found?;
-            self.act_on(key, action, origin.caller.uid).await
+            let descriptor = if few { self.descriptor_of(id, key, origin) } else { None };
+            self.act_on(key, action, origin.caller.uid, descriptor).await
         });
         together(acting).await
     }
@@ -87,7 +94,7 @@ impl Handle {
         let mut results = Vec::with_capacity(connections.len());
         // Each action takes some hundred bytes until it is done.
         for some in connections.chunks(QUEUE) {
-            results.extend(together(some.iter().map(|(key, _)| self.act_on(*key, action, by_uid))).await);
+            results.extend(together(some.iter().map(|(key, _)| self.act_on(*key, action, by_uid, None))).await);
         }
         let count = connections.len();
         let results: Vec<_> = connections
@@ -99,9 +106,17 @@ impl Handle {
         Ok(ActedOnAll { ended: count - results.len(), results, listeners })
     }
 
-    async fn act_on(&self, key: ConnKey, action: Action, by_uid: u32) -> Result<Acted, Problem> {
+    async fn act_on(
+        &self,
+        key: ConnKey,
+        action: Action,
+        by_uid: u32,
+        descriptor: Option<Descriptor>,
+    ) -> Result<Acted, Problem> {
         let done = match action {
-            Action::Change(change) => Done::Changed(change, Box::new(self.change_found(key, change, by_uid).await?)),
+            Action::Change(change) => {
+                Done::Changed(change, Box::new(self.change_found(key, change, by_uid, descriptor).await?))
+            }
             Action::Close(manner) => Done::Closed(self.close_found(key, manner, by_uid).await?),
         };
         Ok((key.conid, done))

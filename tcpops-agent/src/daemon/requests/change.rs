@@ -10,15 +10,18 @@ use crate::daemon::refusal;
 use crate::daemon::requests::handle::{Command, Handle};
 use crate::daemon::requests::origin::Origin;
 use crate::kernel::clock::now_boot_ns;
+use crate::kernel::descriptor::Descriptor;
 use crate::model::expiry::closing::{CloseStep, Closed, Manner};
 use crate::model::expiry::effects::{CloseOrder, CloseReason};
 use crate::model::requests::policies::Change;
+use crate::model::requests::selector::Selector;
 
 impl Handle {
     /// Changes the policy of a connection; answers with its conid, and its entry once that is in force.
     pub(crate) async fn change(&self, id: &str, change: Change, origin: &Origin) -> Result<(u64, Connection), Problem> {
         let (key, _) = self.find(id, origin).await?;
-        Ok((key.conid, self.change_found(key, change, origin.caller.uid).await?))
+        let descriptor = self.descriptor_of(id, key, origin);
+        Ok((key.conid, self.change_found(key, change, origin.caller.uid, descriptor).await?))
     }
 
     /// Closes a connection; answers with its conid, and how it was closed.
@@ -27,9 +30,23 @@ impl Handle {
         Ok((key.conid, self.close_found(key, manner, origin.caller.uid).await?))
     }
 
-    /// As [`change`](Self::change), of a connection that was found.
-    pub(crate) async fn change_found(&self, key: ConnKey, change: Change, by_uid: u32) -> Result<Connection, Problem> {
-        self.ask(|answer| Command::Override(OverrideRequest { key, change, by_uid, answer })).await?
+    /// As [`change`](Self::change), of a connection that was found, by the caller's descriptor where there is one.
+    pub(crate) async fn change_found(
+        &self,
+        key: ConnKey,
+        change: Change,
+        by_uid: u32,
+        descriptor: Option<Descriptor>,
+    ) -> Result<Connection, Problem> {
+        self.ask(|answer| Command::Override(OverrideRequest { key, change, by_uid, descriptor, answer })).await?
+    }
+
+    /// A copy of the descriptor that a name stands for, if it leads to this connection.
+    pub(crate) fn descriptor_of(&self, id: &str, key: ConnKey, origin: &Origin) -> Option<Descriptor> {
+        let Ok(Selector::Descriptor(number)) = Selector::parse(id) else { return None };
+        let descriptor = origin.peer.as_ref().as_ref().ok()?.descriptor(number).ok()??;
+        let tag = self.shared.connections.tag(&descriptor).ok()?;
+        (tag == Some(key.conid)).then_some(descriptor)
     }
 
     /// As [`close`](Self::close), of a connection that was found. The end of a grace is set as a lifetime first, where it
@@ -40,7 +57,7 @@ impl Handle {
             Manner::Fin { grace_ns } => {
                 let deadline_boot_ns = now_boot_ns().saturating_add(grace_ns);
                 let lifetime = Lifetime { deadline_boot_ns, ..Lifetime::NONE };
-                self.change_found(key, Change::LifetimeSet { lifetime, jitter_percent: 0 }, by_uid).await?;
+                self.change_found(key, Change::LifetimeSet { lifetime, jitter_percent: 0 }, by_uid, None).await?;
                 CloseStep::Fin { grace_ns }
             }
         };
