@@ -36,6 +36,7 @@ mod ids;
 mod maps;
 mod metrics;
 mod need;
+mod ratchet;
 mod permissions;
 mod protocol;
 mod recorded;

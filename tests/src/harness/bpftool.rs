@@ -65,6 +65,12 @@ pub(crate) fn attached(cgroup: &Path) -> Vec<Value> {
     all.as_array().expect("programs are a list").clone()
 }
 
+/// The name of the program with this number.
+pub(crate) fn program_name(id: u64) -> String {
+    let program = json(&["prog", "show", "id", &id.to_string()]);
+    program["name"].as_str().unwrap_or_else(|| panic!("no name in {program}")).to_owned()
+}
+
 /// The number of the link that is pinned at `path`.
 pub(crate) fn pinned_link(path: &Path) -> u64 {
     let link = json(&["link", "show", "pinned", path.to_str().expect("the path is text")]);
