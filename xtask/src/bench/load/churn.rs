@@ -37,7 +37,7 @@ pub(super) fn run(listener: &TcpListener, duration: Duration, per_second: Option
     let elapsed = start.elapsed();
     let scheduled = Scheduled::now()?.since(before);
     let pairs = handshakes_ns.len() as u64;
-    let handshakes_ns = undisturbed(handshakes_ns, scheduled.turns, elapsed);
+    let handshakes_ns = scheduled.undisturbed(handshakes_ns, elapsed);
     Ok(Churned {
         pairs,
         elapsed_ns: clock::whole_nanoseconds(elapsed),
@@ -45,19 +45,6 @@ pub(super) fn run(listener: &TcpListener, duration: Duration, per_second: Option
         handshake_p50_ns: quantile(&handshakes_ns, 0.5).context("no connection was made")?,
         handshake_p99_ns: quantile(&handshakes_ns, 0.99).context("no connection was made")?,
     })
-}
-
-/// The handshakes in order, without as many of the longest as were probably interrupted by others that ran on the processor:
-/// their share of the interruptions is that of the time.
-fn undisturbed(mut handshakes_ns: Vec<f64>, interruptions: u64, elapsed: Duration) -> Vec<f64> {
-    handshakes_ns.sort_by(f64::total_cmp);
-    let share = handshakes_ns.iter().sum::<f64>() / clock::nanoseconds(elapsed);
-    #[expect(clippy::cast_precision_loss, reason = "there are far fewer than 2^52")]
-    let dropped = interruptions as f64 * share;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is not negative, and small")]
-    let kept = handshakes_ns.len().saturating_sub(dropped.round() as usize).max(1);
-    handshakes_ns.truncate(kept);
-    handshakes_ns
 }
 
 /// One connection, from its beginning to its end; returns how long the handshake took.
@@ -95,21 +82,4 @@ pub(super) fn visit(listener: &TcpListener, times: u32, pause: Duration) -> Resu
         Ok(Visit { client: name, server: address, closed_ns: clock::now_ns() })
     };
     (0..times).map(once).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn as_many_of_the_longest_go_as_were_probably_interrupted() {
-        // Handshakes are half of the time, and there were two interruptions.
-        let kept = undisturbed(vec![9.0, 1.0, 2.0], 2, Duration::from_nanos(24));
-        assert_eq!(kept, [1.0, 2.0]);
-    }
-
-    #[test]
-    fn one_handshake_always_stays() {
-        assert_eq!(undisturbed(vec![9.0], 100, Duration::from_nanos(9)), [9.0]);
-    }
 }

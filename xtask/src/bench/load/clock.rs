@@ -37,6 +37,24 @@ impl Scheduled {
         Ok(Self { waited_ns, turns })
     }
 
+    /// The part of a time in which the thread had its processor.
+    pub(crate) fn own(self, elapsed: Duration) -> Duration {
+        elapsed.saturating_sub(Duration::from_nanos(self.waited_ns))
+    }
+
+    /// The times of something in order, without as many of the longest as were probably interrupted by others that ran on the
+    /// processor: their share of the interruptions is that of the time.
+    pub(crate) fn undisturbed(self, mut times_ns: Vec<f64>, elapsed: Duration) -> Vec<f64> {
+        times_ns.sort_by(f64::total_cmp);
+        let share = times_ns.iter().sum::<f64>() / nanoseconds(elapsed);
+        #[expect(clippy::cast_precision_loss, reason = "there are far fewer than 2^52")]
+        let dropped = self.turns as f64 * share;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is not negative, and small")]
+        let kept = times_ns.len().saturating_sub(dropped.round() as usize).max(1);
+        times_ns.truncate(kept);
+        times_ns
+    }
+
     /// What has been done since.
     pub(crate) fn since(self, before: Self) -> Self {
         Self { waited_ns: self.waited_ns - before.waited_ns, turns: self.turns - before.turns }
@@ -51,4 +69,22 @@ pub(crate) fn whole_nanoseconds(duration: Duration) -> u64 {
 /// A duration in nanoseconds, to reckon with.
 pub(crate) fn nanoseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_of_the_longest_go_as_were_probably_interrupted() {
+        // What is timed is half of the time, and there were two interruptions.
+        let scheduled = Scheduled { waited_ns: 0, turns: 2 };
+        assert_eq!(scheduled.undisturbed(vec![9.0, 1.0, 2.0], Duration::from_nanos(24)), [1.0, 2.0]);
+    }
+
+    #[test]
+    fn one_time_always_stays() {
+        let scheduled = Scheduled { waited_ns: 0, turns: 100 };
+        assert_eq!(scheduled.undisturbed(vec![9.0], Duration::from_nanos(9)), [9.0]);
+    }
 }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::bench::load::churn::connect;
-use crate::bench::load::clock;
+use crate::bench::load::clock::{self, Scheduled};
 use crate::bench::load::order::Exchanged;
-use crate::bench::statistics::quantile_of;
+use crate::bench::statistics::quantile;
 
 /// What is sent at once in bulk: less than the buffers of the kernel hold, since the same thread reads it.
 const BLOCK: usize = 64 << 10;
@@ -26,7 +26,7 @@ pub(super) fn run(listener: &TcpListener, duration: Duration) -> Result<Exchange
     let (mut client, mut server) = connect(listener, listener.local_addr().context("a listener has an address")?)?;
     client.set_nodelay(true).and_then(|()| server.set_nodelay(true)).context("a socket takes TCP_NODELAY")?;
     let mut block = vec![0; BLOCK];
-    let (start, mut bytes) = (Instant::now(), 0.0);
+    let (before, start, mut bytes) = (Scheduled::now()?, Instant::now(), 0.0);
     while start.elapsed() < duration / 2 {
         client.write_all(&block).context("cannot send")?;
         server.read_exact(&mut block).context("cannot receive")?;
@@ -34,8 +34,9 @@ pub(super) fn run(listener: &TcpListener, duration: Duration) -> Result<Exchange
         let sent = BLOCK as f64;
         bytes += sent;
     }
-    let bytes_per_second = bytes / start.elapsed().as_secs_f64();
-    let (start, mut responses_ns) = (Instant::now(), Vec::new());
+    let elapsed = start.elapsed();
+    let bytes_per_second = bytes / Scheduled::now()?.since(before).own(elapsed).as_secs_f64();
+    let (before, start, mut responses_ns) = (Scheduled::now()?, Instant::now(), Vec::new());
     let message = &mut block[..MESSAGE];
     while start.elapsed() < duration / 2 {
         let request = Instant::now();
@@ -45,7 +46,9 @@ pub(super) fn run(listener: &TcpListener, duration: Duration) -> Result<Exchange
         client.read_exact(message).context("cannot receive")?;
         responses_ns.push(clock::nanoseconds(request.elapsed()));
     }
-    let response_p99_ns = quantile_of(&responses_ns, 0.99).context("nothing was sent")?;
+    let elapsed = start.elapsed();
+    let responses_ns = Scheduled::now()?.since(before).undisturbed(responses_ns, elapsed);
+    let response_p99_ns = quantile(&responses_ns, 0.99).context("nothing was sent")?;
     Ok(Exchanged { bytes_per_second, response_p99_ns })
 }
 
