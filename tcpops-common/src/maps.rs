@@ -1,7 +1,7 @@
 //! Names and sizes of the BPF maps.
 
-use crate::slots::{conid_slots, cookie_slots};
 use crate::rule::{MAX_CLASSES, PORT_BLOCKS, SLOTS, SOURCE_CHUNKS};
+use crate::slots::{conid_slots, cookie_slots};
 
 /// The version of everything in this crate; part of the path of the pins.
 ///

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use tcpops_common::apply::{OptionAccess, apply, apply_override, give_way, read, reapply, restore};
+use tcpops_common::apply::{OptionAccess, apply, apply_override, give_way, reapply, restore};
 use tcpops_common::conn::Connection;
 use tcpops_common::counters::Counter;
 use tcpops_common::enforce::{Answer, Reconsidered};
@@ -128,7 +128,7 @@ fn options_are_applied_whole_or_not_at_all() {
 #[test]
 fn what_fails_is_counted() {
     let socket = Socket { unreadable: true, ..Socket::default() };
-    assert_eq!(read(&socket), SocketOptions::NONE);
+    assert_eq!(socket.read(), SocketOptions::NONE);
     assert_eq!(socket.take_counted(), [Counter::GetsockoptFailed; 5]);
     let (socket, mut connection) = applied(RULE, PROGRAMS);
     socket.take_counted();

@@ -47,14 +47,10 @@ pub(crate) fn telling() -> u32 {
     SETTINGS.get(0).map_or(0, |settings| settings.telling)
 }
 
-/// Has the next record wake the agent, since a connection was left out. The agent may overwrite it at this moment; then the
-/// next connection that is left out sets it again.
+/// Has the next record wake the agent, since a connection was left out.
 pub(crate) fn tell_left_out() {
     if let Some(settings) = SETTINGS.get_ptr_mut(0) {
-        // SAFETY: values of an array stay.
-        let telling = unsafe { &raw mut (*settings).telling };
-        // SAFETY: as above; an aligned word.
-        unsafe { telling.write_volatile(telling.read_volatile() | tell::LEFT_OUT) };
+        ring::add_telling(settings, tell::LEFT_OUT);
     }
 }
 

@@ -23,7 +23,8 @@ fn the_verifier_accepts_the_programs_with_room_to_spare() {
     let lab = Lab::new();
     let agent = lab.agent().start();
     let mut verified = BTreeMap::new();
-    for entry in fs::read_dir(format!("/proc/{}/fdinfo", agent.get("/v1/status").ok()["pid"])).expect("the agent runs") {
+    for entry in fs::read_dir(format!("/proc/{}/fdinfo", agent.get("/v1/status").ok()["pid"])).expect("the agent runs")
+    {
         // A descriptor may be closed meanwhile.
         let Ok(text) = fs::read_to_string(entry.expect("it can be listed").path()) else { continue };
         if let (Some(id), Some(count)) = (field(&text, "prog_id:"), field(&text, "verified_insns:")) {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::events::EventLog;
 use crate::model::history::record::Kinds;
 
 /// How many readers want what.
@@ -33,26 +32,26 @@ impl Counts {
 /// The demand of one reader, for as long as it is held.
 #[derive(Debug)]
 pub(crate) struct Demand {
-    event_log: Arc<EventLog>,
+    counts: Arc<Counts>,
     of_living: bool,
 }
 
 impl Demand {
-    pub(super) fn new(event_log: Arc<EventLog>, kinds: Kinds) -> Self {
+    pub(super) fn new(counts: Arc<Counts>, kinds: Kinds) -> Self {
         let of_living = kinds.of_living();
-        event_log.demands.readers.fetch_add(1, Ordering::AcqRel);
+        counts.readers.fetch_add(1, Ordering::AcqRel);
         if of_living {
-            event_log.demands.of_living.fetch_add(1, Ordering::AcqRel);
+            counts.of_living.fetch_add(1, Ordering::AcqRel);
         }
-        Self { event_log, of_living }
+        Self { counts, of_living }
     }
 }
 
 impl Drop for Demand {
     fn drop(&mut self) {
-        self.event_log.demands.readers.fetch_sub(1, Ordering::AcqRel);
+        self.counts.readers.fetch_sub(1, Ordering::AcqRel);
         if self.of_living {
-            self.event_log.demands.of_living.fetch_sub(1, Ordering::AcqRel);
+            self.counts.of_living.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }
@@ -64,15 +63,16 @@ mod tests {
 
     #[test]
     fn what_is_wanted_ends_with_those_who_want_it() {
-        let event_log = Arc::new(EventLog::new(1));
-        assert_eq!(event_log.demanded(), Demanded::default());
-        let of_ends = event_log.demand(Kinds::NONE.with(Kind::Closed));
-        assert_eq!(event_log.demanded(), Demanded { at_once: true, of_living: false });
-        let of_all = event_log.demand(Kinds::ALL);
-        assert_eq!(event_log.demanded(), Demanded { at_once: true, of_living: true });
+        let counts = Arc::new(Counts::default());
+        let demand = |kinds| Demand::new(Arc::clone(&counts), kinds);
+        assert_eq!(counts.demanded(), Demanded::default());
+        let of_ends = demand(Kinds::NONE.with(Kind::Closed));
+        assert_eq!(counts.demanded(), Demanded { at_once: true, of_living: false });
+        let of_all = demand(Kinds::ALL);
+        assert_eq!(counts.demanded(), Demanded { at_once: true, of_living: true });
         drop(of_all);
-        assert_eq!(event_log.demanded(), Demanded { at_once: true, of_living: false });
+        assert_eq!(counts.demanded(), Demanded { at_once: true, of_living: false });
         drop(of_ends);
-        assert_eq!(event_log.demanded(), Demanded::default());
+        assert_eq!(counts.demanded(), Demanded::default());
     }
 }

@@ -44,7 +44,7 @@ pub(crate) struct EventLog {
     /// The names of the rules in the records, which may not be in force any more.
     names: RwLock<Arc<RuleNames>>,
     counts: Counts,
-    demands: demand::Counts,
+    demands: Arc<demand::Counts>,
 }
 
 /// How many records were published and missed, for the metrics.
@@ -73,7 +73,7 @@ impl EventLog {
             newest: watch::Sender::new(Newest { next_seq: first_seq, closed: false }),
             names: RwLock::default(),
             counts: Counts::default(),
-            demands: demand::Counts::default(),
+            demands: Arc::default(),
         }
     }
 
@@ -104,8 +104,8 @@ impl EventLog {
     }
 
     /// Registers a reader of events of these kinds that wants them as they happen.
-    pub(crate) fn demand(self: &Arc<Self>, kinds: Kinds) -> Demand {
-        Demand::new(Arc::clone(self), kinds)
+    pub(crate) fn demand(&self, kinds: Kinds) -> Demand {
+        Demand::new(Arc::clone(&self.demands), kinds)
     }
 
     /// What the readers together want.

@@ -55,3 +55,13 @@ pub(crate) fn claim_wake(settings: *mut Settings) -> bool {
     unsafe { awake.write_volatile(1) };
     true
 }
+
+/// Adds to what is told. The agent may overwrite it at this moment; whoever has a reason adds it again.
+pub(crate) fn add_telling(settings: *mut Settings, bits: u32) {
+    // SAFETY: as in `claim_wake`.
+    let telling = unsafe { &raw mut (*settings).telling };
+    // SAFETY: as in `claim_wake`; an aligned word.
+    let before = unsafe { telling.read_volatile() };
+    // SAFETY: as above.
+    unsafe { telling.write_volatile(before | bits) };
+}

@@ -2,7 +2,7 @@
 
 use aya_ebpf::Global;
 use tcpops_common::conn::ConnKey;
-use tcpops_common::slots::{ConidSlot, TRIES, WAYS, conid_slot, cookie_slot};
+use tcpops_common::slots::{TRIES, WAYS, conid_slot, cookie_slot};
 
 use crate::kernel::atomic;
 use crate::kernel::maps::{CONIDS, COOKIES, NEXT_CONID};
@@ -15,64 +15,87 @@ static CONID_SHIFT: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static COOKIE_MASK: Global<u32> = Global::new(0);
 
+/// A place of `CONIDS` or `COOKIES`: two words, the cookie first. Whoever has put a cookie there is the only one to write
+/// to it until the cookie is zero again.
+#[derive(Clone, Copy)]
+struct Place {
+    cookie: Word,
+    /// The time of `ConidSlot`, or the conid of `ConnKey`.
+    other: Word,
+}
+
+/// A word of an array map.
+#[derive(Clone, Copy)]
+struct Word(*mut u64);
+
+impl Place {
+    fn at<T>(place: *mut T) -> Self {
+        const { assert!(size_of::<T>() == 16) };
+        let first = place.cast::<u64>();
+        Self { cookie: Word(first), other: Word(first.wrapping_add(1)) }
+    }
+
+    /// Gives the place back. The cookie goes last: then another may take the place.
+    fn release(self) {
+        self.other.set(0);
+        self.cookie.set(0);
+    }
+}
+
+impl Word {
+    fn get(self) -> u64 {
+        // SAFETY: values of an array stay for as long as the program; an aligned word.
+        unsafe { self.0.read_volatile() }
+    }
+
+    fn set(self, value: u64) {
+        // SAFETY: as above.
+        unsafe { self.0.write_volatile(value) };
+    }
+}
+
 /// The next conid whose place is free, now taken for `cookie`; `None` where many places in a row are taken.
 pub(crate) fn next_conid(cookie: u64) -> Option<u64> {
     let last = NEXT_CONID.get_ptr_mut(0)?;
     for _ in 0..TRIES {
         let conid = atomic::add_one(last) + 1;
-        // SAFETY: a place of the array; only its address is taken here.
-        if atomic::claim(unsafe { &raw mut (*conid_place(conid)?).cookie }, cookie) {
+        if atomic::claim(conid_place(conid)?.cookie.0, cookie) {
             return Some(conid);
         }
     }
     None
 }
 
-/// Gives the place of a conid back; true if it was this cookie's.
+/// Gives the place of a conid back; false if it was not this cookie's.
 pub(crate) fn release_conid(key: &ConnKey) -> bool {
-    let Some(place) = conid_place(key.conid) else { return false };
-    // SAFETY: values of an array stay; whoever claimed a place is the only one to write it.
-    unsafe {
-        if (&raw const (*place).cookie).read_volatile() != key.cookie {
-            return false;
-        }
-        (&raw mut (*place).left_boot_ns).write_volatile(0);
-        (&raw mut (*place).cookie).write_volatile(0);
-    }
-    true
+    let place = conid_place(key.conid).filter(|place| place.cookie.get() == key.cookie);
+    place.map(Place::release).is_some()
 }
 
 /// Notes when the connection left ESTABLISHED.
 pub(crate) fn note_left(key: &ConnKey, at_boot_ns: u64) {
     if let Some(place) = conid_place(key.conid) {
-        // SAFETY: as above.
-        unsafe { (&raw mut (*place).left_boot_ns).write_volatile(at_boot_ns) };
+        place.other.set(at_boot_ns);
     }
 }
 
 /// When the connection left ESTABLISHED; zero if it did not.
 pub(crate) fn left(key: &ConnKey) -> u64 {
-    // SAFETY: as above.
-    conid_place(key.conid).map_or(0, |place| unsafe { (&raw const (*place).left_boot_ns).read_volatile() })
+    conid_place(key.conid).map_or(0, |place| place.other.get())
 }
 
 /// The conid of the connection whose socket has this cookie; `None` where the cookie has no place.
 pub(crate) fn find(cookie: u64) -> Option<u64> {
-    let place = place_of(cookie)?;
-    // SAFETY: as above.
-    Some(unsafe { (&raw const (*place).conid).read_volatile() }).filter(|conid| *conid != 0)
+    place_of(cookie).map(|place| place.other.get()).filter(|conid| *conid != 0)
 }
 
 /// Takes a place for the key's cookie; false if there is none.
 pub(crate) fn put(key: &ConnKey) -> bool {
     for way in 0..WAYS {
         let Some(place) = cookie_place(key.cookie, way) else { return false };
-        // SAFETY: as above.
-        unsafe {
-            if atomic::claim(&raw mut (*place).cookie, key.cookie) {
-                (&raw mut (*place).conid).write_volatile(key.conid);
-                return true;
-            }
+        if atomic::claim(place.cookie.0, key.cookie) {
+            place.other.set(key.conid);
+            return true;
         }
     }
     false
@@ -80,30 +103,23 @@ pub(crate) fn put(key: &ConnKey) -> bool {
 
 /// Gives the place of a cookie back; false where it has none.
 pub(crate) fn release_cookie(cookie: u64) -> bool {
-    let Some(place) = place_of(cookie) else { return false };
-    // SAFETY: as above. The cookie goes last: then another may take the place.
-    unsafe {
-        (&raw mut (*place).conid).write_volatile(0);
-        (&raw mut (*place).cookie).write_volatile(0);
-    }
-    true
+    place_of(cookie).map(Place::release).is_some()
 }
 
-fn place_of(cookie: u64) -> Option<*mut ConnKey> {
+fn place_of(cookie: u64) -> Option<Place> {
     for way in 0..WAYS {
         let place = cookie_place(cookie, way)?;
-        // SAFETY: as above.
-        if unsafe { (&raw const (*place).cookie).read_volatile() } == cookie {
+        if place.cookie.get() == cookie {
             return Some(place);
         }
     }
     None
 }
 
-fn conid_place(conid: u64) -> Option<*mut ConidSlot> {
-    CONIDS.get_ptr_mut(conid_slot(conid, CONID_SHIFT.load()))
+fn conid_place(conid: u64) -> Option<Place> {
+    CONIDS.get_ptr_mut(conid_slot(conid, CONID_SHIFT.load())).map(Place::at)
 }
 
-fn cookie_place(cookie: u64, way: u32) -> Option<*mut ConnKey> {
-    COOKIES.get_ptr_mut(cookie_slot(cookie, COOKIE_MASK.load()) + way)
+fn cookie_place(cookie: u64, way: u32) -> Option<Place> {
+    COOKIES.get_ptr_mut(cookie_slot(cookie, COOKIE_MASK.load()) + way).map(Place::at)
 }

@@ -133,7 +133,8 @@ impl Socket {
     /// [`PORT_BOUND`] and [`MPTCP`]. The first is never so of an accepted socket (`sk_clone` of the kernel's
     /// net/core/sock.c).
     pub(crate) fn flags(&self) -> u8 {
-        let is_bound = self.bits(Field::UserLocks) & BINDPORT_LOCK != 0 || self.field::<u32>(Field::LocalPortRange) != 0;
+        let is_bound =
+            self.bits(Field::UserLocks) & BINDPORT_LOCK != 0 || self.field::<u32>(Field::LocalPortRange) != 0;
         let bound = if is_bound { PORT_BOUND } else { 0 };
         let mptcp = if self.bits(Field::IsMptcp) != 0 { MPTCP } else { 0 };
         bound | mptcp
@@ -285,7 +286,7 @@ fn load<T: Absent>(base: *mut c_void, field: Field) -> T {
         return T::ABSENT;
     }
     // SAFETY: the verifier checks that the structure has a field of this size there.
-    unsafe { base.byte_add((offset - 1) as usize).cast::<T>().read_volatile() }
+    unsafe { base.wrapping_byte_add((offset - 1) as usize).cast::<T>().read_volatile() }
 }
 
 impl Cgroup {

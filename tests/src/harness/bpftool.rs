@@ -44,7 +44,8 @@ pub(crate) fn cookies_of_conids(pins: &Path) -> BTreeSet<u64> {
 /// `COOKIES`: from conid to cookie.
 pub(crate) fn conids(pins: &Path) -> BTreeMap<u64, u64> {
     let places = dump(&pins.join("v2/COOKIES")).into_iter();
-    let keys = places.map(|(_, key)| (key["conid"].as_u64().expect("a conid"), key["cookie"].as_u64().expect("a cookie")));
+    let keys =
+        places.map(|(_, key)| (key["conid"].as_u64().expect("a conid"), key["cookie"].as_u64().expect("a cookie")));
     keys.filter(|key| *key != (0, 0)).collect()
 }
 

@@ -61,7 +61,7 @@ impl Handle {
         metrics.add("build", "The version of the agent.", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
         let started_s = u64::try_from(facts.started.as_second()).unwrap_or(0);
         metrics.gauge("start_time_seconds", "When the agent started, seconds since 1970.", started_s);
-        metrics.gauge("tracked_connections", "Live connections and listeners with an entry.", tracked as u64);
+        metrics.gauge("tracked_connections", "Live connections and listeners with an entry.", tracked);
         metrics.gauge("max_connections", "How many of them there can be.", facts.max_connections.into());
         metrics.gauge("watched_connections", "Connections with a limit that is being watched.", watched as u64);
         let help = "Connections that wait for the guard to let them be closed.";

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tcpops_common::counters::Counter;
 use tcpops_common::conn::{ConnKey, Connection, Direction};
+use tcpops_common::counters::Counter;
 
 use crate::api::problem::{Code, Match, Problem};
 use crate::daemon::refusal;

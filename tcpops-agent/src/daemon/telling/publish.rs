@@ -28,11 +28,7 @@ impl Publisher {
         match effect {
             Effect::Happened(event) => self.happened(event),
             Effect::Ended(pending_close, event) => self.ended(event, *pending_close),
-            Effect::Inspect(_)
-            | Effect::LookAtAll
-            | Effect::Close(_)
-            | Effect::Exempt(_)
-            | Effect::Throttled(_) => {}
+            Effect::Inspect(_) | Effect::LookAtAll | Effect::Close(_) | Effect::Exempt(_) | Effect::Throttled(_) => {}
         }
     }
 

@@ -274,7 +274,18 @@ mod tests {
     fn event(kind: EventKind, old_state: TcpState, new_state: TcpState) -> Event {
         let connection = Connection { state: new_state, ..connection() };
         let key = ConnKey { cookie: 9, conid: 1 };
-        Event { at_boot_ns: 1, key, kind, old_state, new_state, flags: 0, errno: 0, left_boot_ns: 0, connection, summary: Summary::NONE }
+        Event {
+            at_boot_ns: 1,
+            key,
+            kind,
+            old_state,
+            new_state,
+            flags: 0,
+            errno: 0,
+            left_boot_ns: 0,
+            connection,
+            summary: Summary::NONE,
+        }
     }
 
     fn kind(event: &Event) -> Option<Kind> {

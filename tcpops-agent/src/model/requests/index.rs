@@ -9,8 +9,12 @@ use tcpops_common::conn::{ConnKey, Connection};
 
 use crate::model::requests::selector::Endpoints;
 
-/// A kernel program hands a conid out, and makes the entry within some microseconds. An entry that is not there this long
-/// after its conid was first looked for, nanoseconds, has been and gone.
+/// A kernel program hands a conid out, and makes the entry within some microseconds. For this long after a conid was first
+/// looked for, nanoseconds, it is looked for at each update.
+const LOOKED_FOR_NS: u64 = 20_000_000;
+
+/// Then once more after this long, nanoseconds, since the program's CPU may have been taken away in between. If there is no
+/// entry then, it has been and gone.
 const SETTLED_AFTER_NS: u64 = 1_000_000_000;
 
 /// The conids handed out last that a reading of the whole map may have come too early for.
@@ -70,15 +74,21 @@ impl Index {
         self.newest = self.newest.max(last_conid);
         let mut unsettled = std::mem::take(&mut self.unsettled);
         let mut failed = None;
-        unsettled.retain(|conid, since_boot_ns| match find(*conid) {
-            Ok(Some((key, connection))) => {
-                self.insert(key, &connection);
-                false
+        unsettled.retain(|conid, since_boot_ns| {
+            let age_ns = now_boot_ns.saturating_sub(*since_boot_ns);
+            if (LOOKED_FOR_NS..SETTLED_AFTER_NS).contains(&age_ns) {
+                return true;
             }
-            Ok(None) => now_boot_ns.saturating_sub(*since_boot_ns) < SETTLED_AFTER_NS,
-            Err(error) => {
-                failed = Some(error);
-                true
+            match find(*conid) {
+                Ok(Some((key, connection))) => {
+                    self.insert(key, &connection);
+                    false
+                }
+                Ok(None) => age_ns < SETTLED_AFTER_NS,
+                Err(error) => {
+                    failed = Some(error);
+                    true
+                }
             }
         });
         self.unsettled = unsettled;
@@ -197,7 +207,8 @@ mod tests {
         update(&mut index, 10_000, SECOND_NS, &[]);
         assert!(update(&mut index, 10_000, SECOND_NS, &[]).is_empty());
         assert_eq!(update(&mut index, 10_002, SECOND_NS, &[10_002]), [10_001, 10_002]);
-        assert_eq!(update(&mut index, 10_002, 2 * SECOND_NS - 1, &[]), [10_001]);
+        assert_eq!(update(&mut index, 10_002, SECOND_NS + LOOKED_FOR_NS - 1, &[]), [10_001]);
+        assert!(update(&mut index, 10_002, 2 * SECOND_NS - 1, &[]).is_empty());
         assert_eq!(update(&mut index, 10_002, 2 * SECOND_NS, &[10_001]), [10_001], "it came late, and is found");
         assert_eq!(all(&index), [9_990, 10_000, 10_001, 10_002]);
         assert_eq!(with(&index, connection(10_001).remote(), None), [10_001]);
