@@ -50,7 +50,7 @@ fn the_object_has_the_layout_of_this_program() {
             local_addr, remote_addr, local_port, remote_port, uid, netns_cookie, cgroup_id, opened_boot_ns,
             established_boot_ns, state_since_boot_ns, state, direction, origin, family, rule, policy, original, in_force,
             applied_boot_ns, touched, keepalive_source, lifetime_source, outcome, errno, refused, own, bound_dev_if, fin_by,
-            user_timeout_source, pad,
+            user_timeout_source, socket_flags, pad,
         }
         Policy { options, lifetime_setting, options_pushed, jitter_percent, pad, serial, by_uid, lifetime }
         Options { keepalive, user_timeout, keepcnt, pad, keepidle_s, keepintvl_s, user_timeout_ms }
@@ -66,7 +66,7 @@ fn the_object_has_the_layout_of_this_program() {
         PortBlock { classes }
         AddrKey { slot, side, pad, address }
         RuleKey { slot, kind, value }
-        Settings { reader_awake, restoring, adopting, reevaluating, probing, pad, cgroup_id }
+        Settings { reader_awake, restoring, adopting, reevaluating, probing, pad, cgroup_id, secret }
     }
 }
 
