@@ -141,8 +141,9 @@ impl Connections {
             Input::Looked(connections) => self.on_looked(now_boot_ns, &connections, effects),
             Input::Resync(connections) => {
                 self.on_judged(now_boot_ns, &connections, effects);
-                // The last event of some may be among those that were lost.
-                effects.extend(self.enforcer.watches.keys().map(Effect::Inspect));
+                // The last event of some may be among those that were lost. Those with a deadline are inspected then.
+                let unseen = self.enforcer.watches.keys().filter(|key| self.deadlines.get(*key).is_none());
+                effects.extend(unseen.map(Effect::Inspect));
             }
         }
     }
