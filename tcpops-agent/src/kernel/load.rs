@@ -5,9 +5,10 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use aya::maps::MapData;
-use aya::programs::{CgroupSockopt, Iter, SockOps};
+use aya::programs::Program;
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use aya_obj::Object;
@@ -23,7 +24,7 @@ use crate::kernel::clock;
 use crate::kernel::destroy::Destroyer;
 use crate::kernel::error::{KernelError, Result};
 use crate::kernel::follow::{self, Follow};
-use crate::kernel::object::{ITER, OBJECT, SETSOCKOPT, SOCKOPS, program, untyped_program};
+use crate::kernel::object::{OBJECT, SETSOCKOPT, SOCKOPS, untyped_program};
 use crate::kernel::pins::{Pins, SETSOCKOPT_LINK, SOCKOPS_LINK, Shape};
 use crate::kernel::program_log::ProgramLog;
 use crate::kernel::walk::Walker;
@@ -88,7 +89,7 @@ pub(crate) fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
         Some(path) => Cow::from(fs::read(path).map_err(KernelError::syscall("read", path.display()))?),
         None => Cow::from(OBJECT),
     };
-    let types = KernelTypes::read()?;
+    let (types, btf) = read_types()?;
     let offsets = types.field_offsets();
     let resumed = pins.exist();
     let directory = if resumed {
@@ -102,15 +103,12 @@ pub(crate) fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
     let wanted = options.follow.unwrap_or_else(|| Follow::best(&types));
     let follow = if pinned { Follow::Tracepoint } else { wanted };
     let traces = pinned || (options.adopt && follow == Follow::Tracepoint);
-    let btf = Btf::from_sys_fs().map_err(KernelError::load)?;
     let mut ebpf = load_object(&object, &btf, &offsets, &directory, follow, options)?;
     let log = match options.log_level {
         LogLevel::Off => None,
         _ => Some(ProgramLog(EbpfLogger::init(&mut ebpf).map_err(KernelError::load)?)),
     };
-    program::<Iter>(&mut ebpf, ITER)?.load("tcp", &btf).map_err(KernelError::load)?;
-    program::<CgroupSockopt>(&mut ebpf, SETSOCKOPT)?.load().map_err(KernelError::load)?;
-    program::<SockOps>(&mut ebpf, SOCKOPS)?.load().map_err(KernelError::load)?;
+    load_programs(&mut ebpf, &btf)?;
     if traces {
         follow::load(&mut ebpf, &btf)?;
     }
@@ -143,6 +141,35 @@ impl Loaded {
     pub(crate) fn into_walker(self) -> Walker {
         Walker::new(self.ebpf, self.destroyer)
     }
+}
+
+/// The kernel's types, twice: fields are looked up in the one, and programs are loaded with the other. Side by side, since
+/// each takes a while.
+fn read_types() -> Result<(KernelTypes, Btf)> {
+    thread::scope(|scope| {
+        let for_programs = scope.spawn(|| Btf::from_sys_fs().map_err(KernelError::load));
+        let types = KernelTypes::read()?;
+        let btf = for_programs.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok((types, btf))
+    })
+}
+
+/// Loads the programs that every agent needs, side by side: the verifier takes some tenths of a second for each.
+fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
+    let load = |program: &mut Program| match program {
+        Program::Iter(program) => program.load("tcp", btf),
+        Program::CgroupSockopt(program) => program.load(),
+        Program::SockOps(program) => program.load(),
+        // Those at the tracepoint are loaded where they are needed.
+        _ => Ok(()),
+    };
+    thread::scope(|scope| {
+        let loading: Vec<_> = ebpf.programs_mut().map(|(_, program)| scope.spawn(move || load(program))).collect();
+        loading.into_iter().try_for_each(|loading| {
+            let loaded = loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            loaded.map_err(KernelError::load)
+        })
+    })
 }
 
 fn load_object(
