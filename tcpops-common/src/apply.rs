@@ -13,7 +13,14 @@ pub trait OptionAccess {
     fn get(&self, option: TcpOption) -> Result<u32, i32>;
     /// Reads all of them.
     fn read(&self) -> SocketOptions {
-        read_each(self)
+        let mut options = SocketOptions::NONE;
+        for option in TcpOption::ORDER {
+            match self.get(option) {
+                Ok(value) => options.set(option, value),
+                Err(_errno) => self.bump(Counter::GetsockoptFailed),
+            }
+        }
+        options
     }
     /// Adds one to a counter.
     fn bump(&self, counter: Counter);
@@ -106,16 +113,4 @@ fn give_back(socket: &impl OptionAccess, connection: &Connection, option: TcpOpt
     if connection.has_touched(option) && socket.set(option, connection.original.get(option)).is_err() {
         socket.bump(Counter::RestoreFailed);
     }
-}
-
-/// The options as they are, read one by one.
-pub fn read_each(socket: &(impl OptionAccess + ?Sized)) -> SocketOptions {
-    let mut options = SocketOptions::NONE;
-    for option in TcpOption::ORDER {
-        match socket.get(option) {
-            Ok(value) => options.set(option, value),
-            Err(_errno) => socket.bump(Counter::GetsockoptFailed),
-        }
-    }
-    options
 }

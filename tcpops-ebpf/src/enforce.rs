@@ -4,7 +4,7 @@
 //! The larger functions have frames of their own: a program's stack is 512 bytes over all frames that are open at a
 //! time.
 
-use tcpops_common::apply;
+use tcpops_common::apply::{self, OptionAccess};
 use tcpops_common::conn::Connection;
 use tcpops_common::enforce::Reconsidered;
 use tcpops_common::policy::Policy;
@@ -40,7 +40,7 @@ pub(crate) fn first_rule(options: Target<'_>, socket: &Socket, connection: &mut 
 
 /// Applies an override over the policy in force.
 #[inline(never)]
-pub(crate) fn apply_override(options: Target<'_>, connection: &mut Connection, override_: &Policy) {
+pub(crate) fn apply_override(options: impl OptionAccess, connection: &mut Connection, override_: &Policy) {
     apply::apply_override(&options, connection, override_, now_boot_ns());
 }
 

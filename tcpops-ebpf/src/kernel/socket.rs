@@ -133,8 +133,9 @@ impl Socket {
     /// [`PORT_BOUND`] and [`MPTCP`]. The first is never so of an accepted socket (`sk_clone` of the kernel's
     /// net/core/sock.c).
     pub(crate) fn flags(&self) -> u8 {
-        let is_bound =
-            self.bits(Field::UserLocks) & BINDPORT_LOCK != 0 || self.field::<u32>(Field::LocalPortRange) != 0;
+        // One number since Linux 6.18, and two of half the size before.
+        let range: [u16; 2] = [0, 2].map(|at| load_at(self.0.as_ptr(), Field::LocalPortRange, at));
+        let is_bound = self.bits(Field::UserLocks) & BINDPORT_LOCK != 0 || range != [0; 2];
         let bound = if is_bound { PORT_BOUND } else { 0 };
         let mptcp = if self.bits(Field::IsMptcp) != 0 { MPTCP } else { 0 };
         bound | mptcp
@@ -224,6 +225,10 @@ impl Socket {
 
     /// The options that policies speak of, as getsockopt(2) gives them: zero in a socket stands for the setting of its
     /// namespace (`keepalive_time_when` and its like in the kernel's include/net/tcp.h), and times are jiffies.
+    ///
+    /// It has no frame of its own, since the stack of all frames is short: 512 bytes, on older kernels in steps of 32
+    /// (`check_max_stack_depth` of the kernel's kernel/bpf/verifier.c).
+    #[inline(always)]
     pub(crate) fn keepalive_options(&self) -> SocketOptions {
         let net: *mut c_void = self.field(Field::Net);
         let ticks = |own: Field, of_net: Field| {
@@ -281,12 +286,18 @@ impl Absent for *mut c_void {
 /// gives zero (`PROBE_MEM` of the kernel's kernel/bpf/verifier.c).
 #[inline(always)]
 fn load<T: Absent>(base: *mut c_void, field: Field) -> T {
+    load_at(base, field, 0)
+}
+
+/// [`load`] of what lies so many bytes behind the beginning of a field.
+#[inline(always)]
+fn load_at<T: Absent>(base: *mut c_void, field: Field, at: usize) -> T {
     let offset = FIELD_OFFSETS[field as usize].load();
     if offset == 0 {
         return T::ABSENT;
     }
     // SAFETY: the verifier checks that the structure has a field of this size there.
-    unsafe { base.wrapping_byte_add((offset - 1) as usize).cast::<T>().read_volatile() }
+    unsafe { base.wrapping_byte_add((offset - 1) as usize + at).cast::<T>().read_volatile() }
 }
 
 impl Cgroup {
