@@ -1,7 +1,7 @@
 //! Names and sizes of the BPF maps.
 
 use crate::rule::{MAX_CLASSES, PORT_BLOCKS, SLOTS, SOURCE_CHUNKS};
-use crate::slots::{conid_slots, cookie_slots};
+use crate::slots::slots;
 
 /// The version of everything in this crate; part of the path of the pins.
 ///
@@ -27,8 +27,7 @@ pinned! {
 pub fn capacity(map: &str, max_connections: u32) -> Option<u32> {
     match map {
         CONNECTIONS => Some(max_connections),
-        CONIDS => Some(conid_slots(max_connections)),
-        COOKIES => Some(cookie_slots(max_connections)),
+        CONIDS | COOKIES => Some(slots(max_connections)),
         // Few connections have an override.
         OVERRIDES => Some(max_connections.div_ceil(4)),
         _ => None,

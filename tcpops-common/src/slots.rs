@@ -28,14 +28,9 @@ pub struct ConidSlot {
     pub left_boot_ns: u64,
 }
 
-/// The number of places in `CONIDS`, a power of two.
-pub fn conid_slots(max_connections: u32) -> u32 {
+/// The number of places in `CONIDS`, and in `COOKIES`: a power of two.
+pub fn slots(max_connections: u32) -> u32 {
     max_connections.clamp(FEWEST, 1 << 31).next_power_of_two()
-}
-
-/// The number of places in `COOKIES`, a power of two.
-pub fn cookie_slots(max_connections: u32) -> u32 {
-    conid_slots(max_connections)
 }
 
 /// The shift that [`conid_slot`] takes where there are `slots` places.
@@ -70,7 +65,7 @@ mod tests {
     #[test]
     fn places_lie_within_the_arrays() {
         for max_connections in [1, 10, 1024, 5000, 262_144] {
-            let slots = conid_slots(max_connections);
+            let slots = slots(max_connections);
             assert!(slots >= max_connections && slots.is_power_of_two());
             for number in (0..10_000).chain([u64::MAX, 1 << 63]) {
                 assert!(conid_slot(number, conid_shift(slots)) < slots);

@@ -40,7 +40,7 @@ pub(crate) fn adopt(socket: &Socket, settings: &Settings) {
     if !by_tracepoint() && socket.enable_state_callback().is_err() {
         // Its end would go unseen, and its entry would stay for ever.
         bump(Counter::CallbackFailed);
-        track::abandon(&key, socket);
+        track::abandon(&key, Some(connection), socket);
         return;
     }
     bump(Counter::Adopted);

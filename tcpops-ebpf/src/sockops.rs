@@ -40,10 +40,11 @@ fn opened(ops: SockOps, direction: Direction, state: TcpState) {
         return;
     };
     // The end of an active handshake: the entry is there since connect(2), unless the program was attached in between.
+    let cookie = ops.cookie();
     if matches!(state, TcpState::Established)
-        && let Some(conid) = tags::get(ops.cookie(), &socket)
+        && let Some(conid) = tags::get(cookie, &socket)
     {
-        let key = ConnKey { cookie: ops.cookie(), conid };
+        let key = ConnKey { cookie, conid };
         if let Some(connection) = table::connection(&key) {
             apply_rules(ops, &socket, connection, Some(key));
             return;
@@ -55,13 +56,13 @@ fn opened(ops: SockOps, direction: Direction, state: TcpState) {
             enforce::limit_handshake(&socket, entry);
         }
     };
-    let Some((key, connection)) = track::open(ops.cookie(), &socket, describe) else {
+    let Some((key, connection)) = track::open(cookie, &socket, describe) else {
         enforce_untracked(ops, &socket, direction, state);
         return;
     };
     if ops.enable_state_callback().is_err() {
         bump(Counter::CallbackFailed);
-        track::abandon(&key, &socket);
+        track::abandon(&key, Some(connection), &socket);
         enforce_untracked(ops, &socket, direction, state);
         return;
     }

@@ -29,7 +29,8 @@ pub(crate) fn open(
 ) -> Option<(ConnKey, &'static mut Connection)> {
     if let Some(conid) = tags::get(cookie, socket) {
         // The end of what this socket was before went unseen (the program was not attached): it ends now.
-        abandon(&ConnKey { cookie, conid }, socket);
+        let key = ConnKey { cookie, conid };
+        abandon(&key, table::connection(&key), socket);
     }
     let Some(conid) = slots::next_conid(cookie) else {
         bump(Counter::SlotsTaken);
@@ -185,10 +186,11 @@ pub(crate) fn applied_in_walk(key: ConnKey, connection: &Connection) {
 
 /// The connection is over: removes what was stored of it.
 fn close(key: ConnKey, socket: &Socket, old_state: TcpState) {
-    if let Some(connection) = table::connection(&key) {
+    let connection = table::connection(&key);
+    if let Some(connection) = &connection {
         end(&key, connection, socket, old_state);
     }
-    abandon(&key, socket);
+    abandon(&key, connection, socket);
 }
 
 /// Writes the last record of a connection.
@@ -206,10 +208,10 @@ fn end(key: &ConnKey, connection: &Connection, socket: &Socket, old_state: TcpSt
     emit(key, connection, &what, |event| socket.summarize(&mut event.summary));
 }
 
-/// Removes what the maps hold of a connection, without a record of its end.
-pub(crate) fn abandon(key: &ConnKey, socket: &Socket) {
+/// Removes what the maps hold of a connection, its entry if it has one, without a record of its end.
+pub(crate) fn abandon(key: &ConnKey, connection: Option<&'static mut Connection>, socket: &Socket) {
     let mut socket_flags = PORT_BOUND;
-    if let Some(connection) = table::connection(key) {
+    if let Some(connection) = connection {
         socket_flags = connection.socket_flags;
         // An override that was written and that no walk has applied shows nowhere: its request, or the next agent,
         // removes it.

@@ -82,7 +82,7 @@ fn policy(rule: &Rule, clocks: Clocks) -> Result<Policy, ValueError> {
         None => {}
         Some(Switch::Off) => policy.lifetime_setting = Setting::Clear,
         Some(Switch::On(RuleLifetime { idle, max_age, deadline, jitter, .. })) => {
-            // Also where all limits are those of `closing`: the events of the connection then say that it has some.
+            // Also where all limits are those of `closing`: they count while the lifetimes are set.
             policy.lifetime_setting = Setting::Set;
             policy.jitter_percent = jitter.map_or(0, Jitter::percent);
             policy.lifetime = policy::Lifetime {

@@ -111,13 +111,10 @@ impl Connections {
     /// Hands every entry to `visit`, in batches of which it may do what it likes; it answers false to stop. A connection
     /// that is there throughout is visited at least once.
     pub(crate) fn for_each_batch(&self, mut visit: impl FnMut(&mut Vec<(ConnKey, Connection)>) -> bool) -> Result<()> {
-        let (mut batches, mut batch) = (self.batches(), Vec::new());
-        while batches.next(&mut batch)? {
-            if !visit(&mut batch) {
-                break;
-            }
-        }
-        Ok(())
+        self.entries.for_each_batch(|batch| {
+            batch.retain(|(_, connection)| is_made(connection));
+            visit(batch)
+        })
     }
 
     /// A reading of all entries, which several threads can share.

@@ -16,7 +16,7 @@ use aya_obj::generated::bpf_attach_type;
 use clap::ValueEnum;
 use tcpops_common::fields::{Field, OFFSETS, SHIFTS};
 use tcpops_common::maps::{CONN_TAGS, EVENTS, PINNED, capacity};
-use tcpops_common::slots::{CONID_SHIFT, COOKIE_MASK, conid_shift, conid_slots, cookie_mask, cookie_slots};
+use tcpops_common::slots::{CONID_SHIFT, COOKIE_MASK, conid_shift, cookie_mask, slots};
 
 use crate::kernel::bpf::{link_cgroup_id, link_create, link_update, object_get, object_pin};
 use crate::kernel::btf::{FieldOffset, KernelTypes};
@@ -191,9 +191,10 @@ fn load_object(
     loader.override_global(TICK_US, &tick_us, true);
     let by_tracepoint = u32::from(follow == Follow::Tracepoint);
     loader.override_global(FOLLOW_TRACEPOINT, &by_tracepoint, true);
-    let conid_shift = conid_shift(conid_slots(options.max_connections));
+    let slots = slots(options.max_connections);
+    let conid_shift = conid_shift(slots);
     loader.override_global(CONID_SHIFT, &conid_shift, true);
-    let cookie_mask = cookie_mask(cookie_slots(options.max_connections));
+    let cookie_mask = cookie_mask(slots);
     loader.override_global(COOKIE_MASK, &cookie_mask, true);
     for name in PINNED {
         if let Some(entries) = capacity(name, options.max_connections) {

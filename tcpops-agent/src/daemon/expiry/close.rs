@@ -14,10 +14,9 @@ mod under_lock;
 pub(crate) use attempt::{CloseAttempt, CloseOutcome, CloseRequest};
 pub(crate) use check::Checked;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use self::check::check;
+use self::check::{by_netns, check};
 use self::fin::send_fins;
 use self::reset::{TOGETHER, reset, reset_seen};
 use self::under_lock::reset_under_lock;
@@ -71,11 +70,7 @@ pub(crate) fn run(shared: &Arc<Shared>, requests: Vec<CloseRequest>) -> Closed {
 /// Resets connections under the locks of their sockets. Blocks.
 pub(crate) fn run_under_lock(shared: &Arc<Shared>, checked: Vec<Checked>) -> Vec<CloseAttempt> {
     let mut attempts = Vec::with_capacity(checked.len());
-    let mut by_netns = BTreeMap::<u64, Vec<Checked>>::new();
-    for one in checked {
-        by_netns.entry(one.connection.netns_cookie).or_default().push(one);
-    }
-    for (netns_cookie, checked) in by_netns {
+    for (netns_cookie, checked) in by_netns(checked) {
         let rest = reset_under_lock(shared, netns_cookie, checked, &mut attempts);
         reset(shared, &mut Diags::new(shared), rest, &mut attempts);
     }

@@ -177,7 +177,7 @@ impl Connections {
     /// too early does no harm.
     fn on_judged(&mut self, now_boot_ns: u64, connections: &[Known], effects: &mut Vec<Effect>) {
         let mut passed_over = false;
-        for Known { key, verdict, .. } in connections {
+        for Known { key, verdict } in connections {
             match verdict {
                 None | Some(Verdict::Wait) => {
                     self.enforcer.release(*key);

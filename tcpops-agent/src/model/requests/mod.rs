@@ -1,5 +1,6 @@
-//! What requests mean: how a [`selector`] names one connection, which an [`index`] finds, and a [`filter`] many, from which a [`selection`] takes
-//! them; the [`policies`] that a change leads to; whether a [`peer`] is still there; and who has [`access`].
+//! What requests mean: how a [`selector`] names one connection, which an [`index`] finds, and a [`filter`] many, from which
+//! a [`selection`] takes them; the [`policies`] that a change leads to; whether a [`peer`] is still there; and who has
+//! [`access`].
 
 pub(crate) mod selector;
 

@@ -1,5 +1,7 @@
 //! What can be closed, and what cannot.
 
+use std::collections::BTreeMap;
+
 use tcpops_common::conn::Connection;
 use tcpops_common::state::TcpState;
 
@@ -27,6 +29,15 @@ impl Checked {
     pub(super) fn done(self, outcome: CloseOutcome) -> CloseAttempt {
         CloseAttempt::new(self.request, outcome, Some(self.connection))
     }
+}
+
+/// Those of each network namespace.
+pub(super) fn by_netns(checked: Vec<Checked>) -> BTreeMap<u64, Vec<Checked>> {
+    let mut by_netns = BTreeMap::<u64, Vec<Checked>>::new();
+    for one in checked {
+        by_netns.entry(one.connection.netns_cookie).or_default().push(one);
+    }
+    by_netns
 }
 
 /// Reads the entries of connections, and asks the kernel about their sockets where entries do not tell enough. Returns those

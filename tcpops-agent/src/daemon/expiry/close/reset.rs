@@ -4,12 +4,11 @@
 //! kernel's net/ipv4/tcp.c). So a descriptor that is disconnected and connected again in this moment loses its new connection,
 //! whatever endpoints that has: one in 100,000 that try it at the very deadline.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::daemon::diags::{Diags, socket_name};
 use crate::daemon::expiry::close::attempt::{CloseAttempt, CloseOutcome};
-use crate::daemon::expiry::close::check::Checked;
+use crate::daemon::expiry::close::check::{Checked, by_netns};
 use crate::daemon::shared::Shared;
 use crate::kernel::Result;
 use crate::kernel::clock::now_boot_ns;
@@ -45,11 +44,7 @@ pub(super) fn reset_seen(
     looked_boot_ns: u64,
     attempts: &mut Vec<CloseAttempt>,
 ) {
-    let mut by_netns = BTreeMap::<u64, Vec<Checked>>::new();
-    for one in seen {
-        by_netns.entry(one.connection.netns_cookie).or_default().push(one);
-    }
-    for (netns_cookie, seen) in by_netns {
+    for (netns_cookie, seen) in by_netns(seen) {
         let names: Vec<_> = seen.iter().map(|one| socket_name(one.request.order.key, &one.connection)).collect();
         let destroyed = match diags.of(netns_cookie).and_then(|diag| diag.destroy(&names)) {
             Ok(destroyed) => destroyed,
