@@ -11,6 +11,7 @@ mod scenes;
 
 mod agent;
 mod bpftool;
+mod contender;
 mod context;
 mod crowd;
 mod curve;

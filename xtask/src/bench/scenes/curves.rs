@@ -2,17 +2,14 @@
 
 use anyhow::Result;
 
-use crate::bench::agent::Agent;
+use crate::bench::contender::Contender;
 use crate::bench::context::Context;
 use crate::bench::curve::{Curve, Series};
 use crate::bench::figure::{Figure, Found};
-use crate::bench::load::order::Tracked;
-use crate::bench::place::Place;
 use crate::bench::rounds::{ratios, shuffled};
 use crate::bench::rules::rules;
 use crate::bench::scenes::{lookup, open};
 use crate::bench::statistics::quantile_of;
-use crate::bench::worker::Worker;
 
 /// Figures that are drawn against the number of connections: row, name, and the name in the drawing.
 const SHORT: [(&str, &str, &str); 5] = [
@@ -74,21 +71,12 @@ fn series(points: &[(f64, Vec<Figure>)], (row, name, shown): &(&str, &str, &str)
     Series { name: (*shown).to_owned(), points }
 }
 
-/// A load with or without an agent. The fields are dropped in this order.
-struct Contender {
-    load: Worker,
-    _agent: Option<Agent>,
-    _place: Place,
-}
-
 fn by_rules(context: &Context) -> Result<Curve> {
     let counts = [0, 1, 10, 100, 1000];
     let mut contenders = Vec::new();
     for count in counts {
-        let place = Place::new(&context.ground, &format!("rules-{count}"))?;
-        let agent = if count == 0 { None } else { Some(context.agent(&place, Some(rules(count)))?) };
-        let load = Worker::start(&place, context.processors.load, Tracked::Both)?;
-        contenders.push(Contender { load, _agent: agent, _place: place });
+        let rules = (count != 0).then(|| rules(count));
+        contenders.push(Contender::start(context, &format!("rules-{count}"), rules)?);
     }
     let rounds = context.rounds(5, 30);
     let milliseconds = context.scaled(300, 500);

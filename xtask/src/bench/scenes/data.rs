@@ -2,11 +2,10 @@
 
 use anyhow::{Result, bail};
 
-use crate::bench::agent::Agent;
+use crate::bench::contender::Contender;
 use crate::bench::context::Context;
 use crate::bench::figure::{Bound, Figure};
-use crate::bench::load::order::{Answer, Exchanged, Order, Tracked};
-use crate::bench::place::Place;
+use crate::bench::load::order::{Answer, Exchanged, Order};
 use crate::bench::rounds::{ratios, shuffled};
 use crate::bench::rules::rules;
 use crate::bench::statistics::quantile_of;
@@ -21,13 +20,6 @@ pub(crate) const ROWS: [&str; 2] = [DATA, SETSOCKOPT];
 /// Calls are timed in batches; so many of them a turn.
 const BATCHES: u32 = 100;
 
-/// A load with or without an agent. The fields are dropped in this order.
-struct Contender {
-    load: Worker,
-    _agent: Option<Agent>,
-    _place: Place,
-}
-
 /// A turn.
 struct Turn {
     exchanged: Exchanged,
@@ -41,10 +33,7 @@ struct Turn {
 pub(crate) fn run(context: &Context, wanted: &[&'static str]) -> Result<Vec<Figure>> {
     let mut contenders = Vec::new();
     for (name, rules) in [("data-none", None), ("data-rules", Some(rules(10)))] {
-        let place = Place::new(&context.ground, name)?;
-        let agent = rules.map(|rules| context.agent(&place, Some(rules))).transpose()?;
-        let load = Worker::start(&place, context.processors.load, Tracked::Both)?;
-        contenders.push(Contender { load, _agent: agent, _place: place });
+        contenders.push(Contender::start(context, name, rules)?);
     }
     let milliseconds = context.scaled(300, 700);
     let rounds = context.rounds(6, 50);
