@@ -21,7 +21,7 @@ fn answers_with_a_list() {
     stage.outbound("127.0.0.1:7007");
     stage.outbound("127.0.0.1:7001");
     agent.lifetime("5", &json!({ "idle_seconds": 3600 })).ok();
-    wait_until("the override is watched", SOON, || agent.get("/v1/status").ok()["lifetimes"] == 1);
+    wait_until("the override and the deadline are watched", SOON, || agent.get("/v1/status").ok()["lifetimes"] == 2);
     recording.get(&agent, "/v1/connections");
     recording.note("Pages.");
     recording.get(&agent, "/v1/connections?limit=2");
