@@ -35,6 +35,9 @@ pub enum Counter {
     Refused,
     /// Connections that got no entry because a map was full; rules were still applied to them.
     Untracked,
+    /// Connections and listeners that got no entry because a rule leaves them untracked; those that were open before are
+    /// counted in each walk.
+    LeftUntracked,
     /// Sockets that could not be tagged (no memory for socket storage).
     TagFailed,
     /// Events lost because the ring buffer was full.

@@ -1,5 +1,6 @@
 //! Names and sizes of the BPF maps.
 
+use crate::counters::Counter;
 use crate::rule::{MAX_CLASSES, PORT_BLOCKS, SLOTS, SOURCE_CHUNKS};
 use crate::slots::slots;
 
@@ -38,6 +39,8 @@ pub fn capacity(map: &str, max_connections: u32) -> Option<u32> {
 pub const DEFAULT_MAX_CONNECTIONS: u32 = 262_144;
 /// The bytes of the ring buffer: 15,887 records.
 pub const EVENTS_BYTES: u32 = 4 * 1024 * 1024;
+/// The entries of `COUNTERS`: more than there are counters, so that a new one is no new layout.
+pub const COUNTERS_ENTRIES: usize = 64;
 /// The number of peers that can be probed at a time.
 pub const PROBES_ENTRIES: u32 = 1024;
 /// The entries of `RULE_MASKS`.
@@ -50,3 +53,5 @@ pub const RULE_ADDRS_ENTRIES: u32 = SLOTS * 2 * MAX_CLASSES;
 pub const RULE_KEYS_ENTRIES: u32 = SLOTS * MAX_CLASSES;
 /// The entries of `RULE_SOURCE`.
 pub const RULE_SOURCE_ENTRIES: u32 = SLOTS * SOURCE_CHUNKS;
+
+const _: () = assert!(Counter::ALL.len() <= COUNTERS_ENTRIES);

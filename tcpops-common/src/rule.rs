@@ -88,6 +88,8 @@ pub mod dimensions {
     pub const CGROUP: u32 = 1 << 5;
     /// No dimension: some rule limits how long a handshake may take, so that rules are looked up at connect(2) too.
     pub const CONNECT: u32 = 1 << 6;
+    /// No dimension: some rule leaves connections untracked, so that rules are looked up before there is an entry.
+    pub const UNTRACKED: u32 = 1 << 7;
 }
 
 /// The number of kinds of connection: every direction, family and origin.
@@ -128,8 +130,8 @@ pub struct Rule {
     pub policy: Policy,
     /// A number made from the name, so that it stays with it; never zero.
     pub id: u32,
-    /// Explicit padding.
-    pub pad: u32,
+    /// 1: the connections that match get no entry; 0: they are tracked.
+    pub untracked: u32,
     /// The name, UTF-8, padded with zeros.
     pub name: [u8; MAX_NAME + 1],
 }

@@ -11,7 +11,7 @@ use crate::kernel::counters::bump;
 use crate::kernel::follow::by_tracepoint;
 use crate::kernel::maps::LISTEN_PORTS;
 use crate::kernel::socket::{Cgroup, Socket};
-use crate::track;
+use crate::{matching, track};
 
 /// Remembers the port of a listener, also of one that is not in scope: a connection from there is inbound. A walk comes
 /// by listeners first.
@@ -32,7 +32,12 @@ pub(crate) fn adopt(socket: &Socket, settings: &Settings) {
     if matches!(state, TcpState::Close | TcpState::Unknown) || !in_scope(socket.cgroup(), settings.cgroup_id) {
         return;
     }
-    let describe = |entry: &mut Connection| describe(entry, socket, state);
+    let direction = direction(socket, state);
+    if matching::some_are_untracked() && is_left_untracked(socket, direction) {
+        bump(Counter::LeftUntracked);
+        return;
+    }
+    let describe = |entry: &mut Connection| describe(entry, socket, direction, state);
     let Some((key, connection)) = track::open(socket.make_cookie(), socket, describe) else {
         bump(Counter::AdoptFailed);
         return;
@@ -53,24 +58,34 @@ pub(crate) fn adopt(socket: &Socket, settings: &Settings) {
     }
 }
 
+/// True if a rule wants nothing to be known of the socket. It has a frame of its own, since what follows it needs the stack.
+#[inline(never)]
+fn is_left_untracked(socket: &Socket, direction: Direction) -> bool {
+    matching::leaves_untracked(socket, &socket.ends(), direction, Origin::Adopted)
+}
+
 fn in_scope(cgroup: Option<Cgroup>, id: u64) -> bool {
     id == 0 || cgroup.is_some_and(|cgroup| cgroup.is_within(id))
 }
 
 /// Has a frame of its own, since what follows it needs the stack.
 #[inline(never)]
-fn describe(connection: &mut Connection, socket: &Socket, state: TcpState) {
+fn describe(connection: &mut Connection, socket: &Socket, direction: Direction, state: TcpState) {
     socket.ends().describe(connection);
     connection.netns_cookie = socket.netns_cookie();
     connection.origin = Origin::Adopted;
-    connection.direction = if matches!(state, TcpState::Listen) {
+    connection.direction = direction;
+    track::begin(connection, socket, state);
+}
+
+fn direction(socket: &Socket, state: TcpState) -> Direction {
+    if matches!(state, TcpState::Listen) {
         Direction::Listen
     } else if LISTEN_PORTS.get_ptr(port(socket)).is_some() {
         Direction::Inbound
     } else {
         Direction::Outbound
-    };
-    track::begin(connection, socket, state);
+    }
 }
 
 /// Formatting takes stack, so it has a frame of its own; the verifier removes it where the log is off.

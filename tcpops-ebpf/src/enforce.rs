@@ -9,6 +9,7 @@ use tcpops_common::conn::Connection;
 use tcpops_common::enforce::Reconsidered;
 use tcpops_common::policy::Policy;
 
+use crate::kernel::candidate::Candidate;
 use crate::kernel::clock::now_boot_ns;
 use crate::kernel::options::Target;
 use crate::kernel::socket::Socket;
@@ -17,7 +18,7 @@ use crate::matching::{self, first_match};
 /// Puts a handshake to the outside under the limit of the first rule that matches, where some rule has one.
 pub(crate) fn limit_handshake(socket: &Socket, connection: &mut Connection) {
     if matching::limits_handshakes()
-        && let Some(rule) = first_match(socket, connection)
+        && let Some(rule) = first_match(socket, Candidate::of(connection))
     {
         connection.limit_handshake(rule.id, &rule.policy);
     }
@@ -26,7 +27,7 @@ pub(crate) fn limit_handshake(socket: &Socket, connection: &mut Connection) {
 /// Applies the first rule that matches; false if none does. The clock was read for the state that the connection has just
 /// entered, and is not read again.
 pub(crate) fn first_rule(options: Target<'_>, socket: &Socket, connection: &mut Connection) -> bool {
-    let Some(rule) = first_match(socket, connection) else {
+    let Some(rule) = first_match(socket, Candidate::of(connection)) else {
         connection.take_no_rule();
         return false;
     };
@@ -47,7 +48,7 @@ pub(crate) fn apply_override(options: impl OptionAccess, connection: &mut Connec
 /// Judges a connection anew by the rules in force; true if its policy changed. What is wanted as before is left alone.
 #[inline(never)]
 pub(crate) fn reconsider(socket: &Socket, connection: &mut Connection, override_: Option<&'static Policy>) -> bool {
-    let (rule, by_rule) = first_match(socket, connection).map_or((0, &Policy::NONE), |rule| (rule.id, &rule.policy));
+    let (rule, by_rule) = first_match(socket, Candidate::of(connection)).map_or((0, &Policy::NONE), |rule| (rule.id, &rule.policy));
     let reconsidered = connection.reconsider(rule, by_rule, override_.unwrap_or(&Policy::NONE));
     if matches!(reconsidered, Reconsidered::OptionsChanged) {
         apply::reapply(&socket.options(), connection, now_boot_ns());

@@ -6,7 +6,7 @@
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 use aya_log_ebpf::debug;
-use tcpops_common::conn::{ConnKey, Connection, Direction};
+use tcpops_common::conn::{ConnKey, Connection, Direction, Origin};
 use tcpops_common::counters::Counter;
 use tcpops_common::state::TcpState;
 
@@ -16,24 +16,30 @@ use crate::kernel::counters::bump;
 use crate::kernel::socket::Socket;
 use crate::kernel::sockops::{SockOps, op};
 use crate::kernel::{storage, table, tags};
-use crate::track;
+use crate::{matching, track};
 
 /// Always answers 1 and never sets `reply`: both belong to programs that choose initial windows and timeouts.
 #[sock_ops]
 pub(crate) fn tcpops_sockops(ctx: SockOpsContext) -> u32 {
     let ops = SockOps::new(&ctx);
-    match ops.op() {
-        op::TCP_CONNECT => opened(ops, Direction::Outbound, TcpState::SynSent),
-        op::TCP_LISTEN => opened(ops, Direction::Listen, TcpState::Listen),
-        op::ACTIVE_ESTABLISHED => opened(ops, Direction::Outbound, TcpState::Established),
-        op::PASSIVE_ESTABLISHED => opened(ops, Direction::Inbound, TcpState::SynRecv),
-        op::STATE => changed(ops),
-        _ => {}
-    }
+    let (direction, state) = match ops.op() {
+        op::TCP_CONNECT => (Direction::Outbound, TcpState::SynSent),
+        op::TCP_LISTEN => (Direction::Listen, TcpState::Listen),
+        op::ACTIVE_ESTABLISHED => (Direction::Outbound, TcpState::Established),
+        op::PASSIVE_ESTABLISHED => (Direction::Inbound, TcpState::SynRecv),
+        op::STATE => {
+            changed(ops);
+            return 1;
+        }
+        _ => return 1,
+    };
+    opened(ops, direction, state);
     1
 }
 
-/// The socket connects, listens, or has finished its handshake.
+/// The socket connects, listens, or has finished its handshake. It is part of the program's own frame, since the stack is
+/// short.
+#[inline(always)]
 fn opened(ops: SockOps, direction: Direction, state: TcpState) {
     let Some(socket) = ops.socket() else {
         bump(Counter::NoSocket);
@@ -49,6 +55,12 @@ fn opened(ops: SockOps, direction: Direction, state: TcpState) {
             apply_rules(ops, &socket, connection, Some(key));
             return;
         }
+    }
+    if matching::some_are_untracked() && is_left_untracked(ops, &socket, direction) {
+        if !matches!(state, TcpState::Established) {
+            bump(Counter::LeftUntracked);
+        }
+        return;
     }
     let describe = |entry: &mut Connection| {
         track::describe(entry, ops, &socket, direction, state);
@@ -70,7 +82,14 @@ fn opened(ops: SockOps, direction: Direction, state: TcpState) {
     apply_rules(ops, &socket, connection, Some(key));
 }
 
+/// True if a rule wants nothing to be known of the socket. It has a frame of its own, since what follows it needs the stack.
+#[inline(never)]
+fn is_left_untracked(ops: SockOps, socket: &Socket, direction: Direction) -> bool {
+    matching::leaves_untracked(socket, &ops.ends(), direction, Origin::Handshake)
+}
+
 /// A connection that found no place in the maps gets what the rules want all the same.
+#[inline(always)]
 fn enforce_untracked(ops: SockOps, socket: &Socket, direction: Direction, state: TcpState) {
     if matches!(state, TcpState::SynSent) {
         // There may be room when the handshake ends; until then it does not count.
@@ -115,9 +134,10 @@ fn changed(ops: SockOps) {
     let (old_state, new_state) = (TcpState::from_kernel(old), TcpState::from_kernel(new));
     let cookie = socket.cookie();
     let Some(conid) = tags::get(cookie, &socket) else {
-        // A descriptor that connects again is reported here before connect(2) gives it its new conid; everything else
-        // is a socket that could not be tracked.
-        if !matches!(old_state, TcpState::Close) {
+        // A descriptor that connects again is reported here before connect(2) gives it its new conid, and what is accepted
+        // has the callbacks of its listener, also where a rule leaves it untracked; everything else is a socket that could
+        // not be tracked.
+        if !matches!(old_state, TcpState::Close) && !matching::some_are_untracked() {
             bump(Counter::UnknownSocket);
         }
         return;

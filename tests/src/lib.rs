@@ -23,6 +23,7 @@ mod probe;
 mod reevaluate;
 mod stale;
 mod states;
+mod untracked;
 mod why;
 
 mod batch;

@@ -33,6 +33,7 @@ pub(crate) fn to_model<E: fmt::Display>(
             id: 0,
             policy: policy(rule, clocks).map_err(|error| rule.fault(index, "user_timeout", error))?,
             closing: closing(rule),
+            tracked: rule.track,
             matcher: matcher(&rule.matching, &mut resolve_cgroup)
                 .map_err(|error| rule.fault(index, "match.cgroup", error))?,
         });

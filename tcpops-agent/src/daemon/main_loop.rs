@@ -262,6 +262,9 @@ impl Daemon {
     fn rules_changed(&mut self, answer: RulesAnswer) -> Result<()> {
         self.tracker.input(self.shared.rules_changed());
         self.reevaluate.want(answer);
+        if self.rules.left_untracked() {
+            self.adoption.want_now();
+        }
         self.cgroups.set(self.rules.cgroups())
     }
 

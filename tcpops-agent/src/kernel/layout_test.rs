@@ -60,7 +60,7 @@ fn the_object_has_the_layout_of_this_program() {
         Event { at_boot_ns, key, kind, old_state, new_state, flags, errno, left_boot_ns, connection, summary }
         Summary { bytes_received, bytes_sent, total_retrans, idle_ms, retransmits, probes, sk_flags, pad, user_timeout_ms }
         Probe { phase, pad, saved, asked_boot_ns }
-        Rule { policy, id, pad, name }
+        Rule { policy, id, untracked, name }
         RuleIndex { generation }
         RuleSet { rules, words, dimensions, other_uid, other_cgroup, source_len, kind_classes, file_hash }
         RuleMask { words }

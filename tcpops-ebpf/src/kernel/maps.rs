@@ -4,7 +4,6 @@ use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
 use tcpops_common::conn::{ConnKey, Connection, ListenPort};
-use tcpops_common::counters::Counter;
 use tcpops_common::event::Event;
 use tcpops_common::maps::*;
 use tcpops_common::policy::Policy;
@@ -109,7 +108,7 @@ pub(crate) static EVENTS: RingBuf<Event, { EVENTS_BYTES as usize }> = RingBuf::n
 
 /// From each `Counter` to its value on each CPU. The kernel programs add, the agent reads; never deleted.
 #[btf_map]
-pub(crate) static COUNTERS: PerCpuArray<u64, { Counter::ALL.len() }> = PerCpuArray::new();
+pub(crate) static COUNTERS: PerCpuArray<u64, COUNTERS_ENTRIES> = PerCpuArray::new();
 
 /// From namespace and port to 1, for each port that is listened on: a connection from there is inbound. A walk that
 /// adopts writes and reads; it is not pinned and ends with the agent. When it is full, some adopted connections are

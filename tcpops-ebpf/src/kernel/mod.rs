@@ -1,6 +1,7 @@
 //! The only code that the compiler cannot check and the verifier must: contexts, helpers, pointers from the kernel.
 
 pub(crate) mod atomic;
+pub(crate) mod candidate;
 pub(crate) mod clock;
 pub(crate) mod counters;
 pub(crate) mod follow;

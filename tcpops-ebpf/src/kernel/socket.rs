@@ -54,20 +54,24 @@ pub(crate) struct Ends {
 impl Ends {
     /// Writes them into `connection`, which has its place already: the stack of a program is short.
     pub(crate) fn describe(&self, connection: &mut Connection) {
-        let mapped = [0, 0, 0xffff_u32.to_be()];
         connection.local_port = self.local_port;
         connection.remote_port = self.remote_port;
+        connection.family = self.addresses(&mut connection.local_addr, &mut connection.remote_addr);
+    }
+
+    /// Writes the addresses, and returns the family of the traffic.
+    pub(crate) fn addresses(&self, local: &mut [u8; 16], remote: &mut [u8; 16]) -> Family {
+        let mapped = [0, 0, 0xffff_u32.to_be()];
         if self.family == AF_INET {
-            connection.family = Family::Inet;
-            write(&mut connection.local_addr, [mapped[0], mapped[1], mapped[2], self.local_ip4]);
-            write(&mut connection.remote_addr, [mapped[0], mapped[1], mapped[2], self.remote_ip4]);
-        } else {
-            // An IPv6 socket with IPv4-mapped addresses speaks IPv4.
-            let [a, b, c, _] = self.local_ip6;
-            connection.family = if [a, b, c] == mapped { Family::Inet } else { Family::Inet6 };
-            write(&mut connection.local_addr, self.local_ip6);
-            write(&mut connection.remote_addr, self.remote_ip6);
+            write(local, [mapped[0], mapped[1], mapped[2], self.local_ip4]);
+            write(remote, [mapped[0], mapped[1], mapped[2], self.remote_ip4]);
+            return Family::Inet;
         }
+        write(local, self.local_ip6);
+        write(remote, self.remote_ip6);
+        // An IPv6 socket with IPv4-mapped addresses speaks IPv4.
+        let [a, b, c, _] = self.local_ip6;
+        if [a, b, c] == mapped { Family::Inet } else { Family::Inet6 }
     }
 }
 
@@ -301,6 +305,16 @@ fn load_at<T: Absent>(base: *mut c_void, field: Field, at: usize) -> T {
 }
 
 impl Cgroup {
+    /// The one at this address, if it is one.
+    pub(crate) fn at(address: u64) -> Option<Self> {
+        (address != 0).then_some(Self(address))
+    }
+
+    /// Its address in the kernel, a number that no pointer can be made of.
+    pub(crate) fn address(self) -> u64 {
+        self.0
+    }
+
     /// Its inode number in the cgroup file system.
     pub(crate) fn id(self) -> u64 {
         read(self.0, Field::CgroupKn).and_then(|node: u64| read(node, Field::KnId)).unwrap_or(0)

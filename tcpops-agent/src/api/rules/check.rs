@@ -41,7 +41,7 @@ impl RuleDocument {
     ///
     /// # Errors
     /// Fails with the first fault: more than [`MAX_RULES`], two rules with one name, "auto" without keepalive, a mode
-    /// without values, a lifetime without a limit or of what is protected, jitter or grace without what it is about, or
+    /// without values, anything wanted of what is not tracked, a lifetime without a limit or of what is protected, jitter or grace without what it is about, or
     /// something that the connections of the rule never have.
     pub(crate) fn check(&self) -> Result<(), RuleFault> {
         let mut seen = HashMap::new();
@@ -117,6 +117,7 @@ impl Rule {
 
     fn check(&self) -> Result<(), Fault> {
         self.user_timeout_ms().map_err(|error| ("user_timeout", error))?;
+        self.check_untracked()?;
         self.check_mode()?;
         self.check_listener()?;
         if let Some(Switch::On(lifetime)) = &self.lifetime {
@@ -127,6 +128,30 @@ impl Rule {
             return Err(("grace", ValueError::new("close = \"fin\" beside grace", found)));
         }
         Ok(())
+    }
+
+    /// Nothing can be done to what is not tracked.
+    fn check_untracked(&self) -> Result<(), Fault> {
+        if self.track {
+            return Ok(());
+        }
+        let wanted = [
+            ("mode", self.mode != Mode::default()),
+            ("keepalive", self.keepalive.is_some()),
+            ("user_timeout", self.user_timeout.is_some()),
+            ("lifetime", self.lifetime.is_some()),
+            ("close", self.close != Manner::default()),
+            ("grace", self.grace.is_some()),
+            ("enforce", !self.enforce),
+            ("protect", self.protect),
+        ];
+        match wanted.into_iter().find(|(_, is_there)| *is_there) {
+            None => Ok(()),
+            Some((field, _)) => {
+                let expected = format_args!("no {field} beside track = false, by which nothing is done to connections");
+                Err((field, ValueError::new(expected, "one")))
+            }
+        }
     }
 
     /// An option that is wanted off has no values to weigh against the program's own.
@@ -355,6 +380,26 @@ mod tests {
             assert_eq!(check(deadline, &document("a", deadline)), Ok(()));
             assert!(check(deadline, &document("b", deadline)).is_err());
             assert!(check(deadline, &document("a", "2026-12-24T17:00:00Z")).is_err());
+        }
+    }
+
+    #[test]
+    fn nothing_is_wanted_of_what_is_not_tracked() {
+        assert!(rule("track = false").is_ok());
+        assert!(rule("track = false\nmatch = { remote_port = 1 }").is_ok());
+        for (field, value) in [
+            ("keepalive", "\"off\""),
+            ("user_timeout", "\"1s\""),
+            ("lifetime", "{ idle = \"1m\" }"),
+            ("close", "\"fin\""),
+            ("enforce", "false"),
+            ("protect", "true"),
+        ] {
+            let expected = format!(
+                "rule \"a\": {field}: expected no {field} beside track = false, by which nothing is done to \
+                 connections, found one"
+            );
+            assert_eq!(rule(&format!("track = false\n{field} = {value}")).unwrap_err(), expected);
         }
     }
 

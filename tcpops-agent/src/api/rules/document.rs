@@ -91,21 +91,25 @@ pub(crate) struct Rule {
     /// 10s.
     pub(crate) grace: Option<LifetimeDuration>,
     /// False: what the rule would close is logged, and stays open.
-    #[serde(default = "enforced", deserialize_with = "read", skip_serializing_if = "is_enforced")]
+    #[serde(default = "yes", deserialize_with = "read", skip_serializing_if = "is_yes")]
     #[schema(default = true)]
     pub(crate) enforce: bool,
     /// True: the connections that the rule matches are never closed by any rule, whatever its place.
     #[serde(default, deserialize_with = "read", skip_serializing_if = "is_default")]
     #[schema(default = false)]
     pub(crate) protect: bool,
+    /// False: the connections get no conid and no entry, and cost next to nothing; nothing else can be wanted of them.
+    #[serde(default = "yes", deserialize_with = "read", skip_serializing_if = "is_yes")]
+    #[schema(default = true)]
+    pub(crate) track: bool,
 }
 
-const fn enforced() -> bool {
+const fn yes() -> bool {
     true
 }
 
-const fn is_enforced(enforce: &bool) -> bool {
-    *enforce
+const fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 /// Which connections. A field fits if one of its values does; a field that is not there fits always.

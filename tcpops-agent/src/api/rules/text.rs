@@ -67,7 +67,8 @@ impl RuleDocument {
             write_field(&mut text, "protect_ports", protect_ports.as_ref());
         }
         for rule in &self.rules {
-            let Rule { name, matching, mode, keepalive, user_timeout, lifetime, close, grace, enforce, protect } = rule;
+            let Rule { name, matching, mode, keepalive, user_timeout, lifetime, close, grace, enforce, protect, track } =
+                rule;
             text.push_str(if text.is_empty() { "[[rule]]\n" } else { "\n[[rule]]\n" });
             write_field(&mut text, "name", Some(name));
             write_field(&mut text, "match", Some(matching).filter(|matching| !matching.is_empty()));
@@ -79,6 +80,7 @@ impl RuleDocument {
             write_field(&mut text, "grace", grace.as_ref());
             write_field(&mut text, "enforce", Some(enforce).filter(|enforce| !**enforce));
             write_field(&mut text, "protect", Some(protect).filter(|protect| **protect));
+            write_field(&mut text, "track", Some(track).filter(|track| !**track));
         }
         text
     }

@@ -44,15 +44,19 @@ enforce = false
 [[rule]]
 name = "c"
 protect = true
+[[rule]]
+name = "d"
+track = false
 "#,
             "f",
         );
         let shown = list_table(&document.unwrap());
-        let [_, a, b, c, guard] = shown.lines().collect::<Vec<_>>()[..] else { panic!("{shown}") };
+        let [_, a, b, c, d, guard] = shown.lines().collect::<Vec<_>>()[..] else { panic!("{shown}") };
         let limits = "idle 1m, jitter 10%, until 2026-12-24T18:00:00Z, first byte 10s";
         assert!(a.contains("floor") && a.contains(limits) && a.ends_with("fin, reset after 10s"), "{a}");
         assert!(b.contains("half closed 1m, connect 5s") && b.ends_with("logged only"), "{b}");
         assert!(c.ends_with("protected"), "{c}");
+        assert!(d.ends_with("not tracked"), "{d}");
         assert_eq!(
             guard,
             "guard: at most 100 closes a second, at most 20% of the connections a minute by one rule, \

@@ -120,8 +120,11 @@ pub(crate) fn lifetime(rule: &Rule) -> String {
     human::join(limits, ", ")
 }
 
-/// The way in which the rule closes connections, or that it protects them.
+/// The way in which the rule closes connections, that it protects them, or that it leaves them untracked.
 pub(crate) fn close(rule: &Rule) -> String {
+    if !rule.track {
+        return "not tracked".to_owned();
+    }
     if rule.protect {
         return "protected".to_owned();
     }

@@ -32,6 +32,8 @@ pub(crate) struct RuleStore {
     document: RuleDocument,
     generation: u64,
     file: Option<PathBuf>,
+    /// True if the rules before these left connections untracked.
+    left_untracked: bool,
     /// The cgroups that rules name, as they were found when the rules were put in force.
     cgroups: Lineages,
 }
@@ -62,7 +64,7 @@ impl RuleStore {
         };
         let generation = maps.index()?.generation;
         let taken_in = maps.set()?.file_hash;
-        let mut store = Self { maps, document, generation, file, cgroups: Lineages::new() };
+        let mut store = Self { maps, document, generation, file, left_untracked: false, cgroups: Lineages::new() };
         let rules = unresolved(&store.document).map_err(|fault| invalid(&fault.in_json(source.as_slice())))?;
         shared.set_in_force(InForce::of(&rules));
         if let Some(path) = store.file.clone() {
@@ -82,6 +84,11 @@ impl RuleStore {
 
     pub(crate) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// True if the rules before these left connections untracked.
+    pub(crate) fn left_untracked(&self) -> bool {
+        self.left_untracked
     }
 
     /// Checks that the file could be put in force, before anything is touched. Its deadlines may have passed: whether they
@@ -143,6 +150,7 @@ impl RuleStore {
         self.document = document;
         self.cgroups = rules.cgroups;
         self.generation = index.generation;
+        self.left_untracked = shared.in_force().leaves_untracked();
         // Only now: what has limits of a rule that is not known here is left alone until it is judged anew.
         shared.set_in_force(InForce::of(&rules.set));
         let (uid, why) = match given {

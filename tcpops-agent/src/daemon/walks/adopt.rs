@@ -42,6 +42,14 @@ impl Adoption {
         self.backoff.as_ref().is_some_and(AdoptBackoff::is_waiting)
     }
 
+    /// Has all that has no entry taken in at once: the rules may have left it untracked.
+    pub(crate) fn want_now(&mut self) {
+        if let Some(backoff) = &mut self.backoff {
+            backoff.begin();
+            self.job.want(());
+        }
+    }
+
     /// Has what was left out taken in, where it is time; or says when to ask again.
     pub(crate) fn attempt(&mut self, shared: &Shared) -> Result<Option<u64>> {
         let Some(backoff) = self.backoff.as_mut().filter(|backoff| backoff.is_waiting()) else { return Ok(None) };

@@ -72,6 +72,7 @@ pub(crate) fn compile(set: &RuleSet, slot: u32) -> Result<Compiled, TooComplex> 
         (dimensions::UID, uids.is_some()),
         (dimensions::CGROUP, cgroups.is_some()),
         (dimensions::CONNECT, set.rules.iter().any(|rule| rule.closing.connect_ns != 0)),
+        (dimensions::UNTRACKED, set.leaves_untracked()),
     ];
     let header = rule::RuleSet {
         rules: matchers.len() as u32,
@@ -131,7 +132,7 @@ fn kernel_rule(rule: &Rule) -> rule::Rule {
     let mut name = [0; MAX_NAME + 1];
     let bytes = &rule.name.as_bytes()[..rule.name.floor_char_boundary(MAX_NAME)];
     name[..bytes.len()].copy_from_slice(bytes);
-    rule::Rule { policy: rule.policy, id: rule.id, pad: 0, name }
+    rule::Rule { policy: rule.policy, id: rule.id, untracked: u32::from(!rule.tracked), name }
 }
 
 /// The rules exceed a limit of the rule maps.

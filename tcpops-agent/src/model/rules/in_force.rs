@@ -20,6 +20,7 @@ pub(crate) struct InForce {
     guard: Guard,
     /// The shortest limit of which the kernel programs do not tell, nanoseconds.
     shortest_untold_ns: Option<u64>,
+    leaves_untracked: bool,
 }
 
 impl InForce {
@@ -40,12 +41,18 @@ impl InForce {
                 .iter()
                 .filter_map(|rule| shortest_untold_ns(&rule.policy.lifetime, &rule.closing))
                 .min(),
+            leaves_untracked: set.leaves_untracked(),
         }
     }
 
     /// The shortest of their limits of which the kernel programs do not tell, nanoseconds.
     pub(crate) fn shortest_untold_ns(&self) -> Option<u64> {
         self.shortest_untold_ns
+    }
+
+    /// True if a rule leaves connections untracked.
+    pub(crate) fn leaves_untracked(&self) -> bool {
+        self.leaves_untracked
     }
 
     pub(crate) fn names(&self) -> &RuleNames {
@@ -112,6 +119,7 @@ mod tests {
             id,
             policy: Policy::NONE,
             closing: ClosePolicy { protect, ..ClosePolicy::DEFAULT },
+            tracked: true,
             matcher,
         });
         InForce::of(&RuleSet { rules: rules.collect(), guard })

@@ -30,6 +30,8 @@ pub(crate) struct Rule {
     pub(crate) policy: Policy,
     /// How it closes connections.
     pub(crate) closing: ClosePolicy,
+    /// False if the connections that match are left alone: they get no entry.
+    pub(crate) tracked: bool,
     /// The connections that match.
     pub(crate) matcher: Matcher,
 }
@@ -110,6 +112,11 @@ impl RuleSet {
         self.rules.iter().any(|rule| !rule.matcher.cgroups.is_empty())
     }
 
+    /// True if a rule leaves connections untracked.
+    pub(crate) fn leaves_untracked(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.tracked)
+    }
+
     /// Gives every rule an id that is derived from its name, so that the rule keeps it in every set and after a restart. In
     /// the unlikely case that two names give the same id, the later rule gets the next free one.
     pub(crate) fn assign_ids(&mut self) {
@@ -158,7 +165,7 @@ mod tests {
     use super::*;
 
     fn rule(name: &str, matcher: Matcher) -> Rule {
-        Rule { name: name.to_owned(), id: 0, policy: Policy::default(), closing: ClosePolicy::DEFAULT, matcher }
+        Rule { name: name.to_owned(), id: 0, policy: Policy::default(), closing: ClosePolicy::DEFAULT, tracked: true, matcher }
     }
 
     fn facts(local: &str, remote: &str) -> Facts {

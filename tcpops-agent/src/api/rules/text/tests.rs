@@ -328,6 +328,7 @@ prop_compose! {
         close in select(Manner::VARIANTS),
         grace in option::of(1_000_u64..315_360_000_000),
         enforce in any::<bool>(),
+        track in any::<bool>(),
     ) -> Rule {
         let time = |seconds| crate::api::values::KeepaliveTime::from_seconds(seconds).unwrap();
         let keepalive = keepalive.map(|(idle, count, interval)| Switch::On(RuleKeepalive {
@@ -349,12 +350,24 @@ prop_compose! {
             grace: grace.filter(|_| close == Manner::Fin).map(|ms| LifetimeDuration::from_millis(ms).unwrap()),
             enforce,
             protect,
+            track,
         };
         // What a rule may not say together is for the tests of the check.
         let force = Rule { mode: Mode::Force, ..rule.clone() };
-        let alone = Rule { lifetime: None, ..force.clone() };
+        let alone = Rule { lifetime: None, track: true, ..force.clone() };
+        let bare = Rule {
+            mode: Mode::Force,
+            keepalive: None,
+            user_timeout: None,
+            lifetime: None,
+            close: Manner::Reset,
+            grace: None,
+            enforce: true,
+            protect: false,
+            ..rule.clone()
+        };
         let is_right = |rule: &Rule| RuleDocument { guard: None, rules: vec![rule.clone()] }.check().is_ok();
-        [rule, force].into_iter().find(is_right).unwrap_or(alone)
+        [rule, force, bare].into_iter().find(is_right).unwrap_or(alone)
     }
 }
 

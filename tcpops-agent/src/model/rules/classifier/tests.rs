@@ -21,6 +21,7 @@ fn rule_set(matchers: impl IntoIterator<Item = Matcher>) -> RuleSet {
         id: n as u32 + 1,
         policy: Policy::default(),
         closing: ClosePolicy::DEFAULT,
+        tracked: true,
         matcher,
     };
     RuleSet { rules: matchers.into_iter().enumerate().map(rule).collect(), guard: Guard::default() }

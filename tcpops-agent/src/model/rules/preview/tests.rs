@@ -16,7 +16,7 @@ const KEEPALIVE: Policy = Policy {
 };
 
 fn rule(id: u32, policy: Policy, matcher: Matcher) -> Rule {
-    Rule { name: format!("r{id}"), id, policy, closing: ClosePolicy::DEFAULT, matcher }
+    Rule { name: format!("r{id}"), id, policy, closing: ClosePolicy::DEFAULT, tracked: true, matcher }
 }
 
 fn key(conid: u64) -> ConnKey {
