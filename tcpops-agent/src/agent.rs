@@ -42,9 +42,9 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let resumed = pins.exist();
     let make_ready = || -> anyhow::Result<(Daemon, Handle)> {
         let mut loaded = load(&pins, &options)?;
-        loaded.attach(&pins, &cgroup)?;
+        let setsockopt = loaded.attach(&pins, &cgroup)?;
         release_memory();
-        Daemon::prepare(&config, cgroup_mount, cgroup.clone(), Arc::clone(&pins), loaded)
+        Daemon::prepare(&config, cgroup_mount, cgroup.clone(), Arc::clone(&pins), loaded, setsockopt)
     };
     let (daemon, handle) = match make_ready() {
         Err(error) if !resumed => {

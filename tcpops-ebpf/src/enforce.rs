@@ -48,7 +48,8 @@ pub(crate) fn apply_override(options: impl OptionAccess, connection: &mut Connec
 /// Judges a connection anew by the rules in force; true if its policy changed. What is wanted as before is left alone.
 #[inline(never)]
 pub(crate) fn reconsider(socket: &Socket, connection: &mut Connection, override_: Option<&'static Policy>) -> bool {
-    let (rule, by_rule) = first_match(socket, Candidate::of(connection)).map_or((0, &Policy::NONE), |rule| (rule.id, &rule.policy));
+    let (rule, by_rule) =
+        first_match(socket, Candidate::of(connection)).map_or((0, &Policy::NONE), |rule| (rule.id, &rule.policy));
     let reconsidered = connection.reconsider(rule, by_rule, override_.unwrap_or(&Policy::NONE));
     if matches!(reconsidered, Reconsidered::OptionsChanged) {
         apply::reapply(&socket.options(), connection, now_boot_ns());

@@ -202,7 +202,8 @@ fn end(key: &ConnKey, connection: &Connection, socket: &Socket, old_state: TcpSt
         old_state,
         new_state: TcpState::Close,
         errno: socket.error(),
-        flags: 0,
+        // The agent sees what overrides are left.
+        flags: if connection.policy.serial == 0 { 0 } else { needed::BY_LIMIT },
         left_boot_ns: slots::left(key),
     };
     emit(key, connection, &what, |event| socket.summarize(&mut event.summary));

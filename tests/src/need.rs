@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::bpftool;
 use crate::harness::lab::Lab;
+use crate::harness::options::Options;
+use crate::harness::peer::KEEPALIVE;
 use crate::harness::wait::{SOON, patient, wait_until};
 
 fn types(events: &[Value]) -> Vec<&str> {
@@ -101,4 +104,73 @@ fn connections_are_found_by_their_cookie_and_conid_however_full_the_maps_are() {
     assert!(bpftool::cookies_of_conids(agent.pins()).is_empty());
     assert_eq!(agent.counter("remove_failed"), 0);
     assert_eq!(agent.counter("opened"), agent.counter("closed"));
+}
+
+/// The names of the programs at setsockopt(2) of the lab's cgroup.
+fn at_setsockopt(lab: &Lab) -> Vec<String> {
+    let attached = bpftool::attached(lab.cgroup.path());
+    let at_hook = attached.iter().filter(|program| program["attach_type"] == "cgroup_setsockopt");
+    at_hook.map(|program| program["name"].as_str().expect("it has a name").to_owned()).collect()
+}
+
+#[test]
+fn setsockopt_is_looked_at_only_while_a_rule_wants_options() {
+    let lab = Lab::new();
+    let mut agent = lab.agent().start();
+    let pin = agent.pins().join("v2/setsockopt");
+    let mut line = lab.outbound("127.0.0.1");
+    assert!(at_setsockopt(&lab).is_empty());
+    agent.put("/v1/rules", &json!({ "rule": [{ "name": "age", "lifetime": { "max_age": "1h" } }] })).ok();
+    assert!(at_setsockopt(&lab).is_empty() && !pin.exists());
+
+    let keepalive = json!({ "idle": "60s", "count": 5, "interval": "7s" });
+    let rules = json!({ "rule": [{ "name": "alive", "keepalive": keepalive }] });
+    agent.put("/v1/rules", &rules).ok();
+    assert_eq!(at_setsockopt(&lab), ["tcpops_setsockopt"]);
+    line.program.set(line.sock, KEEPALIVE, 0);
+    assert_eq!(line.program.options(line.sock), Options::on(60, 5, 7, 0), "the rule is upheld");
+
+    // It outlives the agent, and the next one takes it over.
+    agent.stop(Signal::KILL);
+    assert_eq!(at_setsockopt(&lab), ["tcpops_setsockopt"]);
+    line.program.set(line.sock, KEEPALIVE, 0);
+    assert_eq!(line.program.options(line.sock), Options::on(60, 5, 7, 0));
+    agent.start_again();
+    line.program.set(line.sock, KEEPALIVE, 0);
+    assert_eq!(line.program.options(line.sock), Options::on(60, 5, 7, 0));
+
+    agent.put("/v1/rules", &json!({ "rule": [] })).ok();
+    wait_until("it is detached", patient(Duration::from_secs(20)), || at_setsockopt(&lab).is_empty());
+    assert!(!pin.exists());
+    assert_eq!(line.program.options(line.sock), Options::DEFAULT, "the program has what it asked for last");
+
+    // Once more, and gone with the rest.
+    agent.put("/v1/rules", &rules).ok();
+    assert_eq!(at_setsockopt(&lab), ["tcpops_setsockopt"]);
+    agent.cli_stdout(&["detach"]);
+    agent.forget();
+    assert!(bpftool::attached(lab.cgroup.path()).is_empty());
+}
+
+#[test]
+fn setsockopt_is_looked_at_only_while_an_override_is_there() {
+    let lab = Lab::new();
+    let agent = lab.agent().start();
+    let mut line = lab.outbound("127.0.0.1");
+    let path = format!("/v1/connections/{}/lifetime", line.sock.id());
+    agent.put(&path, &json!({ "max_age_seconds": 1000 })).ok();
+    assert!(at_setsockopt(&lab).is_empty(), "a lifetime is no option");
+    agent.keepalive(&line.sock.id(), 60, 5, 5);
+    assert_eq!(at_setsockopt(&lab), ["tcpops_setsockopt"]);
+    line.program.set(line.sock, KEEPALIVE, 0);
+    assert_eq!(line.program.options(line.sock), Options::on(60, 5, 5, 0), "the override is upheld");
+    // Longer than it lingers after the last override.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(12) {
+        assert_eq!(at_setsockopt(&lab), ["tcpops_setsockopt"]);
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    line.program.reset(line.sock);
+    wait_until("it is detached", patient(Duration::from_secs(20)), || at_setsockopt(&lab).is_empty());
+    assert!(bpftool::overrides(agent.pins()).is_empty());
 }

@@ -293,7 +293,18 @@ impl Daemon {
         self.tell()?;
         let again = self.adoption.attempt(&self.shared)?;
         self.start_jobs();
-        self.timer.set(self.tracker.connections().next_due().into_iter().chain(again).min())
+        let release = self.release_setsockopt()?;
+        self.timer.set(self.tracker.connections().next_due().into_iter().chain(again).chain(release).min())
+    }
+
+    /// Detaches the setsockopt program where nothing needs it; or says when to ask again. An end of a connection that has an
+    /// override wakes the agent.
+    fn release_setsockopt(&self) -> Result<Option<u64>> {
+        let shared = &self.shared;
+        if shared.in_force().wants_options() || !self.reevaluate.is_idle() || !self.overrides.is_idle() {
+            return Ok(None);
+        }
+        shared.setsockopt.release(|| shared.overrides.is_empty().map(|is_empty| !is_empty))
     }
 
     /// Publishes what has happened, and has done what follows.

@@ -19,6 +19,7 @@ use crate::kernel::follow::Follow;
 use crate::kernel::netns::Namespaces;
 use crate::kernel::overrides::Overrides;
 use crate::kernel::probes::Probes;
+use crate::kernel::setsockopt::SetsockoptLink;
 use crate::kernel::settings::Settings;
 use crate::kernel::walk::Walker;
 use crate::kernel::{KernelError, Result};
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) namespaces: Namespaces,
     pub(crate) walker: Walker,
+    pub(crate) setsockopt: SetsockoptLink,
     pub(crate) facts: Facts,
     pub(crate) event_log: Arc<EventLog>,
     pub(crate) lineages: Lineages,
@@ -81,6 +83,7 @@ impl Shared {
         settings: Settings,
         namespaces: Namespaces,
         walker: Walker,
+        setsockopt: SetsockoptLink,
         facts: Facts,
     ) -> Self {
         // Before 1970 there was no tcpops.
@@ -96,6 +99,7 @@ impl Shared {
             settings,
             namespaces,
             walker,
+            setsockopt,
             facts,
             limitations: RwLock::default(),
             in_force: RwLock::default(),

@@ -35,6 +35,7 @@ use crate::kernel::pins::Pins;
 use crate::kernel::probes::Probes;
 use crate::kernel::requirements;
 use crate::kernel::rules::Rules;
+use crate::kernel::setsockopt::SetsockoptLink;
 use crate::kernel::settings::Settings;
 use crate::model::expiry::connections::Input;
 use crate::model::history::record::Kinds;
@@ -50,11 +51,12 @@ impl Daemon {
         cgroup: PathBuf,
         pins: Arc<Pins>,
         mut loaded: Loaded,
+        setsockopt: SetsockoptLink,
     ) -> anyhow::Result<(Self, Handle)> {
         if let Some(log) = loaded.log.take() {
             log.follow()?;
         }
-        let shared = Arc::new(open(config, cgroup_mount, cgroup, &pins, loaded)?);
+        let shared = Arc::new(open(config, cgroup_mount, cgroup, &pins, loaded, setsockopt)?);
         // The maps hold what happened before; from here on the ring has it.
         let intake = Intake::new(Events::open(&pins)?, &shared)?;
         let rules = RuleStore::open(&shared, Rules::open(&pins)?, config.rules.clone())
@@ -118,6 +120,7 @@ fn open(
     cgroup: PathBuf,
     pins: &Pins,
     mut loaded: Loaded,
+    setsockopt: SetsockoptLink,
 ) -> anyhow::Result<Shared> {
     let limitations = std::mem::take(&mut loaded.limitations);
     let facts = Facts {
@@ -139,6 +142,7 @@ fn open(
         Settings::open(pins)?,
         Namespaces::new(config.reach)?,
         loaded.into_walker(),
+        setsockopt,
         facts,
     );
     shared.add_limitations(limitations);

@@ -1,9 +1,8 @@
 //! Loads the kernel programs and attaches them: everything is made ready first, and becomes active last.
 
 use std::borrow::Cow;
-use std::fs::{self, File};
-use std::os::fd::{AsFd as _, BorrowedFd};
-use std::os::unix::fs::MetadataExt as _;
+use std::fs;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -18,15 +17,16 @@ use tcpops_common::fields::{Field, OFFSETS, SHIFTS};
 use tcpops_common::maps::{CONN_TAGS, EVENTS, PINNED, capacity};
 use tcpops_common::slots::{CONID_SHIFT, COOKIE_MASK, conid_shift, cookie_mask, slots};
 
-use crate::kernel::bpf::{link_cgroup_id, link_create, link_update, object_get, object_pin};
 use crate::kernel::btf::{FieldOffset, KernelTypes};
 use crate::kernel::clock;
 use crate::kernel::destroy::Destroyer;
 use crate::kernel::error::{KernelError, Result};
 use crate::kernel::follow::{self, Follow};
+use crate::kernel::link::{attach, take_over};
 use crate::kernel::object::{OBJECT, SETSOCKOPT, SOCKOPS, untyped_program};
 use crate::kernel::pins::{Pins, SETSOCKOPT_LINK, SOCKOPS_LINK, Shape};
 use crate::kernel::program_log::ProgramLog;
+use crate::kernel::setsockopt::SetsockoptLink;
 use crate::kernel::walk::Walker;
 
 const TICK_US: &str = "TICK_US";
@@ -121,21 +121,24 @@ pub(crate) fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
 
 impl Loaded {
     /// Attaches the programs to a cgroup and everything below it; or, if an earlier agent left its pins, puts them behind
-    /// its links.
-    pub(crate) fn attach(&mut self, pins: &Pins, cgroup: &Path) -> Result<()> {
+    /// its links. The setsockopt program is attached when something needs it.
+    pub(crate) fn attach(&mut self, pins: &Pins, cgroup: &Path) -> Result<SetsockoptLink> {
         if self.traces {
             follow::attach(&mut self.ebpf, &self.directory)?;
         }
-        for attachment in ATTACHMENTS {
-            let program = attachment.program(&mut self.ebpf)?;
-            let pin = self.directory.join(attachment.pin);
-            if self.resumed {
-                take_over(program, attachment.hook, cgroup, &pin)?;
-            } else {
-                attach(program, attachment.hook, cgroup, &pin)?;
-            }
+        let setsockopt = untyped_program(&mut self.ebpf, SETSOCKOPT)?.fd().map_err(KernelError::load)?;
+        let setsockopt = setsockopt.try_clone().map_err(KernelError::load)?;
+        let setsockopt = SetsockoptLink::open(setsockopt, cgroup, pins.directory().join(SETSOCKOPT_LINK))?;
+        // The sockops program comes last: it gives connections their entries, without which the other does nothing.
+        let sockops = untyped_program(&mut self.ebpf, SOCKOPS)?.fd().map_err(KernelError::load)?.as_fd();
+        let (hook, pin) = (bpf_attach_type::BPF_CGROUP_SOCK_OPS, self.directory.join(SOCKOPS_LINK));
+        if self.resumed {
+            take_over(sockops, hook, cgroup, &pin)?;
+        } else {
+            attach(sockops, hook, cgroup, &pin)?;
+            pins.commit(&self.directory)?;
         }
-        if self.resumed { Ok(()) } else { pins.commit(&self.directory) }
+        Ok(setsockopt)
     }
 
     pub(crate) fn into_walker(self) -> Walker {
@@ -208,55 +211,6 @@ fn load_object(
         loader.map_pin_path(name, directory.join(name));
     }
     loader.load(object).map_err(KernelError::load)
-}
-
-/// A program that is attached to the cgroup.
-#[derive(Clone, Copy)]
-struct Attachment {
-    name: &'static str,
-    hook: bpf_attach_type,
-    /// The name of the pinned link.
-    pin: &'static str,
-}
-
-/// In the order in which they are attached. The sockops program comes last: it gives connections their entries, without
-/// which the other does nothing.
-const ATTACHMENTS: [Attachment; 2] = [
-    Attachment { name: SETSOCKOPT, hook: bpf_attach_type::BPF_CGROUP_SETSOCKOPT, pin: SETSOCKOPT_LINK },
-    Attachment { name: SOCKOPS, hook: bpf_attach_type::BPF_CGROUP_SOCK_OPS, pin: SOCKOPS_LINK },
-];
-
-impl Attachment {
-    fn program(self, ebpf: &mut Ebpf) -> Result<BorrowedFd<'_>> {
-        Ok(untyped_program(ebpf, self.name)?.fd().map_err(KernelError::load)?.as_fd())
-    }
-}
-
-/// Attaches a program to the cgroup, next to those of others, and pins the link so that it outlives the agent.
-fn attach(program: BorrowedFd<'_>, hook: bpf_attach_type, cgroup: &Path, pin: &Path) -> Result<()> {
-    let directory =
-        File::open(cgroup).map_err(KernelError::syscall("open", format!("the cgroup {}", cgroup.display())))?;
-    let link = link_create(program, Some(directory.as_fd()), hook)
-        .map_err(KernelError::syscall("BPF_LINK_CREATE", cgroup.display()))?;
-    object_pin(link.as_fd(), pin).map_err(KernelError::syscall("BPF_OBJ_PIN", pin.display()))
-}
-
-/// Puts the program behind the link that is pinned at `pin`, so that no handshake goes without one. Where the cgroup of
-/// that link was removed, and the link with it, the program is attached again.
-fn take_over(program: BorrowedFd<'_>, hook: bpf_attach_type, cgroup: &Path, pin: &Path) -> Result<()> {
-    let failed_on = |call| KernelError::syscall(call, pin.display());
-    let link = object_get(pin).map_err(failed_on("BPF_OBJ_GET"))?;
-    let attached_to = link_cgroup_id(link.as_fd()).map_err(failed_on("BPF_OBJ_GET_INFO_BY_FD"))?;
-    let Some(attached_to) = attached_to else {
-        fs::remove_file(pin).map_err(failed_on("unlink"))?;
-        return attach(program, hook, cgroup, pin);
-    };
-    let wanted = fs::metadata(cgroup).map_err(failed_on("stat"))?.ino();
-    if attached_to != wanted {
-        let cgroup = cgroup.to_path_buf();
-        return Err(KernelError::AttachedElsewhere { found: attached_to, cgroup, expected: wanted });
-    }
-    link_update(link.as_fd(), program).map_err(failed_on("BPF_LINK_UPDATE"))
 }
 
 /// Compares the pinned maps with those of the object.

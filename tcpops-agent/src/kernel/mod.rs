@@ -12,9 +12,11 @@ pub(crate) mod requirements;
 // Getting the programs into the kernel, attached to a cgroup.
 mod btf;
 pub(crate) mod follow;
+mod link;
 pub(crate) mod load;
 mod object;
 pub(crate) mod program_log;
+pub(crate) mod setsockopt;
 
 #[cfg(test)]
 mod layout_test;

@@ -34,6 +34,11 @@ impl Overrides {
         self.0.remove(key)
     }
 
+    /// True if no connection has one.
+    pub(crate) fn is_empty(&self) -> Result<bool> {
+        self.0.is_empty()
+    }
+
     /// Every policy in the map, with its connection.
     pub(crate) fn all(&self) -> Result<Vec<(ConnKey, Policy)>> {
         let mut all = Vec::new();

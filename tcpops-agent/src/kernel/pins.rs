@@ -16,7 +16,7 @@ use crate::kernel::mounts;
 
 /// The name of the pinned link of the sockops program. It is made last: where it exists, all others do.
 pub(crate) const SOCKOPS_LINK: &str = "sockops";
-/// The name of the pinned link of the setsockopt program.
+/// The name of the pinned link of the setsockopt program, where that is attached.
 pub(crate) const SETSOCKOPT_LINK: &str = "setsockopt";
 
 /// The pins of one agent, locked against other agents.
@@ -92,7 +92,11 @@ impl Pins {
     pub(crate) fn unlink(&self) -> Result<()> {
         for name in [SOCKOPS_LINK, SETSOCKOPT_LINK] {
             let link = self.directory.join(name);
-            fs::remove_file(&link).map_err(KernelError::syscall("unlink", link.display()))?;
+            match fs::remove_file(&link) {
+                // The setsockopt program is attached only while something needs it.
+                Err(error) if name == SETSOCKOPT_LINK && error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(KernelError::syscall("unlink", link.display()))?,
+            }
         }
         Ok(())
     }

@@ -135,6 +135,16 @@ impl<K: Pod, V: CheckedBitPattern + NoUninit> Table<K, V> {
         }
     }
 
+    /// True if a hash has no entry. It looks at no more than the first that it finds.
+    pub(crate) fn is_empty(&self) -> Result<bool> {
+        let mut is_empty = true;
+        self.for_each_batch(|batch| {
+            is_empty &= batch.is_empty();
+            is_empty
+        })?;
+        Ok(is_empty)
+    }
+
     pub(crate) fn keys(&self) -> Result<Vec<K>> {
         let mut keys = Vec::new();
         self.for_each_batch(|batch| {

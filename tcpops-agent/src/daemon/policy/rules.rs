@@ -67,6 +67,9 @@ impl RuleStore {
         let mut store = Self { maps, document, generation, file, left_untracked: false, cgroups: Lineages::new() };
         let rules = unresolved(&store.document).map_err(|fault| invalid(&fault.in_json(source.as_slice())))?;
         shared.set_in_force(InForce::of(&rules));
+        if rules.wants_options() {
+            shared.setsockopt.need()?;
+        }
         if let Some(path) = store.file.clone() {
             let text = read(&path)?;
             if hash(&text) != taken_in {
@@ -146,6 +149,10 @@ impl RuleStore {
             keys: compiled.keys,
             source,
         };
+        if rules.set.wants_options() {
+            // First, so that no program's own options slip through.
+            shared.setsockopt.need()?;
+        }
         let index = self.maps.replace(&tables)?;
         self.document = document;
         self.cgroups = rules.cgroups;

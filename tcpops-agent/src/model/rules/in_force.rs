@@ -21,6 +21,7 @@ pub(crate) struct InForce {
     /// The shortest limit of which the kernel programs do not tell, nanoseconds.
     shortest_untold_ns: Option<u64>,
     leaves_untracked: bool,
+    wants_options: bool,
 }
 
 impl InForce {
@@ -42,6 +43,7 @@ impl InForce {
                 .filter_map(|rule| shortest_untold_ns(&rule.policy.lifetime, &rule.closing))
                 .min(),
             leaves_untracked: set.leaves_untracked(),
+            wants_options: set.wants_options(),
         }
     }
 
@@ -53,6 +55,11 @@ impl InForce {
     /// True if a rule leaves connections untracked.
     pub(crate) fn leaves_untracked(&self) -> bool {
         self.leaves_untracked
+    }
+
+    /// True if a rule wants socket options.
+    pub(crate) fn wants_options(&self) -> bool {
+        self.wants_options
     }
 
     pub(crate) fn names(&self) -> &RuleNames {

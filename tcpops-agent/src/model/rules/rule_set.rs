@@ -117,6 +117,11 @@ impl RuleSet {
         self.rules.iter().any(|rule| !rule.tracked)
     }
 
+    /// True if a rule wants socket options.
+    pub(crate) fn wants_options(&self) -> bool {
+        self.rules.iter().any(|rule| rule.policy.options.any())
+    }
+
     /// Gives every rule an id that is derived from its name, so that the rule keeps it in every set and after a restart. In
     /// the unlikely case that two names give the same id, the later rule gets the next free one.
     pub(crate) fn assign_ids(&mut self) {
@@ -165,7 +170,14 @@ mod tests {
     use super::*;
 
     fn rule(name: &str, matcher: Matcher) -> Rule {
-        Rule { name: name.to_owned(), id: 0, policy: Policy::default(), closing: ClosePolicy::DEFAULT, tracked: true, matcher }
+        Rule {
+            name: name.to_owned(),
+            id: 0,
+            policy: Policy::default(),
+            closing: ClosePolicy::DEFAULT,
+            tracked: true,
+            matcher,
+        }
     }
 
     fn facts(local: &str, remote: &str) -> Facts {
