@@ -4,6 +4,7 @@
 //! ([`expiry`]), what goes over all sockets ([`walks`]), and what is told of it ([`telling`]). One loop joins them
 //! ([`main_loop`]); each road's work runs as a [job](jobs) beside it.
 
+mod progress;
 mod start;
 
 mod main_loop;
@@ -36,6 +37,7 @@ mod shared;
 pub(crate) use detach::detach_offline;
 pub(crate) use main_loop::Daemon;
 pub(crate) use policy::rules::RuleStore;
+pub(crate) use progress::Progress;
 pub(crate) use requests::batch::{Acted, Action, Done};
 pub(crate) use requests::handle::Handle;
 pub(crate) use requests::metrics::CONTENT_TYPE as METRICS_CONTENT_TYPE;

@@ -13,6 +13,7 @@ use crate::daemon::jobs::Job;
 use crate::daemon::main_loop::Daemon;
 use crate::daemon::policy::overrides;
 use crate::daemon::policy::rules::RuleStore;
+use crate::daemon::progress::Progress;
 use crate::daemon::requests::handle::{Handle, QUEUE};
 use crate::daemon::requests::probe::finish_all;
 use crate::daemon::shared::{Facts, Shared};
@@ -52,11 +53,13 @@ impl Daemon {
         pins: Arc<Pins>,
         mut loaded: Loaded,
         setsockopt: SetsockoptLink,
+        progress: &Progress,
     ) -> anyhow::Result<(Self, Handle)> {
         if let Some(log) = loaded.log.take() {
             log.follow()?;
         }
         let shared = Arc::new(open(config, cgroup_mount, cgroup, &pins, loaded, setsockopt)?);
+        progress.adopting(&shared);
         // The maps hold what happened before; from here on the ring has it.
         let intake = Intake::new(Events::open(&pins)?, &shared)?;
         let rules = RuleStore::open(&shared, Rules::open(&pins)?, config.rules.clone())

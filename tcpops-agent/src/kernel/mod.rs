@@ -48,4 +48,4 @@ mod memory;
 mod bpf;
 mod readiness;
 
-pub(crate) use memory::release_memory;
+pub(crate) use memory::{release_memory, share_one_heap};

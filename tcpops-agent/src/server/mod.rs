@@ -5,11 +5,13 @@ mod routes;
 
 mod admission;
 mod extract;
+mod service;
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -17,12 +19,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::daemon::{Handle, Origin, group_id};
+use crate::daemon::{Handle, Origin, Progress, group_id};
 
 use self::admission::{Admission, ClientLimits};
+use self::service::Service;
 
 /// The time that a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -87,17 +91,20 @@ impl Drop for Listener {
 
 /// Serves the socket until it is told to stop.
 pub(crate) struct Server {
+    ready: watch::Sender<Option<Router>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Server {
-    /// Starts to serve. Must be called within a tokio runtime.
-    pub(crate) fn start(listener: Listener, handle: Handle) -> Self {
-        let server = Self { stop: CancellationToken::new(), tasks: TaskTracker::new() };
+    /// Starts to serve: until the daemon is [ready](Self::ready), requests wait, or are told how far its start is. Must be
+    /// called within a tokio runtime.
+    pub(crate) fn start(listener: Listener, progress: Arc<Progress>) -> Self {
+        let (ready, router) = watch::channel(None);
+        let server = Self { ready, stop: CancellationToken::new(), tasks: TaskTracker::new() };
         let tasks = server.tasks.clone();
         let stop = server.stop.clone();
-        let router = router::router(handle);
+        let service = Service { router, progress };
         server.tasks.spawn(async move {
             let admission = Admission::new(CLIENTS);
             loop {
@@ -111,7 +118,7 @@ impl Server {
                         tracing::warn!(uid = origin.caller.uid, "too many clients of this user");
                         continue;
                     };
-                    let serving = serve(stream, origin, router.clone(), stop.clone());
+                    let serving = serve(stream, origin, service.clone(), stop.clone());
                     tasks.spawn(async move {
                         serving.await;
                         drop(place);
@@ -120,6 +127,11 @@ impl Server {
             }
         });
         server
+    }
+
+    /// Has the daemon answer requests from now on, and those that wait.
+    pub(crate) fn ready(&self, handle: Handle) {
+        self.ready.send_replace(Some(router::router(handle)));
     }
 
     /// Takes no more requests, and gives those under way a little time to end.
@@ -148,8 +160,8 @@ async fn accept(listener: &Listener) -> Option<(UnixStream, Origin)> {
     }
 }
 
-async fn serve(stream: UnixStream, origin: Origin, router: Router, stop: CancellationToken) {
-    let service = service_fn(move |request| router::answer(router.clone(), origin.clone(), request));
+async fn serve(stream: UnixStream, origin: Origin, service: Service, stop: CancellationToken) {
+    let service = service_fn(move |request| service.clone().answer(origin.clone(), request));
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())

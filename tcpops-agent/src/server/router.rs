@@ -1,15 +1,8 @@
 //! The paths, and the description of the API that is made from them.
 
-use std::convert::Infallible;
-use std::time::Duration;
-
-use axum::body::Body as HttpBody;
-use axum::extract::{DefaultBodyLimit, FromRef, Request};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::routing::get;
 use axum::{Json, Router};
-use hyper::body::Incoming;
-use tower::ServiceExt as _;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -18,12 +11,10 @@ use super::admission::Streams;
 use super::extract::Failure;
 use super::routes::{agent, batch, connections, events, policies, rules};
 use crate::api::problem::Code;
-use crate::daemon::{Handle, Origin};
+use crate::daemon::Handle;
 
 /// The largest body that is read.
 const MAX_BODY: usize = 4 * 1024 * 1024;
-/// The time that a request may take; shorter than the 30 s that the client waits, so that it gets an answer.
-const TIMEOUT: Duration = Duration::from_secs(25);
 
 /// The state of the routes.
 #[derive(Clone)]
@@ -81,21 +72,4 @@ pub(crate) fn router(handle: Handle) -> Router {
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(Backend { handle, streams: Streams::default() })
-}
-
-/// Answers one request.
-pub(crate) async fn answer(
-    router: Router,
-    origin: Origin,
-    request: hyper::Request<Incoming>,
-) -> Result<Response, Infallible> {
-    let mut request: Request = request.map(HttpBody::new);
-    request.extensions_mut().insert(origin);
-    match tokio::time::timeout(TIMEOUT, router.oneshot(request)).await {
-        Ok(response) => response,
-        Err(_elapsed) => {
-            let detail = format!("no answer within {} seconds", TIMEOUT.as_secs());
-            Ok(Failure::new(Code::Timeout, detail).into_response())
-        }
-    }
 }

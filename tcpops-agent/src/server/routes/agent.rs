@@ -33,7 +33,7 @@ pub(crate) async fn detach(State(handle): State<Handle>, By(origin): By) -> Answ
     Ok(Json(handle.detach(&origin).await?))
 }
 
-/// The agent serves requests only once it is ready.
+/// The agent is ready. While it starts, this is answered with the problem `starting`.
 #[utoipa::path(get, path = "/readyz", responses((status = 200)))]
 pub(crate) async fn health() -> Json<serde_json::Value> {
     Json(serde_json::json!({ "ready": true }))
