@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::agent::Setup;
 use crate::harness::bpftool;
@@ -131,4 +131,26 @@ fn a_command_without_an_agent_says_so() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains(socket.to_str().unwrap()) && said.contains("tcpops agent"), "{said}");
     assert_eq!(serde_json::from_slice::<Value>(&output.stdout).ok(), None);
+}
+
+#[test]
+fn while_it_starts_it_says_how_far_it_is_and_other_requests_wait() {
+    let lab = Lab::new();
+    let mut line = lab.outbound("127.0.0.1");
+    let mut agent = lab.agent().begin();
+    let healthz = http::request_text("GET", "/healthz", None);
+    wait_until("its socket answers", SOON, || http::exchange(agent.socket(), healthz.as_bytes()).is_ok());
+    // It takes far longer to load the programs than to send this.
+    for path in ["/readyz", "/v1/status"] {
+        let problem = agent.get(path).problem(503, "starting");
+        let detail = problem["detail"].as_str().expect("it says how far it is");
+        assert!(detail.starts_with("the agent is starting: "), "{detail}");
+        assert_eq!(agent.get(path).header("retry-after"), Some("1"));
+    }
+    assert_eq!(agent.get("/healthz").ok(), json!({ "ready": false }));
+    assert_eq!(agent.code(&line.sock.id()), 1, "the answer has waited");
+    agent.wait_until_ready();
+    assert_eq!(agent.get("/healthz").ok(), json!({ "ready": true }));
+    line.program.reset(line.sock);
+    wait_until("it is tracked", SOON, || agent.code(&line.sock.id()) == -1);
 }

@@ -154,11 +154,18 @@ impl<'lab> Setup<'lab> {
         Running(child)
     }
 
-    /// Starts it and waits until it serves.
+    /// Starts it and waits until it is ready.
     pub(crate) fn start(self) -> Agent<'lab> {
-        let mut agent = Agent { setup: self, running: None, log: Log::default() };
-        agent.start_again();
+        let mut agent = self.begin();
+        agent.wait_until_ready();
         agent
+    }
+
+    /// Starts it, and does not wait.
+    pub(crate) fn begin(self) -> Agent<'lab> {
+        let log = Log::default();
+        let running = Some(self.spawn(&log));
+        Agent { setup: self, running, log }
     }
 
     /// Starts it, which must fail with exit status 1 and change nothing; returns what it said.
@@ -193,10 +200,15 @@ impl<'lab> Setup<'lab> {
 }
 
 impl Agent<'_> {
-    /// Starts the agent that is not running, with the same arguments, and waits until it serves.
+    /// Starts the agent that is not running, with the same arguments, and waits until it is ready.
     pub(crate) fn start_again(&mut self) {
         assert!(self.running.is_none(), "it is running");
         self.running = Some(self.setup.spawn(&self.log));
+        self.wait_until_ready();
+    }
+
+    /// Waits until it is ready.
+    pub(crate) fn wait_until_ready(&mut self) {
         let (start, timeout) = (Instant::now(), patient(READY_WITHIN));
         while !self.is_ready() {
             let running = self.running.as_mut().expect("it was started");

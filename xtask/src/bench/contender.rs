@@ -17,13 +17,25 @@ pub(crate) struct Contender {
 }
 
 impl Contender {
-    /// Starts one, with an agent that has these rules; without an agent where there are none.
+    /// Starts one without an agent.
+    ///
+    /// # Errors
+    /// The place cannot be made, or the load does not start.
+    pub(crate) fn alone(context: &Context, name: &str) -> Result<Self> {
+        Self::start(context, name, |_| Ok(None))
+    }
+
+    /// Starts one with an agent that has these rules; that only watches where there are none.
     ///
     /// # Errors
     /// The place cannot be made, or the agent or the load does not start.
-    pub(crate) fn start(context: &Context, name: &str, rules: Option<String>) -> Result<Self> {
+    pub(crate) fn watched(context: &Context, name: &str, rules: Option<String>) -> Result<Self> {
+        Self::start(context, name, |place| context.agent(place, rules).map(Some))
+    }
+
+    fn start(context: &Context, name: &str, agent: impl FnOnce(&Place) -> Result<Option<Agent>>) -> Result<Self> {
         let place = Place::new(&context.ground, name)?;
-        let agent = rules.map(|rules| context.agent(&place, Some(rules))).transpose()?;
+        let agent = agent(&place)?;
         let load = Worker::start(&place, context.processors.load, Tracked::Both)?;
         Ok(Self { load, _agent: agent, _place: place })
     }

@@ -69,9 +69,6 @@ pub(crate) fn run(context: &Context, wanted: &[&'static str]) -> Result<Vec<Figu
     for (number, (kind, row)) in kinds(context, wanted).into_iter().enumerate() {
         match contender(context, kind, number) {
             Ok(contender) => contenders.push(contender),
-            Err(error) if matches!(kind, Kind::Untracked) => {
-                figures.push(Figure::missing(row, kind.name(), format!("not there yet: {error:#}")));
-            }
             Err(error) if matches!(kind, Kind::Peer(_)) => {
                 figures.push(Figure::missing(row, kind.name(), format!("{error:#}")));
             }

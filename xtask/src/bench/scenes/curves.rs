@@ -75,8 +75,11 @@ fn by_rules(context: &Context) -> Result<Curve> {
     let counts = [0, 1, 10, 100, 1000];
     let mut contenders = Vec::new();
     for count in counts {
-        let rules = (count != 0).then(|| rules(count));
-        contenders.push(Contender::start(context, &format!("rules-{count}"), rules)?);
+        let name = format!("rules-{count}");
+        contenders.push(match count {
+            0 => Contender::alone(context, &name)?,
+            _ => Contender::watched(context, &name, Some(rules(count)))?,
+        });
     }
     let rounds = context.rounds(5, 30);
     let milliseconds = context.scaled(300, 500);
