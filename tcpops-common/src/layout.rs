@@ -33,5 +33,5 @@ const _: () = {
     assert!(size_of::<PortBlock>() == 128);
     assert!(size_of::<AddrKey>() == 20);
     assert!(size_of::<RuleKey>() == 16);
-    assert!(size_of::<Settings>() == 40);
+    assert!(size_of::<Settings>() == 136);
 };

@@ -24,6 +24,22 @@ pub struct Settings {
     /// The number by which the setsockopt program knows the agent: the value of an [`APPLY_OVERRIDE`]. Each agent draws
     /// its own. Zero for none.
     pub secret: u64,
+    /// The cookies of the only sockets that a walk for overrides alone is about; all zero where it is about every socket. So
+    /// that a change of one among many does not look each of them up.
+    pub only: [u64; ONLY],
+    /// Room for what comes later, zero.
+    pub room: [u64; 8],
+}
+
+/// The most sockets that a walk can be told to be about.
+pub const ONLY: usize = 4;
+
+impl Settings {
+    /// True if a walk does nothing with the socket that has this cookie.
+    pub fn passes_over(&self, cookie: u64) -> bool {
+        let is_for_all = self.adopting | self.restoring | self.reevaluating | self.probing != 0;
+        self.only[0] != 0 && !is_for_all && !self.only.contains(&cookie)
+    }
 }
 
 /// The bits of [`Settings::telling`]: what readers of events want of the kernel programs, beside the end of each
@@ -50,3 +66,24 @@ pub const POLL_INTERVAL_MS: u64 = 2;
 /// The number of records in the ring with which the agent is woken though it polls: two milliseconds of 500,000 a
 /// second.
 pub const WAKE_BACKLOG: u64 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_passes_over_others_only_where_it_is_for_overrides_alone() {
+        let all = Settings::default();
+        assert!(!all.passes_over(7));
+        let only = Settings { only: [7, 8, 0, 0], ..all };
+        assert!(!only.passes_over(7) && !only.passes_over(8) && only.passes_over(9));
+        for other in [
+            Settings { adopting: 1, ..only },
+            Settings { restoring: 1, ..only },
+            Settings { reevaluating: 1, ..only },
+            Settings { probing: 1, ..only },
+        ] {
+            assert!(!other.passes_over(9));
+        }
+    }
+}

@@ -33,6 +33,9 @@ fn visit(socket: &Socket) {
         note_listener(socket);
     }
     let cookie = socket.cookie();
+    if settings.passes_over(cookie) {
+        return;
+    }
     let Some(conid) = tags::get(cookie, socket) else {
         if settings.adopting != 0 {
             adopt(socket, settings);

@@ -69,6 +69,11 @@ impl Daemon {
         telling.update(&shared, false)?;
         let left_out = catch_up(&shared, config.adopt)?;
         let tracker = track(&shared)?;
+        let mut judge = Job::new(read_all::run);
+        if !shared.facts.resumed {
+            // What was just taken in is judged when the loop runs.
+            judge.want(());
+        }
         let (sender, commands) = mpsc::channel(QUEUE);
         let daemon = Self {
             pins,
@@ -81,7 +86,7 @@ impl Daemon {
             rules,
             overrides: Job::new(overrides::run),
             reevaluate: Job::new(reevaluate::run),
-            judge: Job::new(read_all::run),
+            judge,
             look: Job::new(read_all::look),
             telling,
             _demands: demands,
@@ -169,8 +174,13 @@ fn catch_up(shared: &Shared, adopts: bool) -> anyhow::Result<Option<u64>> {
     Ok(left_out)
 }
 
-/// Reads all connections, and takes up the serials of overrides.
+/// Reads all connections that an earlier agent left, and takes up the serials of overrides.
 fn track(shared: &Shared) -> anyhow::Result<Tracker> {
+    let mut tracker = Tracker::default();
+    tracker.input(shared.rules_changed());
+    if !shared.facts.resumed {
+        return Ok(tracker);
+    }
     let (all, mut serial) = read_all(shared)?;
     for (key, policy) in shared.overrides.all()? {
         serial = serial.max(policy.serial);
@@ -180,8 +190,7 @@ fn track(shared: &Shared) -> anyhow::Result<Tracker> {
         }
     }
     shared.set_last_override_serial(serial);
-    let mut tracker = Tracker::default();
-    for input in [shared.rules_changed(), Input::RulesApplied, Input::Judged(all)] {
+    for input in [Input::RulesApplied, Input::Judged(all)] {
         tracker.input(input);
     }
     Ok(tracker)

@@ -67,7 +67,7 @@ fn the_object_has_the_layout_of_this_program() {
         PortBlock { classes }
         AddrKey { slot, side, pad, address }
         RuleKey { slot, kind, value }
-        Settings { reader_awake, restoring, adopting, reevaluating, probing, telling, cgroup_id, secret }
+        Settings { reader_awake, restoring, adopting, reevaluating, probing, telling, cgroup_id, secret, only, room }
         ConidSlot { cookie, left_boot_ns }
     }
 }

@@ -7,7 +7,7 @@ use aya::maps::{MapData, PerCpuArray, PerCpuValues};
 use parking_lot::Mutex;
 use tcpops_common::counters::Counter;
 use tcpops_common::maps::{COUNTERS, SETTINGS};
-use tcpops_common::settings::Settings as KernelSettings;
+use tcpops_common::settings::{ONLY, Settings as KernelSettings};
 
 use crate::kernel::error::{KernelError, Result};
 use crate::kernel::pins::Pins;
@@ -34,6 +34,17 @@ impl Drop for Probing<'_> {
             && let Err(error) = self.0.change(|settings| settings.probing = 0)
         {
             tracing::error!(%error, "walks go on to look for probes");
+        }
+    }
+}
+
+/// While it is held, walks for overrides are about some sockets only.
+pub(crate) struct Only<'a>(&'a Settings);
+
+impl Drop for Only<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.change(|settings| settings.only = [0; ONLY]) {
+            tracing::error!(%error, "walks go on to pass over sockets");
         }
     }
 }
@@ -92,6 +103,17 @@ impl Settings {
         self.change(|settings| settings.probing = 1)?;
         *holders += 1;
         Ok(Probing(self))
+    }
+
+    /// Has walks for overrides alone be about the sockets with these cookies for as long as the result is held; about all
+    /// where they are too many to be told.
+    pub(crate) fn only(&self, cookies: &[u64]) -> Result<Only<'_>> {
+        let mut only = [0; ONLY];
+        if let Some(only) = only.get_mut(..cookies.len()) {
+            only.copy_from_slice(cookies);
+        }
+        self.change(|settings| settings.only = only)?;
+        Ok(Only(self))
     }
 
     fn change(&self, change: impl FnOnce(&mut KernelSettings)) -> Result<()> {
