@@ -72,6 +72,20 @@ pub(crate) fn program_name(id: u64) -> String {
     program["name"].as_str().unwrap_or_else(|| panic!("no name in {program}")).to_owned()
 }
 
+/// How often each function of the kernel is called in the code of a program, as the kernel runs it.
+pub(crate) fn calls(id: u64) -> BTreeMap<String, usize> {
+    let code = json(&["prog", "dump", "xlated", "id", &id.to_string()]);
+    let text = code.to_string();
+    let mut calls = BTreeMap::new();
+    // `"disasm":"(85) call htab_map_update_elem#276512"`; a call of the program's own functions has no name there.
+    for call in text.split("(85) call ").skip(1) {
+        if let Some((name, _)) = call.split_once('#').filter(|(name, _)| !name.contains(['"', '+'])) {
+            *calls.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    calls
+}
+
 /// The number of the link that is pinned at `path`.
 pub(crate) fn pinned_link(path: &Path) -> u64 {
     let link = json(&["link", "show", "pinned", path.to_str().expect("the path is text")]);
