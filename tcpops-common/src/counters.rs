@@ -35,9 +35,6 @@ pub enum Counter {
     Refused,
     /// Connections that got no entry because a map was full; rules were still applied to them.
     Untracked,
-    /// Connections and listeners that got no entry because a rule leaves them untracked; those that were open before are
-    /// counted in each walk.
-    LeftUntracked,
     /// Sockets that could not be tagged (no memory for socket storage).
     TagFailed,
     /// Events lost because the ring buffer was full.
@@ -66,6 +63,8 @@ pub enum Counter {
     RulesBroken,
     /// Sockets whose kernel fields could not be read (uid, cgroup, error).
     SocketUnreadable,
+    /// Connections and listeners that a rule leaves untracked; what was open before is counted in each walk that meets it.
+    LeftUntracked,
 }
 
 impl Counter {
