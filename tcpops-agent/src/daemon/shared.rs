@@ -18,6 +18,7 @@ use crate::kernel::connections::Connections;
 use crate::kernel::follow::Follow;
 use crate::kernel::netns::Namespaces;
 use crate::kernel::overrides::Overrides;
+use crate::kernel::pins::Pins;
 use crate::kernel::probes::Probes;
 use crate::kernel::setsockopt::SetsockoptLink;
 use crate::kernel::settings::Settings;
@@ -76,27 +77,25 @@ pub(crate) struct Facts {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        connections: Connections,
-        overrides: Overrides,
-        probes: Probes,
-        settings: Settings,
+    /// Opens the pinned maps.
+    pub(crate) fn open(
+        pins: &Pins,
         namespaces: Namespaces,
         walker: Walker,
         setsockopt: SetsockoptLink,
         facts: Facts,
-    ) -> Self {
+    ) -> Result<Self> {
         // Before 1970 there was no tcpops.
         let first_seq = u64::try_from(facts.started.as_microsecond()).unwrap_or(0);
-        Self {
+        Ok(Self {
             lineages: Lineages::new(facts.cgroup_mount.clone()),
             counters: AgentCounters::default(),
             pace: Mutex::default(),
             event_log: Arc::new(EventLog::new(first_seq)),
-            connections,
-            overrides,
-            probes,
-            settings,
+            connections: Connections::open(pins)?,
+            overrides: Overrides::open(pins)?,
+            probes: Probes::open(pins)?,
+            settings: Settings::open(pins)?,
             namespaces,
             walker,
             setsockopt,
@@ -107,7 +106,7 @@ impl Shared {
             override_serial: AtomicU32::default(),
             index: KeptIndex::default(),
             scans: Arc::new(Semaphore::new(SCANS)),
-        }
+        })
     }
 
     /// The number of the next override, from 1, by which a walk knows what it has applied.

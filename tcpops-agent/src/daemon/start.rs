@@ -27,17 +27,13 @@ use crate::daemon::walks::sweep::{Sweeper, sweep};
 use crate::events::Demand;
 use crate::kernel::cgroup_watch::CgroupWatch;
 use crate::kernel::clock::Timer;
-use crate::kernel::connections::Connections;
 use crate::kernel::events::Events;
 use crate::kernel::load::Loaded;
 use crate::kernel::netns::Namespaces;
-use crate::kernel::overrides::Overrides;
 use crate::kernel::pins::Pins;
-use crate::kernel::probes::Probes;
 use crate::kernel::requirements;
 use crate::kernel::rules::Rules;
 use crate::kernel::setsockopt::SetsockoptLink;
-use crate::kernel::settings::Settings;
 use crate::model::expiry::connections::Input;
 use crate::model::history::record::Kinds;
 
@@ -143,16 +139,7 @@ fn open(
         rules_file: config.rules.clone(),
         can_destroy_orphans: requirements::can_destroy_orphans(),
     };
-    let shared = Shared::new(
-        Connections::open(pins)?,
-        Overrides::open(pins)?,
-        Probes::open(pins)?,
-        Settings::open(pins)?,
-        Namespaces::new(config.reach)?,
-        loaded.into_walker(),
-        setsockopt,
-        facts,
-    );
+    let shared = Shared::open(pins, Namespaces::new(config.reach)?, loaded.into_walker(), setsockopt, facts)?;
     shared.add_limitations(limitations);
     Ok(shared)
 }

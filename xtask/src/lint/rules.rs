@@ -59,7 +59,7 @@ pub(crate) const RULES: &[Rule] = &[
         inside: &["tcpops-ebpf/src"],
         outside: &[
             "tcpops-ebpf/src/kernel",
-            "tcpops-ebpf/src/sockops",
+            "tcpops-ebpf/src/matching",
             "tcpops-ebpf/src/iter_tcp",
             "tcpops-ebpf/src/main",
         ],
