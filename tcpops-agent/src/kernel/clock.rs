@@ -21,10 +21,28 @@ pub(crate) fn thread_cpu_time() -> Duration {
     Duration::from_nanos(nanoseconds(clock_gettime(ClockId::ThreadCPUTime)))
 }
 
-/// Nanoseconds since 1970 by the wall clock, and nanoseconds since boot, read together.
+/// Nanoseconds since 1970 by the wall clock, and nanoseconds since boot, read together: the thread may lose its processor in
+/// between, and a date would then be another than a moment before, so this tries again.
 pub(crate) fn now_wall_and_boot_ns() -> (i128, u64) {
-    let wall = clock_gettime(ClockId::Realtime);
-    (i128::from(wall.tv_sec) * 1_000_000_000 + i128::from(wall.tv_nsec), now_boot_ns())
+    const TRIES: u32 = 5;
+    const TOGETHER_NS: u64 = 20_000;
+    let read = || {
+        let before_ns = now_boot_ns();
+        let wall = clock_gettime(ClockId::Realtime);
+        let apart_ns = now_boot_ns() - before_ns;
+        (apart_ns, (i128::from(wall.tv_sec) * 1_000_000_000 + i128::from(wall.tv_nsec), before_ns + apart_ns / 2))
+    };
+    let mut closest = read();
+    for _ in 1..TRIES {
+        if closest.0 <= TOGETHER_NS {
+            break;
+        }
+        let again = read();
+        if again.0 < closest.0 {
+            closest = again;
+        }
+    }
+    closest.1
 }
 
 /// The length of a jiffy in microseconds: it is the resolution of the coarse clocks

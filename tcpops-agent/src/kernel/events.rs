@@ -9,8 +9,8 @@ use tcpops_common::event::Event;
 use tcpops_common::maps::{EVENTS, EVENTS_BYTES};
 use tcpops_common::settings::POLL_INTERVAL_MS;
 use tokio::io::unix::AsyncFd;
-use tokio::time::{Instant, sleep_until};
 
+use crate::kernel::clock::{Timer, now_boot_ns};
 use crate::kernel::error::{KernelError, Result};
 use crate::kernel::pins::Pins;
 use crate::kernel::readiness::register;
@@ -30,7 +30,9 @@ pub(crate) struct Events {
     ring: AsyncFd<RingBuf<MapData>>,
     empty_polls: u32,
     /// Before this nothing is read, so that a busy host is not read from event by event.
-    next_read: Instant,
+    next_read_boot_ns: u64,
+    /// Tells when that is, to the microsecond, where the timers of tokio tell it to the next millisecond.
+    timer: Timer,
     /// Somebody reads what happens.
     is_read: bool,
 }
@@ -39,7 +41,7 @@ impl Events {
     /// Opens the ring at the place where its last reader stopped. Must be called within a tokio runtime.
     pub(crate) fn open(pins: &Pins) -> Result<Self> {
         let ring = register(EVENTS, pins.map(EVENTS)?)?;
-        Ok(Self { ring, empty_polls: 0, next_read: Instant::now(), is_read: false })
+        Ok(Self { ring, empty_polls: 0, next_read_boot_ns: 0, timer: Timer::new()?, is_read: false })
     }
 
     /// Skips the events in the ring, when the maps are read instead.
@@ -55,12 +57,15 @@ impl Events {
     /// Waits for events and reads up to a batch of them into `events`, which is empty. Cancel-safe.
     pub(crate) async fn next(&mut self, settings: &Settings, events: &mut Vec<Event>) -> Result<()> {
         loop {
-            sleep_until(self.next_read).await;
+            if now_boot_ns() < self.next_read_boot_ns {
+                self.timer.set(Some(self.next_read_boot_ns))?;
+                self.timer.due().await?;
+            }
             let (interval, polls) =
                 if self.is_read { (Duration::from_millis(POLL_INTERVAL_MS), EMPTY_POLLS) } else { (UNHURRIED, 1) };
             self.read(events)?;
             if events.len() < BATCH {
-                self.next_read = Instant::now() + interval;
+                self.next_read_boot_ns = now_boot_ns().saturating_add(interval.as_nanos() as u64);
             }
             if !events.is_empty() {
                 self.empty_polls = 0;
@@ -78,7 +83,7 @@ impl Events {
                 let mut guard = self.ring.readable_mut().await.map_err(KernelError::syscall("epoll_wait", EVENTS))?;
                 guard.clear_ready();
             }
-            self.next_read = Instant::now();
+            self.next_read_boot_ns = 0;
             self.empty_polls = 0;
             if !events.is_empty() {
                 return Ok(());
