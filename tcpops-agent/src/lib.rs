@@ -15,6 +15,7 @@ mod convert;
 mod events;
 
 mod clocks;
+mod logging;
 mod kernel;
 mod model;
 

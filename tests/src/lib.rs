@@ -46,4 +46,5 @@ mod select;
 mod bad_input;
 mod detach;
 mod life;
+mod log;
 mod start;
