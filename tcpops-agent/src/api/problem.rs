@@ -68,6 +68,9 @@ pub(crate) enum Code {
     /// The caller has as many streams of events as it may have.
     #[strum(message = "too many streams of events")]
     TooManyStreams,
+    /// The caller, or all callers together, ask for more at a time than the agent does; `Retry-After` says when to try again.
+    #[strum(message = "the agent is asked for too much at a time")]
+    Overloaded,
     /// The agent failed; its log says more.
     #[strum(message = "the agent failed")]
     Internal,
@@ -90,6 +93,7 @@ impl Code {
             Self::TooManyStreams => 429,
             Self::Internal => 500,
             Self::NamespaceUnreachable => 502,
+            Self::Overloaded => 503,
             Self::Full => 507,
         }
     }
@@ -115,9 +119,11 @@ pub(crate) struct Problem {
     pub(crate) detail: String,
     /// The stable code.
     pub(crate) code: Code,
-    /// Only with `ambiguous`: the connections that match.
+    /// Only with `ambiguous`: connections that match, at most 100, and at most 1000 in all results of a batch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) matches: Vec<Match>,
+    /// Only with `ambiguous`: how many match.
+    pub(crate) total: Option<usize>,
     /// Only with `refused`: the number of the error.
     pub(crate) errno: Option<i32>,
     /// Only with `invalid_rules`: the field that is at fault, where that is known.
@@ -156,6 +162,7 @@ impl Problem {
             detail: detail.into(),
             code,
             matches: Vec::new(),
+            total: None,
             errno: None,
             fault: None,
         }

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::body::Body as HttpBody;
+use axum::body::{Body as HttpBody, HttpBody as _};
 use axum::extract::{DefaultBodyLimit, FromRef, Request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -14,13 +14,13 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::admission::Streams;
-use super::extract::Failure;
+use super::admission::Limits;
+use super::extract::{Failure, overloaded};
 use super::routes::{agent, batch, connections, events, policies, rules};
 use crate::api::problem::Code;
 use crate::daemon::{Handle, Origin};
 
-/// The largest body that is read.
+/// The largest body that is read, bytes.
 const MAX_BODY: usize = 4 * 1024 * 1024;
 /// The time that a request may take; shorter than the 30 s that the client waits, so that it gets an answer.
 const TIMEOUT: Duration = Duration::from_secs(25);
@@ -29,7 +29,7 @@ const TIMEOUT: Duration = Duration::from_secs(25);
 #[derive(Clone)]
 struct Backend {
     handle: Handle,
-    streams: Streams,
+    limits: Limits,
 }
 
 impl FromRef<Backend> for Handle {
@@ -38,9 +38,9 @@ impl FromRef<Backend> for Handle {
     }
 }
 
-impl FromRef<Backend> for Streams {
+impl FromRef<Backend> for Limits {
     fn from_ref(backend: &Backend) -> Self {
-        backend.streams.clone()
+        backend.limits.clone()
     }
 }
 
@@ -70,32 +70,48 @@ fn api() -> OpenApiRouter<Backend> {
 }
 
 /// The whole service.
-pub(crate) fn router(handle: Handle) -> Router {
-    let (router, description) = api().split_for_parts();
-    router
-        .route("/v1/openapi.json", get(async move || Json(description)))
-        .route("/healthz", get(agent::health))
-        .fallback(async || Failure::new(Code::NotFound, "expected a path of /v1/openapi.json"))
-        .method_not_allowed_fallback(async || {
-            Failure::new(Code::MethodNotAllowed, "expected a method that /v1/openapi.json names for this path")
-        })
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(Backend { handle, streams: Streams::default() })
+#[derive(Clone)]
+pub(super) struct Service {
+    router: Router,
+    limits: Limits,
 }
 
-/// Answers one request.
-pub(crate) async fn answer(
-    router: Router,
-    origin: Origin,
-    request: hyper::Request<Incoming>,
-) -> Result<Response, Infallible> {
-    let mut request: Request = request.map(HttpBody::new);
-    request.extensions_mut().insert(origin);
-    match tokio::time::timeout(TIMEOUT, router.oneshot(request)).await {
-        Ok(response) => response,
-        Err(_elapsed) => {
-            let detail = format!("no answer within {} seconds", TIMEOUT.as_secs());
-            Ok(Failure::new(Code::Timeout, detail).into_response())
+impl Service {
+    pub(super) fn new(handle: Handle) -> Self {
+        let limits = Limits::default();
+        let (router, description) = api().split_for_parts();
+        let router = router
+            .route("/v1/openapi.json", get(async move || Json(description)))
+            .route("/healthz", get(agent::health))
+            .fallback(async || Failure::new(Code::NotFound, "expected a path of /v1/openapi.json"))
+            .method_not_allowed_fallback(async || {
+                Failure::new(Code::MethodNotAllowed, "expected a method that /v1/openapi.json names for this path")
+            })
+            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .with_state(Backend { handle, limits: limits.clone() });
+        Self { router, limits }
+    }
+
+    /// Answers one request.
+    pub(super) async fn answer(
+        self,
+        origin: Origin,
+        request: hyper::Request<Incoming>,
+    ) -> Result<Response, Infallible> {
+        let uid = origin.caller.uid;
+        let mut request: Request = request.map(HttpBody::new);
+        // One that does not say how long it is may be as long as any.
+        let length = request.body().size_hint().upper().map_or(MAX_BODY, |upper| usize::try_from(upper).unwrap_or(MAX_BODY));
+        let Some(_until_read) = self.limits.bodies.admit_many(uid, length.min(MAX_BODY)) else {
+            return Ok(overloaded(uid, "sends, with its other requests, more at a time than is read").into_response());
+        };
+        request.extensions_mut().insert(origin);
+        match tokio::time::timeout(TIMEOUT, self.router.oneshot(request)).await {
+            Ok(response) => response,
+            Err(_elapsed) => {
+                let detail = format!("no answer within {} seconds", TIMEOUT.as_secs());
+                Ok(Failure::new(Code::Timeout, detail).into_response())
+            }
         }
     }
 }
