@@ -15,8 +15,8 @@ mod convert;
 mod events;
 
 mod clocks;
-mod logging;
 mod kernel;
+mod logging;
 mod model;
 
 mod api;

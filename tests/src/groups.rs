@@ -11,8 +11,8 @@ use serde_json::json;
 use crate::harness::agent::{Agent, Setup};
 use crate::harness::lab::Lab;
 use crate::harness::peer::Peer;
-use crate::permissions::open_to_all;
 use crate::harness::wait::{SOON, patient, wait_to_see, wait_until};
+use crate::permissions::open_to_all;
 
 const NOBODY: u32 = 65534;
 const GID: u32 = 47_110;

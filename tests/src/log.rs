@@ -59,7 +59,8 @@ fn what_was_dropped_is_said_once_somebody_reads() {
     let log = agent.log();
     assert!(log.contains("ready") && log.contains(&format!("lines={dropped}")), "{dropped} of {}", log.lines().count());
     // What was said and not dropped is whole.
-    let said = log.lines().filter(|line| line.contains("keepalive on idle=60s") && line.ends_with("\"applied\"")).count();
+    let said =
+        log.lines().filter(|line| line.contains("keepalive on idle=60s") && line.ends_with("\"applied\"")).count();
     assert!(said as u64 + dropped >= (COUNT * ROUNDS) as u64, "{said} lines and {dropped}");
     ends_in_order(&mut agent);
     wait_until("it says why it ends", SOON, || agent.log().contains("SIGTERM"));

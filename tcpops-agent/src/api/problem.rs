@@ -1,5 +1,7 @@
 //! Errors: RFC 9457 `application/problem+json` with a stable `code`.
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use strum::EnumMessage;
@@ -123,7 +125,8 @@ pub(crate) struct Problem {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) matches: Vec<Match>,
     /// Only with `ambiguous`: how many match.
-    pub(crate) total: Option<usize>,
+    #[schema(value_type = Option<u32>)]
+    pub(crate) total: Option<NonZeroU32>,
     /// Only with `refused`: the number of the error.
     pub(crate) errno: Option<i32>,
     /// Only with `invalid_rules`: the field that is at fault, where that is known.

@@ -34,7 +34,7 @@ mod refusal;
 pub(crate) mod room;
 mod shared;
 
-pub(crate) use counters::AgentCounter;
+pub(crate) use crate::kernel::release_memory;
 pub(crate) use detach::detach_offline;
 pub(crate) use main_loop::Daemon;
 pub(crate) use policy::rules::RuleStore;
@@ -43,5 +43,4 @@ pub(crate) use requests::handle::Handle;
 pub(crate) use requests::metrics::CONTENT_TYPE as METRICS_CONTENT_TYPE;
 pub(crate) use requests::origin::Origin;
 pub(crate) use signals::Signals;
-pub(crate) use crate::kernel::release_memory;
 pub(crate) use telling::hook::Hook;

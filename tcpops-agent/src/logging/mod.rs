@@ -97,11 +97,11 @@ impl io::Write for Lines {
 }
 
 /// Writes what comes into the queue, for ever. What was dropped is said as soon as there is something to say it with.
-fn write_all(queue: &Queue, mut stderr: &File) {
+fn write_all(queue: &Queue, stderr: &File) {
     let mut told = 0;
     loop {
         let line = queue.next();
-        if write(&mut stderr, &line).is_err() {
+        if write(stderr, &line).is_err() {
             DROPPED.fetch_add(1, Ordering::Relaxed);
             continue;
         }
@@ -113,14 +113,14 @@ fn write_all(queue: &Queue, mut stderr: &File) {
     }
 }
 
-fn write(stderr: &mut &File, mut line: &[u8]) -> io::Result<()> {
+fn write(stderr: &File, mut line: &[u8]) -> io::Result<()> {
     while !line.is_empty() {
-        match rustix::io::write(&*stderr, line) {
+        match rustix::io::write(stderr, line) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => line = &line[written..],
             Err(Errno::INTR) => {}
             // Whoever shares the file may have set it so.
-            Err(Errno::AGAIN) => drop(poll(&mut [PollFd::new(stderr, PollFlags::OUT)], None)?),
+            Err(Errno::AGAIN) => drop(poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], None)?),
             Err(error) => return Err(error.into()),
         }
     }

@@ -50,7 +50,10 @@ impl Group {
             group.take(found);
         } else {
             let seconds = PATIENCE.as_secs();
-            tracing::warn!(seconds, "the group {NAME} is still being looked up: until then, only root may do everything");
+            tracing::warn!(
+                seconds,
+                "the group {NAME} is still being looked up: until then, only root may do everything"
+            );
         }
         group
     }

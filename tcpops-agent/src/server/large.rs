@@ -37,10 +37,8 @@ pub(super) async fn answer<T: Serialize>(
     place: Place,
 ) -> Result<Response, Failure> {
     let text = spawn_blocking(move || serde_json::to_vec(&make())).await.map_err(failed)?.map_err(failed)?;
-    let headers = [
-        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (CONTENT_LENGTH, HeaderValue::from(text.len())),
-    ];
+    let headers =
+        [(CONTENT_TYPE, HeaderValue::from_static("application/json")), (CONTENT_LENGTH, HeaderValue::from(text.len()))];
     let kept = Kept { trims: text.len() > LARGE, _place: place };
     let pieces = unfold((Bytes::from(text), kept), async |(mut text, kept)| {
         // A copy, since a part of it would keep the whole.

@@ -14,7 +14,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
@@ -24,7 +23,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::daemon::{AgentCounter, Handle, Origin, room};
+use crate::daemon::{Handle, Origin, room};
 
 use self::admission::{Admission, ClientLimits};
 use self::group::{Group, GroupId};
@@ -129,8 +128,7 @@ async fn accept_all(mut listener: Listener, handle: Handle, tasks: TaskTracker, 
     let members = group.id();
     let (path, stopped) = (listener.path.clone(), stop.clone());
     tasks.spawn(async move { group.follow(&path, stopped).await });
-    let counters = Arc::clone(&handle.shared);
-    let service = Service::new(handle);
+    let service = Service::new(handle.clone());
     let (admission, refusals) = (Admission::new(CLIENTS), Admission::new(REFUSED));
     let (mut failures, mut turned_away) = (Seldom::default(), Seldom::default());
     loop {
@@ -163,7 +161,7 @@ async fn accept_all(mut listener: Listener, handle: Handle, tasks: TaskTracker, 
         } else {
             "finds no place: as many files are open as clients may have opened, by the limit of the agent's process"
         };
-        counters.counters.add(AgentCounter::ClientsRefused);
+        handle.client_refused();
         if let Some(times) = turned_away.happened(Instant::now()) {
             tracing::warn!(uid, times, "clients are turned away: uid {uid} {why}");
         }

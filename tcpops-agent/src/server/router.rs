@@ -101,7 +101,8 @@ impl Service {
         let uid = origin.caller.uid;
         let mut request: Request = request.map(HttpBody::new);
         // One that does not say how long it is may be as long as any.
-        let length = request.body().size_hint().upper().map_or(MAX_BODY, |upper| usize::try_from(upper).unwrap_or(MAX_BODY));
+        let length =
+            request.body().size_hint().upper().map_or(MAX_BODY, |upper| usize::try_from(upper).unwrap_or(MAX_BODY));
         let Some(_until_read) = self.limits.bodies.admit_many(uid, length.min(MAX_BODY)) else {
             return Ok(overloaded(uid, "sends, with its other requests, more at a time than is read").into_response());
         };

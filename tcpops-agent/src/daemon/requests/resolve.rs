@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use tcpops_common::conn::{ConnKey, Connection, Direction};
@@ -128,8 +129,9 @@ impl Handle {
                 let (handle, origin, id) = (self.clone(), origin.clone(), id.to_owned());
                 let privileged = origin.caller.privileged;
                 let find = move |_: &Arc<Shared>| {
+                    let mut left = MAX_LISTED;
                     let named = handle.named(&[name].into(), origin.caller);
-                    Ok(named.and_then(|named| handle.by_name(&id, name, &named, &origin, &mut MAX_LISTED.clone())))
+                    Ok(named.and_then(|named| handle.by_name(&id, name, &named, &origin, &mut left)))
                 };
                 Shared::scanning(&self.shared, privileged, find).await?
             }
@@ -240,7 +242,7 @@ impl Handle {
             (count, _) => {
                 let mut problem =
                     Problem::new(Code::Ambiguous, format!("{count} connections match \"{id}\"; expected one"));
-                problem.total = Some(count);
+                problem.total = u32::try_from(count).ok().and_then(NonZeroU32::new);
                 for key in few.first.iter().take(*left) {
                     if let Some(connection) = self.shared.connections.get(*key)? {
                         let (local, remote) = (connection.local().to_string(), connection.remote().to_string());

@@ -36,9 +36,10 @@ pub(crate) async fn batch(
 ) -> Result<Response, Failure> {
     let uid = origin.caller.uid;
     let admit = |count| {
-        limits.items.admit_many(uid, count).ok_or_else(|| {
-            overloaded(uid, "asks, with its other requests, for more changes than are made at a time")
-        })
+        limits
+            .items
+            .admit_many(uid, count)
+            .ok_or_else(|| overloaded(uid, "asks, with its other requests, for more changes than are made at a time"))
     };
     let mut place = admit((body.len() / SHORTEST).min(MAX_CHANGES))?;
     let BatchRequest { changes, matching, action, keepalive, lifetime, close } = large::read(body).await?;

@@ -53,7 +53,8 @@ pub(crate) async fn list(
         if query.limit.is_some() || query.cursor.is_some() {
             return Err(Failure::new(Code::InvalidRequest, "NDJSON answers with all: expected no limit and no cursor"));
         }
-        let place = limits.lists.admit(uid).ok_or_else(|| overloaded(uid, "reads as many lists as it may at a time"))?;
+        let place =
+            limits.lists.admit(uid).ok_or_else(|| overloaded(uid, "reads as many lists as it may at a time"))?;
         return Ok(stream(handle, filter, place));
     }
     let limit = query.limit.unwrap_or(PAGE);
