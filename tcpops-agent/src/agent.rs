@@ -31,7 +31,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(hook) = &config.hook {
         Hook::check(hook)?;
     }
-    let listener = Listener::bind(&config.socket)?;
+    let listener = Listener::bind(&config.socket).await?;
     let pins = Arc::new(Pins::lock(config.pins.as_deref())?);
     let resumed = pins.exist();
     let progress = Arc::new(Progress::default());

@@ -16,6 +16,7 @@ mod events;
 
 mod clocks;
 mod kernel;
+mod logging;
 mod model;
 
 mod api;

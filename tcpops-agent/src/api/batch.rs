@@ -1,7 +1,10 @@
 //! Many changes in one request, with a result for each.
 
+use std::fmt;
+
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
@@ -25,6 +28,7 @@ pub(crate) const MAX_SELECTED: usize = 100_000;
 #[serde(deny_unknown_fields)]
 pub(crate) struct BatchRequest {
     /// The changes, at most 10000.
+    #[serde(default, deserialize_with = "changes")]
     pub(crate) changes: Option<Vec<BatchChange>>,
     /// Which connections: at least one filter, and no more than 100000 connections that it takes. Neither `limit` nor
     /// `cursor`.
@@ -38,6 +42,55 @@ pub(crate) struct BatchRequest {
     pub(crate) lifetime: Option<LifetimeRequest>,
     /// The manner of `close`; a reset if left out.
     pub(crate) close: Option<CloseQuery>,
+}
+
+/// Reads the changes. What is too much is counted and not kept: in memory, a change takes ten times its text.
+fn changes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<BatchChange>>, D::Error> {
+    struct Bounded;
+
+    impl<'de> Visitor<'de> for Bounded {
+        type Value = Vec<BatchChange>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a sequence")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+            let mut changes = Vec::new();
+            while changes.len() < MAX_CHANGES {
+                let Some(change) = sequence.next_element()? else { return Ok(changes) };
+                changes.push(change);
+            }
+            let mut count = MAX_CHANGES;
+            while sequence.next_element::<IgnoredAny>()?.is_some() {
+                count += 1;
+            }
+            if count == MAX_CHANGES {
+                return Ok(changes);
+            }
+            Err(A::Error::custom(format_args!("expected at most {MAX_CHANGES}, found {count}")))
+        }
+    }
+
+    struct Optional;
+
+    impl<'de> Visitor<'de> for Optional {
+        type Value = Option<Vec<BatchChange>>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a sequence")
+        }
+
+        fn visit_none<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+            deserializer.deserialize_seq(Bounded).map(Some)
+        }
+    }
+
+    deserializer.deserialize_option(Optional)
 }
 
 /// One change.

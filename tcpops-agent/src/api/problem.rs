@@ -1,5 +1,7 @@
 //! Errors: RFC 9457 `application/problem+json` with a stable `code`.
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use strum::EnumMessage;
@@ -71,6 +73,9 @@ pub(crate) enum Code {
     /// The agent is not ready yet; `detail` says how far it is.
     #[strum(message = "the agent is starting")]
     Starting,
+    /// The caller, or all callers together, ask for more at a time than the agent does; `Retry-After` says when to try again.
+    #[strum(message = "the agent is asked for too much at a time")]
+    Overloaded,
     /// The agent failed; its log says more.
     #[strum(message = "the agent failed")]
     Internal,
@@ -94,6 +99,7 @@ impl Code {
             Self::Internal => 500,
             Self::NamespaceUnreachable => 502,
             Self::Starting => 503,
+            Self::Overloaded => 503,
             Self::Full => 507,
         }
     }
@@ -119,9 +125,12 @@ pub(crate) struct Problem {
     pub(crate) detail: String,
     /// The stable code.
     pub(crate) code: Code,
-    /// Only with `ambiguous`: the connections that match.
+    /// Only with `ambiguous`: connections that match, at most 100, and at most 1000 in all results of a batch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) matches: Vec<Match>,
+    /// Only with `ambiguous`: how many match.
+    #[schema(value_type = Option<u32>)]
+    pub(crate) total: Option<NonZeroU32>,
     /// Only with `refused`: the number of the error.
     pub(crate) errno: Option<i32>,
     /// Only with `invalid_rules`: the field that is at fault, where that is known.
@@ -160,6 +169,7 @@ impl Problem {
             detail: detail.into(),
             code,
             matches: Vec::new(),
+            total: None,
             errno: None,
             fault: None,
         }

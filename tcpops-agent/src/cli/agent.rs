@@ -9,9 +9,11 @@ use strum::VariantArray as _;
 use tracing_subscriber::EnvFilter;
 
 use super::context::non_empty;
+use super::exit::{Exit, Failure};
 use super::words::words;
 use crate::agent;
 use crate::config::{Config, HookConfig, LogFormat, Options};
+use crate::logging::Log;
 use crate::model::history::record::{Kind, Kinds};
 
 pub(crate) const EXAMPLES: &str = "\
@@ -44,14 +46,32 @@ pub(crate) fn object() -> Option<PathBuf> {
 }
 
 /// Runs the agent until it is told to end.
-pub(crate) fn run(mut args: AgentArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: AgentArgs) -> Result<Exit, Failure> {
+    let failed = |error: anyhow::Error| Failure::Agent(error.into());
+    let (config, format) = config(args).map_err(failed)?;
+    // One thread for the loop and the socket; what blocks has threads of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
+    let log = runtime.block_on(async { log_to_stderr(format) }).map_err(failed)?;
+    let result = runtime.block_on(agent::run(config)).map_err(failed);
+    // Also what still runs may say something.
+    drop(runtime);
+    match result {
+        Ok(()) => Ok(Exit::Done),
+        Err(failure) => {
+            // By the same way as what was said before it, which a reader may not have taken yet.
+            log.lines().push(&failure.message());
+            Ok(failure.exit())
+        }
+    }
+}
+
+/// The configuration, and the form of the log.
+fn config(mut args: AgentArgs) -> anyhow::Result<(Config, LogFormat)> {
     let mut file = args.config.as_deref().map(Options::read).transpose()?.unwrap_or_default();
-    log_to_stderr(args.options.log_format.or(file.log_format).unwrap_or_default())?;
+    let format = args.options.log_format.or(file.log_format).unwrap_or_default();
     args.options.object = args.options.object.or_else(object);
     let hook = hook(args.hook, &args.hook_type, file.hook.take())?;
-    // One thread for the loop and the socket; what blocks has threads of its own.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(agent::run(Config::new(args.options, file, hook)))
+    Ok((Config::new(args.options, file, hook), format))
 }
 
 /// The hook that the command line and the file ask for. A program that the command line names gets no arguments from the
@@ -73,18 +93,20 @@ fn hook(program: Option<PathBuf>, types: &[Kind], file: Option<HookConfig>) -> a
 }
 
 /// Logs to standard error from level `info` up, and all that the kernel programs log, unless `RUST_LOG` asks for something
-/// else.
-fn log_to_stderr(format: LogFormat) -> anyhow::Result<()> {
+/// else. Within a tokio runtime.
+fn log_to_stderr(format: LogFormat) -> anyhow::Result<Log> {
     let filter = match non_empty(env::var_os("RUST_LOG")) {
         Some(_) => EnvFilter::try_from_default_env()?,
         None => EnvFilter::new("info,tcpops::sockops=trace,tcpops::adopt=trace,tcpops::track=trace"),
     };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = Log::start()?;
+    let lines = log.lines();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || lines.clone());
     match format {
-        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Text => subscriber.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => subscriber.json().init(),
     }
-    Ok(())
+    Ok(log)
 }
 
 #[cfg(test)]

@@ -127,7 +127,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     match cli.verb {
         Verb::Agent(mut args) => {
             args.options.socket = cli.global.given_socket();
-            agent::run(args).map(|()| Exit::Done).map_err(|error| Failure::Agent(error.into()))
+            agent::run(args)
         }
         Verb::Ask(question) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -67,6 +67,8 @@ pub(crate) enum AgentCounter {
     HookKilled,
     /// Events that were dropped for the hook, since too many waited for it.
     HookDropped,
+    /// Clients for which there was no place.
+    ClientsRefused,
 }
 
 impl AgentCounter {

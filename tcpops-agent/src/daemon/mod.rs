@@ -32,8 +32,10 @@ mod diags;
 mod index;
 mod pace;
 mod refusal;
+pub(crate) mod room;
 mod shared;
 
+pub(crate) use crate::kernel::release_memory;
 pub(crate) use detach::detach_offline;
 pub(crate) use main_loop::Daemon;
 pub(crate) use policy::rules::RuleStore;
@@ -41,6 +43,6 @@ pub(crate) use progress::Progress;
 pub(crate) use requests::batch::{Acted, Action, Done};
 pub(crate) use requests::handle::Handle;
 pub(crate) use requests::metrics::CONTENT_TYPE as METRICS_CONTENT_TYPE;
-pub(crate) use requests::origin::{Origin, group_id};
+pub(crate) use requests::origin::Origin;
 pub(crate) use signals::Signals;
 pub(crate) use telling::hook::Hook;

@@ -28,8 +28,8 @@ use crate::model::expiry::connections::Input;
 use crate::model::requests::index::Index;
 use crate::model::rules::in_force::InForce;
 
-/// The most requests that read the whole map at a time; others wait.
-const SCANS: usize = 2;
+/// The most requests that read the whole map at a time, of those who may do everything, and of all others; more wait.
+const SCANS: [usize; 2] = [2, 1];
 
 /// Shared between the loop, its jobs and the requests.
 pub(crate) struct Shared {
@@ -54,7 +54,7 @@ pub(crate) struct Shared {
     override_serial: AtomicU32,
     index: KeptIndex,
     /// Bounds how much of the CPU callers can spend on reading the whole map.
-    scans: Arc<Semaphore>,
+    scans: [Arc<Semaphore>; 2],
 }
 
 /// Facts that do not change while the agent runs.
@@ -105,7 +105,7 @@ impl Shared {
             left_out: RwLock::default(),
             override_serial: AtomicU32::default(),
             index: KeptIndex::default(),
-            scans: Arc::new(Semaphore::new(SCANS)),
+            scans: SCANS.map(|scans| Arc::new(Semaphore::new(scans))),
         })
     }
 
@@ -153,24 +153,6 @@ impl Shared {
         Input::RulesChanged { guard: in_force.guard().clone(), shortest_untold_ns: in_force.shortest_untold_ns() }
     }
 
-    /// The connections that `wanted` picks, by rising conid.
-    pub(crate) async fn scan(
-        shared: &Arc<Self>,
-        wanted: impl Fn(ConnKey, &Connection) -> bool + Send + 'static,
-    ) -> Result<Vec<(ConnKey, Connection)>> {
-        let mut found = Self::fold(shared, Vec::new(), move |found, key, connection| {
-            if wanted(key, connection) {
-                found.push((key, *connection));
-            }
-            true
-        })
-        .await?;
-        // A connection that the map moved meanwhile may have been visited twice.
-        found.sort_unstable_by_key(|(key, _)| key.conid);
-        found.dedup_by_key(|(key, _)| key.conid);
-        Ok(found)
-    }
-
     /// Reads the index of connections. Blocks. Within a tokio runtime.
     pub(crate) fn read_index<T>(shared: &Arc<Self>, read: impl FnOnce(&Index) -> T) -> Result<T> {
         let begun = || {
@@ -195,13 +177,15 @@ impl Shared {
     }
 
     /// Hands every connection to `visit`, until that answers false, together with `state`, which comes back. A connection
-    /// that the map moves meanwhile may be visited twice. Half a microsecond an entry, off the loop; a few at a time.
+    /// that the map moves meanwhile may be visited twice. Half a microsecond an entry, off the loop; a few at a time, those
+    /// of callers who may do everything apart from others.
     pub(crate) async fn fold<T: Send + 'static>(
         shared: &Arc<Self>,
+        privileged: bool,
         mut state: T,
         mut visit: impl FnMut(&mut T, ConnKey, &Connection) -> bool + Send + 'static,
     ) -> Result<T> {
-        Self::scanning(shared, move |shared| {
+        Self::scanning(shared, privileged, move |shared| {
             shared
                 .connections
                 .for_each_batch(|batch| batch.iter().all(|(key, connection)| visit(&mut state, *key, connection)))?;
@@ -210,12 +194,13 @@ impl Shared {
         .await
     }
 
-    /// Runs something that may read the whole map, off the loop; a few at a time.
+    /// Runs something that may read the whole map, off the loop; a few at a time, likewise.
     pub(crate) async fn scanning<T: Send + 'static>(
         shared: &Arc<Self>,
+        privileged: bool,
         action: impl FnOnce(&Arc<Self>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let scanning = Arc::clone(&shared.scans).acquire_owned().await;
+        let scanning = Arc::clone(&shared.scans[usize::from(!privileged)]).acquire_owned().await;
         let shared = Arc::clone(shared);
         blocking(move || {
             let _until_done = scanning;

@@ -141,7 +141,10 @@ impl Loaded {
         Ok(setsockopt)
     }
 
-    pub(crate) fn into_walker(self) -> Walker {
+    pub(crate) fn into_walker(mut self) -> Walker {
+        // The programs hold their maps, and the agent opens those that it reads: these are two dozen descriptors more.
+        let maps: Vec<String> = self.ebpf.maps().map(|(name, _)| name.to_owned()).collect();
+        maps.iter().for_each(|name| drop(self.ebpf.take_map(name)));
         Walker::new(self.ebpf, self.destroyer)
     }
 }

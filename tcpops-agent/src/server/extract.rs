@@ -4,7 +4,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{self, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -13,6 +13,9 @@ use serde::de::DeserializeOwned;
 use crate::api::problem::{self, Code, Problem};
 use crate::api::values::ValueError;
 use crate::daemon::Origin;
+
+/// The seconds after which a client that met a limit may try again.
+pub(crate) const RETRY_AFTER: u16 = 1;
 
 /// The answer to a request.
 pub(crate) type Answer<T> = Result<Json<T>, Failure>;
@@ -43,9 +46,18 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(self.0)).into_response();
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE));
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
+        }
         response
     }
+}
+
+/// The answer to a request that would be too much at a time, with the others.
+pub(crate) fn overloaded(uid: u32, why: &str) -> Failure {
+    Failure::new(Code::Overloaded, format!("uid {uid} {why}: expected others to end first"))
 }
 
 /// A body of JSON.
@@ -55,15 +67,19 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        let Json(value) = Json::<T>::from_request(request, state).await.map_err(|rejection| {
-            let code = match (&rejection, rejection.status()) {
-                (JsonRejection::MissingJsonContentType(_), _) => Code::UnsupportedMediaType,
-                (_, StatusCode::PAYLOAD_TOO_LARGE) => Code::TooLarge,
-                _ => Code::InvalidRequest,
-            };
-            Failure::new(code, rejection.body_text())
-        })?;
+        let Json(value) = Json::<T>::from_request(request, state).await?;
         Ok(Self(value))
+    }
+}
+
+impl From<JsonRejection> for Failure {
+    fn from(rejection: JsonRejection) -> Self {
+        let code = match (&rejection, rejection.status()) {
+            (JsonRejection::MissingJsonContentType(_), _) => Code::UnsupportedMediaType,
+            (_, StatusCode::PAYLOAD_TOO_LARGE) => Code::TooLarge,
+            _ => Code::InvalidRequest,
+        };
+        Self::new(code, rejection.body_text())
     }
 }
 

@@ -5,16 +5,19 @@ mod routes;
 
 mod admission;
 mod extract;
+mod group;
+mod large;
+mod refusal;
+mod seldom;
 mod service;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,10 +26,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::daemon::{Handle, Origin, Progress, group_id};
+use crate::daemon::{Handle, Origin, Progress, room};
 
-use self::admission::{Admission, ClientLimits};
-use self::service::Service;
+use self::admission::{Admission, ClientLimits, Limits};
+use self::group::{Group, GroupId};
+use self::seldom::Seldom;
+use self::service::{Ready, Service};
 
 /// The time that a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,12 +42,16 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// The most clients at a time.
 const CLIENTS: ClientLimits = ClientLimits { per_uid: 32, of_users: 192, of_root: 256 };
+/// The most at a time of those that are told that there is no place for them. More are told without waiting for what they
+/// ask.
+const REFUSED: ClientLimits = ClientLimits { per_uid: 8, of_users: 32, of_root: 32 };
 
 /// The socket, bound and not yet served.
 #[derive(Debug)]
 pub(crate) struct Listener {
     listener: UnixListener,
     path: PathBuf,
+    group: Option<Group>,
 }
 
 impl Listener {
@@ -50,7 +59,7 @@ impl Listener {
     ///
     /// # Errors
     /// Fails where another agent serves it, or something else is at the path.
-    pub(crate) fn bind(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) async fn bind(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)
@@ -70,9 +79,11 @@ impl Listener {
             Err(error) => anyhow::bail!("cannot look at {shown}: {error}"),
         }
         let listener = UnixListener::bind(path).map_err(|error| anyhow::anyhow!("cannot bind {shown}: {error}"))?;
-        let listener = Self { listener, path: path.to_path_buf() };
-        if let Some(gid) = group_id() {
-            chown(path, None, Some(gid))
+        let group = Group::find().await;
+        let gid = group.id().get();
+        let listener = Self { listener, path: path.to_path_buf(), group: Some(group) };
+        if gid.is_some() {
+            group::give(path, gid)
                 .map_err(|error| anyhow::anyhow!("cannot give {shown} to the group tcpops: {error}"))?;
         }
         fs::set_permissions(path, fs::Permissions::from_mode(0o660))
@@ -91,7 +102,8 @@ impl Drop for Listener {
 
 /// Serves the socket until it is told to stop.
 pub(crate) struct Server {
-    ready: watch::Sender<Option<Router>>,
+    ready: watch::Sender<Option<Ready>>,
+    limits: Limits,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -101,37 +113,18 @@ impl Server {
     /// called within a tokio runtime.
     pub(crate) fn start(listener: Listener, progress: Arc<Progress>) -> Self {
         let (ready, router) = watch::channel(None);
-        let server = Self { ready, stop: CancellationToken::new(), tasks: TaskTracker::new() };
-        let tasks = server.tasks.clone();
-        let stop = server.stop.clone();
-        let service = Service { router, progress };
-        server.tasks.spawn(async move {
-            let admission = Admission::new(CLIENTS);
-            loop {
-                let stream = tokio::select! {
-                    () = stop.cancelled() => return,
-                    accepted = accept(&listener) => accepted,
-                };
-                if let Some((stream, origin)) = stream {
-                    // A client without a place finds its connection closed.
-                    let Some(place) = admission.admit(origin.caller.uid) else {
-                        tracing::warn!(uid = origin.caller.uid, "too many clients of this user");
-                        continue;
-                    };
-                    let serving = serve(stream, origin, service.clone(), stop.clone());
-                    tasks.spawn(async move {
-                        serving.await;
-                        drop(place);
-                    });
-                }
-            }
-        });
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let server = Self { ready, limits: Limits::default(), stop, tasks };
+        room::ask_for_enough();
+        let service = Service { ready: router, limits: server.limits.clone(), progress };
+        server.tasks.spawn(accept_all(listener, service, server.tasks.clone(), server.stop.clone()));
         server
     }
 
     /// Has the daemon answer requests from now on, and those that wait.
     pub(crate) fn ready(&self, handle: Handle) {
-        self.ready.send_replace(Some(router::router(handle)));
+        let router = router::router(handle.clone(), self.limits.clone());
+        self.ready.send_replace(Some(Ready { router, handle }));
     }
 
     /// Takes no more requests, and gives those under way a little time to end.
@@ -144,20 +137,64 @@ impl Server {
     }
 }
 
-async fn accept(listener: &Listener) -> Option<(UnixStream, Origin)> {
-    let accepted = listener.listener.accept().await.and_then(|(stream, _address)| {
-        let origin = Origin::of(&stream)?;
-        Ok((stream, origin))
-    });
-    match accepted {
-        Ok(accepted) => Some(accepted),
-        Err(error) => {
-            tracing::warn!(%error, "cannot accept a client");
-            // Out of descriptors, say; others may end meanwhile.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            None
+/// Accepts clients until it is told to stop, and has each served that finds a place.
+async fn accept_all(mut listener: Listener, service: Service, tasks: TaskTracker, stop: CancellationToken) {
+    let group = listener.group.take().expect("it is taken here alone");
+    let members = group.id();
+    let (path, stopped) = (listener.path.clone(), stop.clone());
+    tasks.spawn(async move { group.follow(&path, stopped).await });
+    let (admission, refusals) = (Admission::new(CLIENTS), Admission::new(REFUSED));
+    let (mut failures, mut turned_away) = (Seldom::default(), Seldom::default());
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = accept(&listener, &members) => accepted,
+        };
+        let (stream, origin) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if let Some(times) = failures.happened(Instant::now()) {
+                    tracing::warn!(%error, times, "cannot accept a client");
+                }
+                // Out of memory, say; others may end meanwhile.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let uid = origin.caller.uid;
+        let why = if room::is_for(uid, &stream) {
+            if let Some(place) = admission.admit(uid) {
+                let serving = serve(stream, origin, service.clone(), stop.clone());
+                tasks.spawn(async move {
+                    serving.await;
+                    drop(place);
+                });
+                continue;
+            }
+            "has as many clients as it may have, or all users have: expected one to end"
+        } else {
+            "finds no place: as many files are open as clients may have opened, by the limit of the agent's process"
+        };
+        service.client_refused();
+        if let Some(times) = turned_away.happened(Instant::now()) {
+            tracing::warn!(uid, times, "clients are turned away: uid {uid} {why}");
+        }
+        drop(origin);
+        let text = refusal::text(uid, why);
+        match refusals.admit(uid).filter(|_| room::is_for_refusal(&stream)) {
+            Some(place) => drop(tasks.spawn(async move {
+                refusal::answer(stream, text).await;
+                drop(place);
+            })),
+            None => refusal::answer_at_once(&stream, &text),
         }
     }
+}
+
+async fn accept(listener: &Listener, members: &GroupId) -> io::Result<(UnixStream, Origin)> {
+    let (stream, _address) = listener.listener.accept().await?;
+    let origin = Origin::of(&stream, members.get())?;
+    Ok((stream, origin))
 }
 
 async fn serve(stream: UnixStream, origin: Origin, service: Service, stop: CancellationToken) {

@@ -7,20 +7,20 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::admission::Streams;
+use super::admission::Limits;
 use super::extract::Failure;
 use super::routes::{agent, batch, connections, events, policies, rules};
 use crate::api::problem::Code;
 use crate::daemon::Handle;
 
-/// The largest body that is read.
-const MAX_BODY: usize = 4 * 1024 * 1024;
+/// The largest body that is read, bytes.
+pub(super) const MAX_BODY: usize = 4 * 1024 * 1024;
 
 /// The state of the routes.
 #[derive(Clone)]
 struct Backend {
     handle: Handle,
-    streams: Streams,
+    limits: Limits,
 }
 
 impl FromRef<Backend> for Handle {
@@ -29,9 +29,9 @@ impl FromRef<Backend> for Handle {
     }
 }
 
-impl FromRef<Backend> for Streams {
+impl FromRef<Backend> for Limits {
     fn from_ref(backend: &Backend) -> Self {
-        backend.streams.clone()
+        backend.limits.clone()
     }
 }
 
@@ -60,8 +60,8 @@ fn api() -> OpenApiRouter<Backend> {
         .routes(routes!(agent::health))
 }
 
-/// The whole service.
-pub(crate) fn router(handle: Handle) -> Router {
+/// The routes, with what the daemon does behind them.
+pub(super) fn router(handle: Handle, limits: Limits) -> Router {
     let (router, description) = api().split_for_parts();
     router
         .route("/v1/openapi.json", get(async move || Json(description)))
@@ -71,5 +71,5 @@ pub(crate) fn router(handle: Handle) -> Router {
             Failure::new(Code::MethodNotAllowed, "expected a method that /v1/openapi.json names for this path")
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(Backend { handle, streams: Streams::default() })
+        .with_state(Backend { handle, limits })
 }

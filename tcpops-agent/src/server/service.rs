@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body as HttpBody;
+use axum::body::{Body as HttpBody, HttpBody as _};
 use axum::extract::Request;
 use axum::http::HeaderValue;
 use axum::http::header::RETRY_AFTER;
@@ -15,16 +15,26 @@ use serde_json::json;
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
-use super::extract::Failure;
+use super::admission::Limits;
+use super::extract::{Failure, overloaded};
+use super::router::MAX_BODY;
 use crate::api::problem::Code;
-use crate::daemon::{Origin, Progress};
+use crate::daemon::{Handle, Origin, Progress};
 
 /// The time that a request may take; shorter than the 30 s that the client waits, so that it gets an answer.
 const TIMEOUT: Duration = Duration::from_secs(25);
-/// The routes, once the agent is ready.
+/// What answers requests once the agent is ready.
+#[derive(Clone)]
+pub(super) struct Ready {
+    pub(super) router: Router,
+    pub(super) handle: Handle,
+}
+
+/// Answers requests, or says how far the start is.
 #[derive(Clone)]
 pub(super) struct Service {
-    pub(super) router: watch::Receiver<Option<Router>>,
+    pub(super) ready: watch::Receiver<Option<Ready>>,
+    pub(super) limits: Limits,
     pub(super) progress: Arc<Progress>,
 }
 
@@ -35,7 +45,14 @@ impl Service {
         origin: Origin,
         request: hyper::Request<Incoming>,
     ) -> Result<Response, Infallible> {
+        let uid = origin.caller.uid;
         let mut request: Request = request.map(HttpBody::new);
+        // One that does not say how long it is may be as long as any.
+        let length =
+            request.body().size_hint().upper().map_or(MAX_BODY, |upper| usize::try_from(upper).unwrap_or(MAX_BODY));
+        let Some(_until_read) = self.limits.bodies.admit_many(uid, length.min(MAX_BODY)) else {
+            return Ok(overloaded(uid, "sends, with its other requests, more at a time than is read").into_response());
+        };
         request.extensions_mut().insert(origin);
         match tokio::time::timeout(TIMEOUT, self.route(request)).await {
             Ok(response) => response,
@@ -46,8 +63,15 @@ impl Service {
         }
     }
 
+    /// Counts a client that found no place. While the agent starts, only the log says so.
+    pub(super) fn client_refused(&self) {
+        if let Some(ready) = &*self.ready.borrow() {
+            ready.handle.client_refused();
+        }
+    }
+
     async fn route(mut self, request: Request) -> Result<Response, Infallible> {
-        if self.router.borrow().is_none() {
+        if self.ready.borrow().is_none() {
             // These ask how the agent is, and do not wait.
             match request.uri().path() {
                 "/healthz" => return Ok(Json(json!({ "ready": false })).into_response()),
@@ -55,11 +79,11 @@ impl Service {
                 _ => {}
             }
         }
-        let Ok(router) = self.router.wait_for(Option::is_some).await.map(|router| router.clone()) else {
+        let Ok(ready) = self.ready.wait_for(Option::is_some).await.map(|ready| ready.clone()) else {
             return Ok(Failure::new(Code::Internal, "the agent is stopping").into_response());
         };
-        match router {
-            Some(router) => router.oneshot(request).await,
+        match ready {
+            Some(Ready { router, .. }) => router.oneshot(request).await,
             None => Ok(self.starting()),
         }
     }

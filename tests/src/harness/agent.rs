@@ -36,6 +36,8 @@ pub(crate) struct Setup<'lab> {
     hidden: bool,
     pids: Option<&'lab PidNs>,
     confined: bool,
+    script: Option<String>,
+    unread: bool,
 }
 
 /// A running agent; it is killed and its pins are removed with this value.
@@ -58,6 +60,8 @@ impl Lab {
             hidden: false,
             pids: None,
             confined: false,
+            script: None,
+            unread: false,
         }
     }
 }
@@ -91,6 +95,18 @@ impl<'lab> Setup<'lab> {
     /// Without CAP_SYS_ADMIN, so that it enters no namespace.
     pub(crate) fn without_sys_admin(mut self) -> Self {
         self.confined = true;
+        self
+    }
+
+    /// Through a shell that does this first, such as `ulimit -n 64`, in a mount namespace of its own.
+    pub(crate) fn after(mut self, script: &str) -> Self {
+        self.script = Some(script.to_owned());
+        self
+    }
+
+    /// With a standard error that is a pipe, and stays with the process: nothing reads it.
+    pub(crate) fn unread(mut self) -> Self {
+        self.unread = true;
         self
     }
 
@@ -140,6 +156,10 @@ impl<'lab> Setup<'lab> {
             line.push(require::tool("setpriv").into());
             line.push("--bounding-set=-sys_admin".into());
         }
+        if let Some(script) = &self.script {
+            line.extend([require::tool("unshare").into(), "--mount".into(), require::tool("sh").into()]);
+            line.extend(["-ec".to_owned(), format!("{script}\nexec \"$0\" \"$@\"")].map(OsString::from));
+        }
         line.push(require::tcpops().into());
         line.extend(self.command_line().into_iter().map(OsString::from));
         let mut command = Command::new(&line[0]);
@@ -149,7 +169,9 @@ impl<'lab> Setup<'lab> {
             Some(pids) => pids.spawn(&self.lab.ns, &mut command),
             None => self.lab.ns.spawn(&mut command),
         };
-        log.collect(child.stderr.take().expect("it is piped"));
+        if !self.unread {
+            log.collect(child.stderr.take().expect("it is piped"));
+        }
         log.collect(child.stdout.take().expect("it is piped"));
         Running(child)
     }
@@ -186,6 +208,11 @@ impl<'lab> Setup<'lab> {
         assert!(!leaves, "{} is left after: {said}", self.pins.display());
         assert_eq!(bpftool::attached(self.lab.cgroup.path()), attached, "{said}");
         said
+    }
+
+    /// Starts it in the way that was asked for, and waits for its end.
+    pub(crate) fn runs_to_its_end(&self) -> ExitStatus {
+        self.spawn(&Log::default()).wait(SOON)
     }
 
     /// Starts it and waits for its end.
@@ -242,6 +269,23 @@ impl Agent<'_> {
     /// Waits until it has said this: what it writes is read by a thread of its own.
     pub(crate) fn wait_to_say(&self, part: &str) {
         wait_until(&format!("it says {part:?}"), SOON, || self.log().contains(part));
+    }
+
+    /// From now on what it says is read, where nothing read it so far.
+    pub(crate) fn read_log(&mut self) {
+        let log = self.log.clone();
+        log.collect(self.take_stderr());
+    }
+
+    /// The end of its standard error that nothing reads.
+    pub(crate) fn take_stderr(&mut self) -> std::process::ChildStderr {
+        self.running().0.stderr.take().expect("nothing has it")
+    }
+
+    /// A counter of the agent's own.
+    pub(crate) fn own_counter(&self, name: &str) -> u64 {
+        let status = self.get("/v1/status").ok();
+        status["agent_counters"][name].as_u64().unwrap_or_else(|| panic!("no counter {name} in {status}"))
     }
 
     /// Its process.

@@ -249,6 +249,48 @@ def hold(path, count):
     return {"count": len(held)}
 
 
+def flood(path, seconds):
+    # Connects to a unix socket and goes away, as often as it can for so many seconds.
+    count, until = 0, time.monotonic() + seconds
+    while time.monotonic() < until:
+        s = socket.socket(socket.AF_UNIX)
+        try:
+            s.connect(path)
+            count += 1
+        except OSError:
+            pass
+        s.close()
+    return {"count": count}
+
+
+def leave(path, text, count):
+    # Sends text to a unix socket, many times at once, and reads no answer; tells how each begins, once all have begun.
+    text, left, begun, poll = text.encode(), {}, [], select.epoll()
+    for _ in range(count):
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(path)
+        s.setblocking(False)
+        left[s.fileno()] = [s, text]
+        poll.register(s, select.EPOLLIN | select.EPOLLOUT)
+        socks.setdefault("left", []).append(s)
+    until = time.monotonic() + 3 * SOON
+    while left and time.monotonic() < until:
+        for fd, events in poll.poll(1):
+            s, unsent = left[fd]
+            if events & select.EPOLLIN:
+                begun.append(s.recv(12, socket.MSG_PEEK).decode()[9:])
+                poll.unregister(s)
+                left.pop(fd)
+                continue
+            try:
+                left[fd][1] = unsent[s.send(unsent):]
+            except OSError:
+                left[fd][1] = b""
+            if not left[fd][1]:
+                poll.modify(s, select.EPOLLIN)
+    return {"begun": begun, "silent": len(left)}
+
+
 def hold_streams(path, count):
     # Asks a unix socket for events many times, and reads no more than the first of each answer.
     held = []

@@ -83,15 +83,19 @@ pub(crate) type Errno = String;
 impl Peer {
     /// Starts it in a namespace; where `cgroup` is given in that, and under `uid`.
     pub(crate) fn start(namespace: &NetNs, cgroup: Option<&Cgroup>, uid: u32) -> Self {
-        let python = require::tool("python3");
-        let mut command = if uid == 0 {
-            in_cgroup(cgroup, &python)
-        } else {
-            let mut command = in_cgroup(cgroup, &require::tool("setpriv"));
-            command.args([format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".to_owned()]);
-            command.arg(&python);
-            command
-        };
+        if uid != 0 {
+            return Self::start_in_groups(namespace, cgroup, uid, "--clear-groups");
+        }
+        let mut command = in_cgroup(cgroup, &require::tool("python3"));
+        command.args(["-I", "-S", "-c", PROGRAM]);
+        Self::spawn(&mut command, |command| namespace.spawn(command))
+    }
+
+    /// Likewise, with the supplementary groups that an argument of setpriv names.
+    pub(crate) fn start_in_groups(namespace: &NetNs, cgroup: Option<&Cgroup>, uid: u32, groups: &str) -> Self {
+        let mut command = in_cgroup(cgroup, &require::tool("setpriv"));
+        command.args([&format!("--reuid={uid}"), &format!("--regid={uid}"), groups]);
+        command.arg(require::tool("python3"));
         command.args(["-I", "-S", "-c", PROGRAM]);
         Self::spawn(&mut command, |command| namespace.spawn(command))
     }
@@ -331,6 +335,19 @@ impl Peer {
     /// Connects to a unix socket `count` times, and says nothing.
     pub(crate) fn hold(&mut self, socket: &Path, count: u32) {
         self.done(&json!({ "do": "hold", "path": socket, "count": count }));
+    }
+
+    /// Connects to a unix socket and goes away, as often as it can for so many seconds; returns how often.
+    pub(crate) fn flood(&mut self, socket: &Path, seconds: u32) -> u64 {
+        let answer = self.done(&json!({ "do": "flood", "path": socket, "seconds": seconds }));
+        answer["count"].as_u64().expect("it is a number")
+    }
+
+    /// Makes a request `count` times at once in this program's name and reads no answer: the status of each that began.
+    pub(crate) fn leave(&mut self, socket: &Path, text: &str, count: u32) -> Vec<String> {
+        let answer = self.done(&json!({ "do": "leave", "path": socket, "text": text, "count": count }));
+        let begun = answer["begun"].as_array().expect("it is a list").iter();
+        begun.map(|status| status.as_str().expect("it is text").to_owned()).collect()
     }
 
     /// Follows events in this program's name, `count` times.

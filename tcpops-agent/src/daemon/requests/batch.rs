@@ -1,10 +1,12 @@
 //! Acting on many connections in one request. All actions reach the loop together, so that changes share their walks.
 
+use std::sync::Arc;
+
 use futures_util::future::join_all;
 use tcpops_common::conn::{ConnKey, Connection};
 use tokio::task::unconstrained;
 
-use crate::api::batch::MAX_SELECTED;
+use crate::api::batch::{MAX_CHANGES, MAX_SELECTED};
 use crate::api::problem::{Code, Problem};
 use crate::daemon::requests::handle::{Handle, QUEUE};
 use crate::daemon::requests::origin::Origin;
@@ -54,15 +56,16 @@ impl Handle {
     /// place among the results.
     pub(crate) async fn act(
         &self,
-        ids: &[&str],
+        ids: Vec<String>,
         actions: Vec<Result<Action, Problem>>,
         origin: &Origin,
     ) -> Vec<Result<Acted, Problem>> {
-        let found = self.find_all(ids, origin).await;
         let few = ids.len() <= DESCRIPTORS;
+        let ids = Arc::new(ids);
+        let found = self.find_all(Arc::clone(&ids), origin).await;
         let acting = ids.iter().zip(found).zip(actions).map(async |((id, found), action)| {
             let action = action?;
-            let (key, _) = found?;
+            let key = found?;
             let descriptor = if few { self.descriptor_of(id, key, origin) } else { None };
             self.act_on(key, action, origin.caller.uid, descriptor).await
         });
@@ -73,7 +76,8 @@ impl Handle {
     /// neither lifetime nor end, and are left out if the action is about these.
     ///
     /// # Errors
-    /// `too_many` where more than [`MAX_SELECTED`] match; then nothing was done.
+    /// `too_many` where more than [`MAX_SELECTED`] match, or [`MAX_CHANGES`] for a caller who may not do everything; then
+    /// nothing was done.
     pub(crate) async fn act_on_all(
         &self,
         filter: Filter,
@@ -84,10 +88,12 @@ impl Handle {
             Action::Change(change) => !change.is_lifetime(),
             Action::Close(_) => false,
         };
-        let selection = Selection::new(filter, with_listeners, MAX_SELECTED);
-        let scanned = Shared::fold(&self.shared, selection, Selection::offer).await;
+        let privileged = origin.caller.privileged;
+        let max = if privileged { MAX_SELECTED } else { MAX_CHANGES };
+        let selection = Selection::new(filter, with_listeners, max);
+        let scanned = Shared::fold(&self.shared, privileged, selection, Selection::offer).await;
         let Selected { connections, listeners } = scanned?.finish().map_err(|TooMany| {
-            let detail = format!("expected at most {MAX_SELECTED} connections to match, found more; narrow it");
+            let detail = format!("expected at most {max} connections to match, found more; narrow it");
             Problem::new(Code::TooMany, detail)
         })?;
         let by_uid = origin.caller.uid;

@@ -9,6 +9,7 @@ use crate::daemon::policy::overrides::OverrideRequest;
 use crate::daemon::refusal;
 use crate::daemon::requests::handle::{Command, Handle};
 use crate::daemon::requests::origin::Origin;
+use crate::daemon::room;
 use crate::kernel::clock::now_boot_ns;
 use crate::kernel::descriptor::Descriptor;
 use crate::model::expiry::closing::{CloseStep, Closed, Manner};
@@ -45,6 +46,10 @@ impl Handle {
     pub(crate) fn descriptor_of(&self, id: &str, key: ConnKey, origin: &Origin) -> Option<Descriptor> {
         let Ok(Selector::Descriptor(number)) = Selector::parse(id) else { return None };
         let descriptor = origin.peer.as_ref().as_ref().ok()?.descriptor(number).ok()??;
+        // It is open until the change is made: where there is no room for that, a walk makes it.
+        if !room::is_for(origin.caller.uid, &descriptor.as_fd()) {
+            return None;
+        }
         let tag = self.shared.connections.tag(&descriptor).ok()?;
         (tag == Some(key.conid)).then_some(descriptor)
     }

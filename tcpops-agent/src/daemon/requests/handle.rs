@@ -9,6 +9,7 @@ use crate::api::detach::Detached;
 use crate::api::problem::{Code, Problem};
 use crate::api::rules::RuleDocument;
 use crate::api::rules_result::RulesResult;
+use crate::daemon::counters::AgentCounter;
 use crate::daemon::expiry::close::CloseRequest;
 use crate::daemon::policy::overrides::OverrideRequest;
 use crate::daemon::requests::origin::Origin;
@@ -88,6 +89,11 @@ impl Handle {
         let (answer, answered) = oneshot::channel();
         self.send(command(answer)).await?;
         answered.await.map_err(|_ended| stopping())
+    }
+
+    /// Counts a client for which there was no place.
+    pub(crate) fn client_refused(&self) {
+        self.shared.counters.add(AgentCounter::ClientsRefused);
     }
 
     /// Gives every socket back the options that its program had, takes the pins away, and ends the agent.

@@ -26,7 +26,9 @@ impl Handle {
     /// A page of the list.
     pub(crate) async fn list(&self, filter: Filter, limit: usize) -> Result<ConnectionList, Problem> {
         // One more tells whether there is more.
-        let mut found = Shared::scanning(&self.shared, move |shared| page(shared, &filter, limit + 1)).await?;
+        let privileged = filter.visible_to_uid.is_none();
+        let page = move |shared: &Arc<Shared>| page(shared, &filter, limit + 1);
+        let mut found = Shared::scanning(&self.shared, privileged, page).await?;
         let next = (found.len() > limit).then(|| found[limit - 1].0.conid);
         found.truncate(limit);
         let prospects = self.prospects(&View::new(&self.shared), &found).await?;

@@ -12,6 +12,7 @@ use tcpops_common::counters::Counter;
 use crate::api::problem::{Code, Problem};
 use crate::daemon::counters::AgentCounter;
 use crate::daemon::requests::handle::{Command, Handle, Numbers};
+use crate::logging;
 use crate::model::history::cause::CauseKind;
 use crate::model::history::record::Kind;
 
@@ -81,6 +82,7 @@ impl Handle {
         for &count in AgentCounter::VARIANTS {
             metrics.count(count.name(), count.help(), counters.get(count));
         }
+        metrics.count("log_lines_dropped", "Lines of the log that could not be written.", logging::dropped());
         let help = "The longest time between the last look whether it is the right connection and its reset.";
         let longest_us = u64::try_from(counters.longest_window().as_micros()).unwrap_or(u64::MAX);
         metrics.gauge("close_window_longest_microseconds", help, longest_us);

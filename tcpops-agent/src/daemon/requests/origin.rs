@@ -10,9 +10,6 @@ use crate::kernel::KernelError;
 use crate::kernel::descriptor::{Peer, peer_groups};
 use crate::model::requests::access::Caller;
 
-/// The group whose members may do everything.
-const GROUP: &str = "tcpops";
-
 /// The process at the other end of the socket, as of its connect(2).
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
@@ -23,26 +20,21 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// The origin of requests on an accepted stream.
+    /// The origin of requests on an accepted stream; members of `group` may do everything. It asks nobody but the kernel.
     ///
     /// # Errors
     /// Fails if the kernel does not tell the peer's credentials.
-    pub(crate) fn of(stream: &UnixStream) -> io::Result<Self> {
+    pub(crate) fn of(stream: &UnixStream, group: Option<u32>) -> io::Result<Self> {
         let credentials = stream.peer_cred()?;
         let uid = credentials.uid();
-        let privileged = uid == 0 || is_member(stream, credentials.gid())?;
+        let privileged = uid == 0 || is_member(stream, credentials.gid(), group)?;
         Ok(Self { caller: Caller { uid, privileged }, peer: Arc::new(Peer::of(stream.as_fd())) })
     }
 }
 
-fn is_member(stream: &UnixStream, gid: u32) -> io::Result<bool> {
-    match group_id() {
+fn is_member(stream: &UnixStream, gid: u32, group: Option<u32>) -> io::Result<bool> {
+    match group {
         Some(group) => Ok(gid == group || peer_groups(stream.as_fd())?.contains(&group)),
         None => Ok(false),
     }
-}
-
-/// The id of the group whose members may do everything, if there is one.
-pub(crate) fn group_id() -> Option<u32> {
-    nix::unistd::Group::from_name(GROUP).ok().flatten().map(|group| group.gid.as_raw())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use tcpops_common::conn::{ConnKey, Connection, Direction};
@@ -11,14 +12,15 @@ use crate::api::problem::{Code, Match, Problem};
 use crate::daemon::refusal;
 use crate::daemon::requests::handle::Handle;
 use crate::daemon::requests::origin::Origin;
-use crate::daemon::shared::{Shared, blocking};
-use crate::kernel::Result as KernelResult;
+use crate::daemon::shared::Shared;
 use crate::kernel::descriptor::DescriptorKind;
 use crate::model::requests::access::Caller;
 use crate::model::requests::selector::{Endpoints, Selector};
 
 /// Connections that an ambiguous name lists at the most.
 const MAX_MATCHES: usize = 100;
+/// Connections that all ambiguous names of one request list at the most.
+const MAX_LISTED: usize = 1000;
 
 /// The result of looking a name up.
 pub(crate) enum Resolved {
@@ -56,8 +58,36 @@ enum Lookup {
     InMap(Name),
 }
 
+/// The entries that have one name; it takes some hundred bytes, however many there are.
+#[derive(Default)]
+struct Matches {
+    /// A local endpoint is also its listener's; a connection is the likelier meaning.
+    connections: Few,
+    listeners: Few,
+}
+
+/// Some entries: how many there are, and what is needed of them.
+#[derive(Default)]
+struct Few {
+    count: usize,
+    /// The one with the highest conid.
+    last: Option<Entry>,
+    /// The keys of the first, for a list.
+    first: Vec<ConnKey>,
+}
+
+impl Few {
+    fn add(&mut self, key: ConnKey, connection: &Connection) {
+        self.count += 1;
+        self.last = Some((key, *connection));
+        if self.first.len() < MAX_MATCHES {
+            self.first.push(key);
+        }
+    }
+}
+
 /// The entries that have the names that were looked for.
-type Named = HashMap<Name, Vec<Entry>>;
+type Named = HashMap<Name, Matches>;
 
 impl Handle {
     /// The connection that a name leads to, if the caller may touch it.
@@ -65,31 +95,50 @@ impl Handle {
         found(id, self.resolve(id, origin).await?)
     }
 
-    /// The connections that names lead to. The map is read once at the most, however many names are endpoints.
-    pub(crate) async fn find_all(&self, ids: &[&str], origin: &Origin) -> Vec<Result<Entry, Problem>> {
-        let mut lookups = Vec::with_capacity(ids.len());
-        for id in ids {
-            lookups.push(self.look_up(id, origin).await);
-        }
+    /// The connections that names lead to. All is done off the loop, and the map is read once at the most, however many
+    /// names are endpoints.
+    pub(crate) async fn find_all(&self, ids: Arc<Vec<String>>, origin: &Origin) -> Vec<Result<ConnKey, Problem>> {
+        let (handle, origin, count) = (self.clone(), origin.clone(), ids.len());
+        let privileged = origin.caller.privileged;
+        let found = Shared::scanning(&self.shared, privileged, move |_| Ok(handle.find_each(&ids, &origin))).await;
+        found.unwrap_or_else(|error| vec![Err(error.into()); count])
+    }
+
+    /// As [`find_all`](Self::find_all). Blocks.
+    fn find_each(&self, ids: &[String], origin: &Origin) -> Vec<Result<ConnKey, Problem>> {
+        let lookups: Vec<_> = ids.iter().map(|id| self.look_up(id, origin)).collect();
         let in_map = |lookup: &Lookup| if let Lookup::InMap(name) = lookup { Some(*name) } else { None };
-        let named = self.named(lookups.iter().filter_map(in_map).collect(), origin).await;
-        let resolve = |(id, lookup): (&&str, Lookup)| match (lookup, &named) {
-            (Lookup::Known(resolved), _) => found(id, resolved?),
-            (Lookup::InMap(_), Err(problem)) => Err(problem.clone()),
-            (Lookup::InMap(name), Ok(named)) => found(id, by_name(id, name, named, origin)?),
+        let named = self.named(&lookups.iter().filter_map(in_map).collect(), origin.caller);
+        let mut left = MAX_LISTED;
+        let mut resolve = |(id, lookup): (&String, Lookup)| {
+            let resolved = match (lookup, &named) {
+                (Lookup::Known(resolved), _) => resolved,
+                (Lookup::InMap(_), Err(problem)) => Err(problem.clone()),
+                (Lookup::InMap(name), Ok(named)) => self.by_name(id, name, named, origin, &mut left),
+            };
+            found(id, resolved?).map(|(key, _)| key)
         };
-        ids.iter().zip(lookups).map(resolve).collect()
+        ids.iter().zip(lookups).map(&mut resolve).collect()
     }
 
     /// Looks a name up.
     pub(crate) async fn resolve(&self, id: &str, origin: &Origin) -> Result<Resolved, Problem> {
-        match self.look_up(id, origin).await {
+        match self.look_up(id, origin) {
             Lookup::Known(resolved) => resolved,
-            Lookup::InMap(name) => by_name(id, name, &self.named([name].into(), origin).await?, origin),
+            Lookup::InMap(name) => {
+                let (handle, origin, id) = (self.clone(), origin.clone(), id.to_owned());
+                let privileged = origin.caller.privileged;
+                let find = move |_: &Arc<Shared>| {
+                    let mut left = MAX_LISTED;
+                    let named = handle.named(&[name].into(), origin.caller);
+                    Ok(named.and_then(|named| handle.by_name(&id, name, &named, &origin, &mut left)))
+                };
+                Shared::scanning(&self.shared, privileged, find).await?
+            }
         }
     }
 
-    async fn look_up(&self, id: &str, origin: &Origin) -> Lookup {
+    fn look_up(&self, id: &str, origin: &Origin) -> Lookup {
         Lookup::Known(match Selector::parse(id) {
             Err(error) => Err(Problem::new(Code::InvalidRequest, error.to_string())),
             Ok(Selector::Endpoints(endpoints)) => return Lookup::InMap(Name::Endpoints(endpoints)),
@@ -143,53 +192,67 @@ impl Handle {
     }
 
     /// The entries that have these names. Entries of others are found by their cookie only, which the caller must know.
-    async fn named(&self, names: HashSet<Name>, origin: &Origin) -> Result<Named, Problem> {
-        let caller = origin.caller;
-        let (indexed, unindexed): (HashSet<_>, HashSet<_>) =
-            names.into_iter().partition(|name| name.indexed().is_some());
+    /// Blocks: each entry is read once, however many of the names it has.
+    fn named(&self, names: &HashSet<Name>, caller: Caller) -> Result<Named, Problem> {
+        let mut keys = BTreeSet::new();
+        let ends: Vec<_> = names.iter().filter_map(Name::indexed).collect();
+        if !ends.is_empty() {
+            Shared::read_index(&self.shared, |index| {
+                ends.iter().for_each(|(remote, local)| index.add_with(*remote, *local, &mut keys));
+            })?;
+        }
+        if ends.len() < names.len() {
+            self.shared.connections.for_each_batch(|batch| {
+                let is_named = |(key, entry): &&Entry| names_among(names, caller, *key, entry).next().is_some();
+                keys.extend(batch.iter().filter(is_named).map(|(key, _)| *key));
+                true
+            })?;
+        }
+        let mut keys: Vec<_> = keys.into_iter().collect();
+        keys.sort_unstable_by_key(|key| key.conid);
         let mut named = Named::new();
-        for (names, found) in
-            [(&indexed, self.with_peers(&indexed).await?), (&unindexed, self.scan(unindexed.clone(), caller).await?)]
-        {
-            for (key, connection) in found {
-                for name in names_among(names, caller, key, &connection) {
-                    named.entry(name).or_default().push((key, connection));
-                }
+        for key in keys {
+            let Some(connection) = self.shared.connections.get(key)? else { continue };
+            for name in names_among(names, caller, key, &connection) {
+                let matches = named.entry(name).or_default();
+                let is_listener = connection.direction == Direction::Listen;
+                let few = if is_listener { &mut matches.listeners } else { &mut matches.connections };
+                few.add(key, &connection);
             }
         }
         Ok(named)
     }
 
-    /// The connections that may have one of these names, each of which has the peer's endpoint, by rising conid.
-    async fn with_peers(&self, names: &HashSet<Name>) -> Result<Vec<Entry>, Problem> {
-        let ends: Vec<_> = names.iter().filter_map(Name::indexed).collect();
-        if ends.is_empty() {
-            return Ok(Vec::new());
+    /// The connection with a name among those that were found. Lists as many as `left` says, and takes them off it. Blocks.
+    fn by_name(
+        &self,
+        id: &str,
+        name: Name,
+        named: &Named,
+        origin: &Origin,
+        left: &mut usize,
+    ) -> Result<Resolved, Problem> {
+        let Some(Matches { connections, listeners }) = named.get(&name) else { return Ok(Resolved::Absent) };
+        let few = if connections.count > 0 { connections } else { listeners };
+        if let Name::Cookie(_) = name {
+            return permitted(id, few.last, origin);
         }
-        let shared = Arc::clone(&self.shared);
-        let found = blocking(move || {
-            let keys = Shared::read_index(&shared, |index| {
-                let mut keys = BTreeSet::new();
-                ends.iter().for_each(|(remote, local)| index.add_with(*remote, *local, &mut keys));
-                keys
-            })?;
-            let entry = |key| Ok(shared.connections.get(key)?.map(|connection| (key, connection)));
-            let mut entries: Vec<Entry> =
-                keys.into_iter().filter_map(|key| entry(key).transpose()).collect::<KernelResult<_>>()?;
-            entries.sort_unstable_by_key(|(key, _)| key.conid);
-            Ok(entries)
-        });
-        found.await.map_err(Into::into)
-    }
-
-    /// Reads the map for connections that have one of these names, by rising conid.
-    async fn scan(&self, names: HashSet<Name>, caller: Caller) -> Result<Vec<Entry>, Problem> {
-        if names.is_empty() {
-            return Ok(Vec::new());
+        match (few.count, few.last) {
+            (1, Some((key, connection))) => Ok(Resolved::Found(key, Box::new(connection))),
+            (count, _) => {
+                let mut problem =
+                    Problem::new(Code::Ambiguous, format!("{count} connections match \"{id}\"; expected one"));
+                problem.total = u32::try_from(count).ok().and_then(NonZeroU32::new);
+                for key in few.first.iter().take(*left) {
+                    if let Some(connection) = self.shared.connections.get(*key)? {
+                        let (local, remote) = (connection.local().to_string(), connection.remote().to_string());
+                        problem.matches.push(Match { conid: key.conid, local, remote });
+                    }
+                }
+                *left -= problem.matches.len();
+                Err(problem)
+            }
         }
-        let is_named =
-            move |key, connection: &Connection| names_among(&names, caller, key, connection).next().is_some();
-        Shared::scan(&self.shared, is_named).await.map_err(Into::into)
     }
 }
 
@@ -203,18 +266,6 @@ fn names_among(
     let may_see = caller.may_access(connection.uid);
     let is_meant = move |name: &Name| (may_see || matches!(name, Name::Cookie(_))) && names.contains(name);
     Name::all_of(key, connection).into_iter().filter(is_meant)
-}
-
-/// The connection with a name among those that were found.
-fn by_name(id: &str, name: Name, named: &Named, origin: &Origin) -> Result<Resolved, Problem> {
-    let entries = named.get(&name).map_or(&[][..], Vec::as_slice);
-    if let Name::Cookie(_) = name {
-        return permitted(id, entries.last().copied(), origin);
-    }
-    // A local endpoint is also its listener's; a connection is the likelier meaning.
-    let is_listener = |(_, connection): &Entry| connection.direction == Direction::Listen;
-    let connections: Vec<Entry> = entries.iter().copied().filter(|entry| !is_listener(entry)).collect();
-    one_of(id, if connections.is_empty() { entries } else { &connections })
 }
 
 fn found(id: &str, resolved: Resolved) -> Result<Entry, Problem> {
@@ -236,27 +287,5 @@ fn permitted(id: &str, entry: Option<Entry>, origin: &Origin) -> Result<Resolved
         )),
         Some((key, connection)) => Ok(Resolved::Found(key, Box::new(connection))),
         None => Ok(Resolved::Absent),
-    }
-}
-
-fn one_of(id: &str, found: &[Entry]) -> Result<Resolved, Problem> {
-    match found {
-        [] => Ok(Resolved::Absent),
-        [(key, connection)] => Ok(Resolved::Found(*key, Box::new(*connection))),
-        several => {
-            let count = several.len();
-            let mut problem =
-                Problem::new(Code::Ambiguous, format!("{count} connections match \"{id}\"; expected one"));
-            problem.matches = several
-                .iter()
-                .take(MAX_MATCHES)
-                .map(|(key, connection)| Match {
-                    conid: key.conid,
-                    local: connection.local().to_string(),
-                    remote: connection.remote().to_string(),
-                })
-                .collect();
-            Err(problem)
-        }
     }
 }

@@ -79,7 +79,7 @@ async fn preview(shared: &Arc<Shared>, set: RuleSet, lineages: Lineages) -> Kern
     let looking = Arc::clone(shared);
     let mut reachable = HashMap::new();
     let start = (Preview::new(set, MAX_CHANGES), Ok(()));
-    let (preview, read) = Shared::fold(shared, start, move |(preview, read), key, connection| {
+    let (preview, read) = Shared::fold(shared, true, start, move |(preview, read), key, connection| {
         let cookie = connection.netns_cookie;
         *read = preview.consider(
             key,

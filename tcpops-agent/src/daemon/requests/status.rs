@@ -12,6 +12,7 @@ use crate::daemon::requests::handle::{Command, Handle, Numbers};
 use crate::daemon::walks::namespaces;
 use crate::kernel::KernelError;
 use crate::kernel::follow::Follow;
+use crate::logging;
 use crate::model::expiry::closing::Guard;
 
 impl Handle {
@@ -74,6 +75,7 @@ impl Handle {
         let counters = &self.shared.counters;
         let longest_us = u64::try_from(counters.longest_window().as_micros()).unwrap_or(u64::MAX);
         let counts = AgentCounter::VARIANTS.iter().map(|&count| (count.name().to_owned(), counters.get(count)));
-        counts.chain([("close_window_longest_us".to_owned(), longest_us)]).collect()
+        let others = [("close_window_longest_us", longest_us), ("log_lines_dropped", logging::dropped())];
+        counts.chain(others.map(|(name, count)| (name.to_owned(), count))).collect()
     }
 }

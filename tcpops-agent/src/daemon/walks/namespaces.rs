@@ -19,7 +19,7 @@ pub(crate) async fn unreachable(shared: &Arc<Shared>) -> Result<Vec<UnreachableN
     };
     let mut gone: HashSet<u64> = found.iter().filter_map(cookie).collect();
     if !gone.is_empty() {
-        gone = Shared::fold(shared, gone, |gone, _, connection| {
+        gone = Shared::fold(shared, true, gone, |gone, _, connection| {
             gone.remove(&connection.netns_cookie);
             !gone.is_empty()
         })

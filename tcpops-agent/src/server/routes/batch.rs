@@ -1,7 +1,7 @@
 //! Many changes in one request.
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 
 use crate::api::batch::{
     BatchAction, BatchChange, BatchRequest, BatchResponse, BatchResult, MAX_CHANGES, MAX_SELECTED,
@@ -18,46 +18,65 @@ use crate::convert::connections::ends;
 use crate::convert::policy::{lifetime_in_force, options};
 use crate::daemon::{Acted, Action, Done, Handle, Origin};
 use crate::model::requests::policies::Change;
-use crate::server::extract::{Answer, Body, By, Failure};
+use crate::server::admission::{Limits, Place};
+use crate::server::extract::{By, Failure, JsonText, overloaded};
+use crate::server::large;
+
+/// The length of the text of the shortest change, bytes.
+const SHORTEST: usize = 24;
 
 /// Makes many changes, with one walk over the sockets, and answers with a result for each.
 #[utoipa::path(post, path = "/v1/policies:batch", request_body = BatchRequest,
     responses((status = 200, body = BatchResponse), (status = "default", body = Problem)))]
 pub(crate) async fn batch(
     State(handle): State<Handle>,
+    State(limits): State<Limits>,
     By(origin): By,
-    Body(request): Body<BatchRequest>,
-) -> Answer<BatchResponse> {
-    let BatchRequest { changes, matching, action, keepalive, lifetime, close } = request;
-    let response = match (changes, matching, action) {
+    JsonText(body): JsonText,
+) -> Result<Response, Failure> {
+    let uid = origin.caller.uid;
+    let admit = |count| {
+        limits
+            .items
+            .admit_many(uid, count)
+            .ok_or_else(|| overloaded(uid, "asks, with its other requests, for more changes than are made at a time"))
+    };
+    let mut place = admit((body.len() / SHORTEST).min(MAX_CHANGES))?;
+    let BatchRequest { changes, matching, action, keepalive, lifetime, close } = large::read(body).await?;
+    match (changes, matching, action) {
         (Some(changes), None, None) if keepalive.is_none() && lifetime.is_none() && close.is_none() => {
-            one_by_one(&handle, &changes, &origin).await?
+            place.keep(changes.len());
+            one_by_one(&handle, changes, &origin, place).await
         }
         (None, Some(query), Some(kind)) => {
             let action = asked(kind, keepalive.as_ref(), lifetime.as_ref(), close.as_ref())?;
-            all_that_match(&handle, &query, wanted(close.as_ref()), action, &origin).await?
+            drop(place);
+            // As many as one who may not do everything can select.
+            let place = admit(MAX_CHANGES)?;
+            all_that_match(&handle, &query, wanted(close.as_ref()), action, &origin, place).await
         }
-        (None, Some(_), None) => return Err(invalid("match: expected an action beside it, found none")),
-        _ => return Err(invalid("expected either changes alone, or match with its action")),
-    };
-    Ok(Json(response))
+        (None, Some(_), None) => Err(invalid("match: expected an action beside it, found none")),
+        _ => Err(invalid("expected either changes alone, or match with its action")),
+    }
 }
 
-async fn one_by_one(handle: &Handle, changes: &[BatchChange], origin: &Origin) -> Result<BatchResponse, Failure> {
-    let count = changes.len();
-    if count > MAX_CHANGES {
-        return Err(invalid(format!("changes: expected at most {MAX_CHANGES}, found {count}")));
-    }
+async fn one_by_one(
+    handle: &Handle,
+    changes: Vec<BatchChange>,
+    origin: &Origin,
+    place: Place,
+) -> Result<Response, Failure> {
     let action = |BatchChange { action, keepalive, lifetime, close, .. }: &BatchChange| {
         asked(*action, keepalive.as_ref(), lifetime.as_ref(), close.as_ref()).map_err(|Failure(problem)| *problem)
     };
-    let ids: Vec<&str> = changes.iter().map(|change| change.id.as_str()).collect();
-    let acted = handle.act(&ids, changes.iter().map(action).collect(), origin).await;
-    let results = changes
-        .iter()
-        .zip(acted)
-        .map(|(change, result)| result_of(change.id.clone(), wanted(change.close.as_ref()), result));
-    Ok(response(results.collect()))
+    let actions = changes.iter().map(action).collect();
+    let named: Vec<_> = changes.into_iter().map(|change| (change.id, wanted(change.close.as_ref()))).collect();
+    let acted = handle.act(named.iter().map(|(id, _)| id.clone()).collect(), actions, origin).await;
+    let make = move || {
+        let results = named.into_iter().zip(acted).map(|((id, manner), result)| result_of(id, manner, result));
+        response(results.collect())
+    };
+    large::answer(make, place).await
 }
 
 async fn all_that_match(
@@ -66,7 +85,8 @@ async fn all_that_match(
     manner: Manner,
     action: Action,
     origin: &Origin,
-) -> Result<BatchResponse, Failure> {
+    place: Place,
+) -> Result<Response, Failure> {
     if query.limit.is_some() || query.cursor.is_some() {
         return Err(invalid("match: it is about all that match: expected no limit and no cursor"));
     }
@@ -77,12 +97,15 @@ async fn all_that_match(
         )));
     }
     let acted = handle.act_on_all(handle.filter(query, origin)?, action, origin).await?;
-    let results = acted.results.into_iter().map(|(key, connection, result)| {
-        let (local, remote) = ends(&connection);
-        let result = result_of(key.conid.to_string(), manner, result);
-        BatchResult { conid: Some(key.conid), local: Some(local), remote, ..result }
-    });
-    Ok(BatchResponse { ended: acted.ended, listeners: acted.listeners, ..response(results.collect()) })
+    let make = move || {
+        let results = acted.results.into_iter().map(|(key, connection, result)| {
+            let (local, remote) = ends(&connection);
+            let result = result_of(key.conid.to_string(), manner, result);
+            BatchResult { conid: Some(key.conid), local: Some(local), remote, ..result }
+        });
+        BatchResponse { ended: acted.ended, listeners: acted.listeners, ..response(results.collect()) }
+    };
+    large::answer(make, place).await
 }
 
 /// The action for the daemon.

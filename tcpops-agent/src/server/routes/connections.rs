@@ -19,7 +19,9 @@ use crate::clocks::Clocks;
 use crate::convert::change::{closed, manner};
 use crate::daemon::Handle;
 use crate::model::requests::filter::Filter;
-use crate::server::extract::{Answer, Body, By, Failure, Id, Params};
+use crate::server::admission::{Limits, Place};
+use crate::server::extract::{Answer, Body, By, Failure, Id, Params, overloaded};
+use crate::server::large;
 
 /// The size of a page of the list.
 const PAGE: u32 = 1000;
@@ -27,8 +29,10 @@ const PAGE: u32 = 1000;
 const MAX_PAGE: u32 = 10_000;
 /// The time that a peer may take to answer a probe, unless the request has another.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Batches of an NDJSON answer that wait for a slow reader; then the reading of the map waits too.
+/// Pieces of an NDJSON answer that wait for a slow reader; then the reading of the map waits too.
 const STREAM_QUEUE: usize = 4;
+/// A piece ends with the line that takes it over this, bytes.
+const PIECE: usize = 64 * 1024;
 /// The bytes of a connection with a policy, nearly.
 const LINE: usize = 896;
 const NDJSON: &str = "application/x-ndjson";
@@ -38,38 +42,52 @@ const NDJSON: &str = "application/x-ndjson";
     responses((status = 200, body = ConnectionList), (status = "default", body = Problem)))]
 pub(crate) async fn list(
     State(handle): State<Handle>,
+    State(limits): State<Limits>,
     By(origin): By,
     headers: HeaderMap,
     Params(query): Params<ListQuery>,
 ) -> Result<Response, Failure> {
+    let uid = origin.caller.uid;
     let filter = handle.filter(&query, &origin)?;
     if headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(NDJSON.as_bytes())) {
         if query.limit.is_some() || query.cursor.is_some() {
             return Err(Failure::new(Code::InvalidRequest, "NDJSON answers with all: expected no limit and no cursor"));
         }
-        return Ok(stream(handle, filter));
+        let place =
+            limits.lists.admit(uid).ok_or_else(|| overloaded(uid, "reads as many lists as it may at a time"))?;
+        return Ok(stream(handle, filter, place));
     }
     let limit = query.limit.unwrap_or(PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(Failure::new(Code::InvalidRequest, format!("limit: expected 1 to {MAX_PAGE}, found {limit}")));
     }
-    Ok(Json(handle.list(filter, limit as usize).await?).into_response())
+    let limit = limit as usize;
+    let place = limits.items.admit_many(uid, limit).ok_or_else(|| {
+        overloaded(uid, "asks, with its other requests, for more connections than are listed at a time")
+    })?;
+    let list = handle.list(filter, limit).await?;
+    large::answer(move || list, place).await
 }
 
-fn stream(handle: Handle, filter: Filter) -> Response {
+fn stream(handle: Handle, filter: Filter, place: Place) -> Response {
     let (sender, body) = Channel::<Bytes, std::io::Error>::new(STREAM_QUEUE);
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
+        let _until_sent = place;
         let sender = Mutex::new(sender);
+        let send = |lines: Vec<u8>| runtime.block_on(sender.lock().send_data(lines.into())).is_ok();
         let result = handle.stream(&filter, |connections| {
-            let mut lines = Vec::with_capacity(connections.size_hint().0 * LINE);
+            let mut lines = Vec::with_capacity(PIECE + LINE);
             for connection in connections {
                 if serde_json::to_writer(&mut lines, &connection).is_err() {
                     return false;
                 }
                 lines.push(b'\n');
+                if lines.len() >= PIECE && !send(std::mem::replace(&mut lines, Vec::with_capacity(PIECE + LINE))) {
+                    return false;
+                }
             }
-            runtime.block_on(sender.lock().send_data(lines.into())).is_ok()
+            lines.is_empty() || send(lines)
         });
         if let Err(problem) = result {
             sender.into_inner().abort(std::io::Error::other(problem.detail));

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::time::Duration;
+use std::vec::IntoIter;
 
 use axum::body::{Body as HttpBody, Bytes};
 use axum::extract::State;
@@ -19,13 +20,15 @@ use crate::convert::events::{EventFilter, event};
 use crate::daemon::Handle;
 use crate::events::{Reader, Start};
 use crate::model::history::record::Record;
-use crate::server::admission::{Place, Streams};
+use crate::server::admission::{Limits, Place};
 use crate::server::extract::{By, Failure, Params};
 
 /// The seconds without an event after which a heartbeat comes, unless the query has others.
 const HEARTBEAT_SECONDS: u32 = 15;
 /// The most seconds that a query can have.
 const MAX_HEARTBEAT_SECONDS: u32 = 3600;
+/// A piece of a stream ends with the record that takes it over this, bytes: so much is made at most before it is read.
+const PIECE: usize = 32 * 1024;
 const NDJSON: &str = "application/x-ndjson";
 const SSE: &str = "text/event-stream";
 /// The header of a browser that connects again (HTML, section 9.2).
@@ -37,7 +40,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
         (status = "default", body = Problem)))]
 pub(crate) async fn events(
     State(handle): State<Handle>,
-    State(streams): State<Streams>,
+    State(limits): State<Limits>,
     By(origin): By,
     headers: HeaderMap,
     Params(query): Params<EventsQuery>,
@@ -57,7 +60,7 @@ pub(crate) async fn events(
         None if follow => Start::Now,
         None => Start::Oldest,
     };
-    let Some(place) = streams.0.admit(origin.caller.uid) else {
+    let Some(place) = limits.streams.admit(origin.caller.uid) else {
         let detail =
             format!("uid {} has as many streams of events as it may have: expected one to end", origin.caller.uid);
         return Err(Failure::new(Code::TooManyStreams, detail));
@@ -70,7 +73,7 @@ pub(crate) async fn events(
         follow,
         // The first heartbeat says from where on the reader is told everything.
         next_heartbeat: Instant::now(),
-        records: Vec::new(),
+        records: IntoIter::default(),
         _place: place,
     };
     let body = unfold(stream, async |mut stream| Some((Ok::<_, Infallible>(stream.next().await?), stream)));
@@ -114,7 +117,8 @@ struct Stream {
     heartbeat: Duration,
     follow: bool,
     next_heartbeat: Instant,
-    records: Vec<Record>,
+    /// Taken from the log, and not yet told.
+    records: IntoIter<Record>,
     /// Free again when the reader is gone.
     _place: Place,
 }
@@ -124,8 +128,12 @@ impl Stream {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             let clocks = Clocks::read();
-            self.reader.take(clocks.boot_ns, &mut self.records);
-            if self.records.is_empty() {
+            if self.records.len() == 0 {
+                let mut taken = Vec::new();
+                self.reader.take(clocks.boot_ns, &mut taken);
+                self.records = taken.into_iter();
+            }
+            if self.records.len() == 0 {
                 if !self.follow {
                     return None;
                 }
@@ -149,8 +157,12 @@ impl Stream {
     fn piece(&mut self, clocks: Clocks) -> Vec<u8> {
         let names = self.reader.names();
         let mut piece = Vec::new();
-        for record in self.records.drain(..).filter(|record| self.wanted.takes(record)) {
-            self.form.write(&event(&record, &names, clocks), &mut piece);
+        while piece.len() < PIECE
+            && let Some(record) = self.records.next()
+        {
+            if self.wanted.takes(&record) {
+                self.form.write(&event(&record, &names, clocks), &mut piece);
+            }
         }
         piece
     }
