@@ -9,6 +9,7 @@ use crate::api::problem::Problem;
 use crate::api::status::{self, GuardStatus, RulesStatus, Status};
 use crate::daemon::counters::AgentCounter;
 use crate::daemon::requests::handle::{Command, Handle, Numbers};
+use crate::daemon::requests::origin::Origin;
 use crate::daemon::walks::namespaces;
 use crate::kernel::KernelError;
 use crate::kernel::follow::Follow;
@@ -17,7 +18,7 @@ use crate::model::expiry::closing::Guard;
 
 impl Handle {
     /// The status of the agent.
-    pub(crate) async fn status(&self) -> Result<Status, Problem> {
+    pub(crate) async fn status(&self, origin: &Origin) -> Result<Status, Problem> {
         let Numbers { tracked, watched, waiting } = self.ask(|answer| Command::Numbers { answer }).await?;
         let (document, generation) = self.rules().await?;
         let facts = &self.shared.facts;
@@ -25,7 +26,7 @@ impl Handle {
             .iter()
             .map(|&counter| Ok((counter.name().to_owned(), self.shared.settings.counter(counter)?)))
             .collect();
-        let unreachable = namespaces::unreachable(&self.shared).await?;
+        let unreachable = namespaces::unreachable(&self.shared, origin.caller.privileged).await?;
         let mut limitations = self.shared.limitations();
         limitations.extend(namespaces::sentence(&unreachable));
         Ok(Status {

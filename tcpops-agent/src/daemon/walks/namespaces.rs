@@ -9,8 +9,8 @@ use crate::kernel::Result;
 use crate::kernel::netns::{Unreachable, Whereabouts};
 
 /// The namespaces that still cannot be entered. One in which no connection is tracked any more counts as gone. Costs
-/// nothing where every namespace could be entered.
-pub(crate) async fn unreachable(shared: &Arc<Shared>) -> Result<Vec<UnreachableNamespace>> {
+/// nothing where every namespace could be entered. `privileged` says whether the caller may do everything.
+pub(crate) async fn unreachable(shared: &Arc<Shared>, privileged: bool) -> Result<Vec<UnreachableNamespace>> {
     let looking = Arc::clone(shared);
     let found = blocking(move || Ok(looking.namespaces.unreachable())).await?;
     let cookie = |found: &Unreachable| match found.whereabouts {
@@ -19,7 +19,7 @@ pub(crate) async fn unreachable(shared: &Arc<Shared>) -> Result<Vec<UnreachableN
     };
     let mut gone: HashSet<u64> = found.iter().filter_map(cookie).collect();
     if !gone.is_empty() {
-        gone = Shared::fold(shared, true, gone, |gone, _, connection| {
+        gone = Shared::fold(shared, privileged, gone, |gone, _, connection| {
             gone.remove(&connection.netns_cookie);
             !gone.is_empty()
         })

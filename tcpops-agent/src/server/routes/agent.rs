@@ -14,8 +14,8 @@ use crate::server::extract::{Answer, By, Failure, privileged};
 
 /// The status of the agent.
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status), (status = "default", body = Problem)))]
-pub(crate) async fn status(State(handle): State<Handle>) -> Answer<Status> {
-    Ok(Json(handle.status().await?))
+pub(crate) async fn status(State(handle): State<Handle>, By(origin): By) -> Answer<Status> {
+    Ok(Json(handle.status(&origin).await?))
 }
 
 /// All counters, for Prometheus.
