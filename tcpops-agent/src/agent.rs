@@ -42,7 +42,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let resumed = pins.exist();
     let make_ready = || -> anyhow::Result<(Daemon, Handle)> {
         let mut loaded = load(&pins, &options)?;
-        loaded.attach(&pins, &cgroup)?;
+        loaded.attach(&pins, &cgroup_mount, &cgroup)?;
         release_memory();
         Daemon::prepare(&config, cgroup_mount, cgroup.clone(), Arc::clone(&pins), loaded)
     };

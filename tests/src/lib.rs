@@ -17,12 +17,14 @@ mod limits;
 mod matching;
 mod modes;
 mod namespaces;
+mod neighbours;
 mod overrides;
 mod preview;
 mod probe;
 mod reevaluate;
 mod stale;
 mod states;
+mod taken;
 mod why;
 
 mod batch;

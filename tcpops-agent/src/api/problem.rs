@@ -68,6 +68,9 @@ pub(crate) enum Code {
     /// The caller has as many streams of events as it may have.
     #[strum(message = "too many streams of events")]
     TooManyStreams,
+    /// Something that the agent needs was taken from it; `detail` says what.
+    #[strum(message = "the agent is not ready")]
+    NotReady,
     /// The agent failed; its log says more.
     #[strum(message = "the agent failed")]
     Internal,
@@ -90,6 +93,7 @@ impl Code {
             Self::TooManyStreams => 429,
             Self::Internal => 500,
             Self::NamespaceUnreachable => 502,
+            Self::NotReady => 503,
             Self::Full => 507,
         }
     }

@@ -19,6 +19,7 @@ use crate::daemon::signals::{Asked, Signals};
 use crate::daemon::telling::demand::Telling;
 use crate::daemon::telling::publish::Publisher;
 use crate::daemon::tracker::Tracker;
+use crate::daemon::upkeep::{Upkeep, Upkept};
 use crate::daemon::walks::adopt::Adoption;
 use crate::daemon::walks::reevaluate::RulesAnswer;
 use crate::daemon::walks::sweep::Sweeper;
@@ -57,6 +58,7 @@ pub(crate) struct Daemon {
     pub(crate) close_under_lock: Job<Checked, Vec<CloseAttempt>>,
     pub(crate) adoption: Adoption,
     pub(crate) sweeper: Sweeper,
+    pub(crate) upkeep: Upkeep,
 }
 
 /// What the loop does after a command.
@@ -150,15 +152,21 @@ impl Daemon {
                     self.closed(closed.attempts);
                 }
                 attempts = self.close_under_lock.finished() => self.closed(attempts),
+                changed = self.upkeep.changes.changed() => {
+                    changed?;
+                    self.upkeep.want()?;
+                }
+                upkept = self.upkeep.job.finished() => self.upkept(upkept)?,
                 adopted = self.adoption.job.finished() => {
                     self.adoption.finish(&self.shared, adopted?)?;
                     self.judge.want(());
                 }
                 removed = self.sweeper.job.finished() => {
-                    if removed? > 0 {
+                    let removed = removed?;
+                    self.sweeper.finish(removed);
+                    if removed > 0 {
                         // The events of their ends are missing.
-                        self.publisher.lost(None, Loss::Detached);
-                        self.intake.resync.want(());
+                        self.lost_unseen();
                     }
                 }
                 connections = self.intake.resync.finished() => {
@@ -173,6 +181,8 @@ impl Daemon {
     fn take(&mut self, events: &mut Vec<Event>) -> Result<()> {
         if self.adoption.note(&self.shared)? {
             self.telling.set_anew(&self.shared)?;
+            // Entries without a socket may take the room.
+            self.sweeper.want_room();
         }
         self.intake.take(&self.shared, &mut self.tracker, &self.publisher, events)
     }
@@ -242,6 +252,7 @@ impl Daemon {
                 reply(answer, ());
             }
             Command::Sweep => self.sweeper.want(),
+            Command::Look => self.upkeep.want()?,
             Command::Detach { by_uid, answer } => {
                 let result = detach(&self.shared, &self.pins, by_uid).await;
                 let next = if result.is_ok() { Next::End } else { Next::Continue };
@@ -250,6 +261,27 @@ impl Daemon {
             }
         }
         Ok(Next::Continue)
+    }
+
+    /// Does what follows from a look at what others may have taken away.
+    fn upkept(&mut self, upkept: Upkept) -> Result<()> {
+        self.upkeep.finish(upkept)?;
+        if upkept.was_detached {
+            self.lost_unseen();
+        }
+        if upkept.was_detached || upkept.was_blinded {
+            self.adoption.job.want(());
+            self.sweeper.want_at_once();
+        }
+        Ok(())
+    }
+
+    /// Says that what happened to some connections went unseen, and has all read anew.
+    fn lost_unseen(&mut self) {
+        if self.intake.resync.is_idle() {
+            self.publisher.lost(None, Loss::Detached);
+        }
+        self.intake.resync.want(());
     }
 
     fn closed(&mut self, attempts: Vec<CloseAttempt>) {
@@ -262,7 +294,14 @@ impl Daemon {
     fn rules_changed(&mut self, answer: RulesAnswer) -> Result<()> {
         self.tracker.input(self.shared.rules_changed());
         self.reevaluate.want(answer);
-        self.cgroups.set(self.rules.cgroups())
+        self.watch_cgroups()
+    }
+
+    /// Watches for the cgroups that rules name, and for the one that the programs are attached to.
+    fn watch_cgroups(&mut self) -> Result<()> {
+        let facts = &self.shared.facts;
+        let own = facts.cgroup.strip_prefix(&facts.cgroup_mount).ok().and_then(|path| path.to_str());
+        self.cgroups.set(self.rules.cgroups().chain(own.filter(|own| !own.is_empty())))
     }
 
     fn reload(&mut self) -> Result<()> {
@@ -275,7 +314,8 @@ impl Daemon {
 
     /// Looks for the cgroups that rules name: a directory was made near one of them.
     fn follow_cgroups(&mut self) -> Result<()> {
-        self.cgroups.set(self.rules.cgroups())?;
+        self.watch_cgroups()?;
+        self.upkeep.want()?;
         match self.rules.follow_cgroups(&self.shared) {
             Ok(Some(result)) => self.rules_changed((result, None))?,
             Ok(None) => {}
@@ -288,7 +328,7 @@ impl Daemon {
     fn act(&mut self) -> Result<()> {
         self.publish();
         self.tell()?;
-        let again = self.adoption.attempt(&self.shared)?;
+        let again = self.adoption.attempt(&self.shared)?.into_iter().chain(self.sweeper.attempt());
         self.start_jobs();
         self.timer.set(self.tracker.connections().next_due().into_iter().chain(again).min())
     }
@@ -331,6 +371,7 @@ impl Daemon {
         self.close_under_lock.start(shared);
         self.adoption.job.start(shared);
         self.sweeper.job.start(shared);
+        self.upkeep.job.start(shared);
         self.intake.resync.start(shared);
     }
 

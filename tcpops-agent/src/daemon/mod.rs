@@ -32,6 +32,8 @@ mod index;
 mod pace;
 mod refusal;
 mod shared;
+mod socket_file;
+mod upkeep;
 
 pub(crate) use detach::detach_offline;
 pub(crate) use main_loop::Daemon;

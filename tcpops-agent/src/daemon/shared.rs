@@ -12,7 +12,9 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::daemon::counters::AgentCounters;
 use crate::daemon::index::{KEPT, KeptIndex};
 use crate::daemon::pace::Pace;
+use crate::daemon::socket_file::SocketFile;
 use crate::events::EventLog;
+use crate::kernel::attached::Attached;
 use crate::kernel::cgroup::Lineages;
 use crate::kernel::connections::Connections;
 use crate::kernel::follow::Follow;
@@ -37,7 +39,9 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) namespaces: Namespaces,
     pub(crate) walker: Walker,
+    pub(crate) attached: Attached,
     pub(crate) facts: Facts,
+    pub(crate) socket_file: SocketFile,
     pub(crate) event_log: Arc<EventLog>,
     pub(crate) lineages: Lineages,
     pub(crate) counters: AgentCounters,
@@ -47,6 +51,10 @@ pub(crate) struct Shared {
     limitations: RwLock<Vec<String>>,
     /// Sentences about what the last adoption left out, and why.
     left_out: RwLock<Vec<String>>,
+    /// Sentences about programs of others that run for the same sockets.
+    neighbours: RwLock<Vec<String>>,
+    /// Sentences about what was taken from the agent and could not be put back.
+    amiss: RwLock<Vec<String>>,
     /// The serial that the last override got.
     override_serial: AtomicU32,
     index: KeptIndex,
@@ -64,6 +72,10 @@ pub(crate) struct Facts {
     /// The directory that the program is attached to.
     pub(crate) cgroup: PathBuf,
     pub(crate) pins: PathBuf,
+    /// The agent's socket.
+    pub(crate) socket: PathBuf,
+    /// True if what is open already is taken in.
+    pub(crate) adopts: bool,
     pub(crate) resumed: bool,
     /// The way in which adopted connections are followed.
     pub(crate) follow: Follow,
@@ -81,6 +93,7 @@ impl Shared {
         settings: Settings,
         namespaces: Namespaces,
         walker: Walker,
+        attached: Attached,
         facts: Facts,
     ) -> Self {
         // Before 1970 there was no tcpops.
@@ -96,10 +109,14 @@ impl Shared {
             settings,
             namespaces,
             walker,
+            attached,
+            socket_file: SocketFile::new(facts.socket.clone()),
             facts,
             limitations: RwLock::default(),
             in_force: RwLock::default(),
             left_out: RwLock::default(),
+            neighbours: RwLock::default(),
+            amiss: RwLock::default(),
             override_serial: AtomicU32::default(),
             index: KeptIndex::default(),
             scans: Arc::new(Semaphore::new(SCANS)),
@@ -122,7 +139,24 @@ impl Shared {
     pub(crate) fn limitations(&self) -> Vec<String> {
         let mut all = self.limitations.read().clone();
         all.extend_from_slice(&self.left_out.read());
+        all.extend_from_slice(&self.neighbours.read());
+        all.extend_from_slice(&self.amiss.read());
         all
+    }
+
+    /// Sentences about what was taken from the agent and could not be put back; it is ready where there are none.
+    pub(crate) fn amiss(&self) -> Vec<String> {
+        self.amiss.read().clone()
+    }
+
+    /// Replaces what is known of programs of others; returns what is new.
+    pub(crate) fn set_neighbours(&self, found: Vec<String>) -> Vec<String> {
+        replace(&self.neighbours, found)
+    }
+
+    /// Replaces what is amiss; returns what is new.
+    pub(crate) fn set_amiss(&self, found: Vec<String>) -> Vec<String> {
+        replace(&self.amiss, found)
     }
 
     pub(crate) fn add_limitations(&self, found: Vec<String>) {
@@ -220,6 +254,14 @@ impl Shared {
         })
         .await
     }
+}
+
+/// Replaces sentences; returns those that were not among them.
+fn replace(sentences: &RwLock<Vec<String>>, found: Vec<String>) -> Vec<String> {
+    let mut sentences = sentences.write();
+    let new = found.iter().filter(|sentence| !sentences.contains(sentence)).cloned().collect();
+    *sentences = found;
+    new
 }
 
 /// Runs something that blocks, off the loop.

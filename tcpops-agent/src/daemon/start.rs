@@ -19,11 +19,14 @@ use crate::daemon::shared::{Facts, Shared};
 use crate::daemon::telling::demand::Telling;
 use crate::daemon::telling::publish::Publisher;
 use crate::daemon::tracker::Tracker;
+use crate::daemon::upkeep::Upkeep;
 use crate::daemon::walks::adopt::{Adoption, adopt, left_out};
 use crate::daemon::walks::read_all::{self, read_all};
 use crate::daemon::walks::reevaluate::{self, reevaluate};
 use crate::daemon::walks::sweep::{Sweeper, sweep};
 use crate::events::Demand;
+use crate::kernel::attach_watch::AttachWatch;
+use crate::kernel::attached::Attached;
 use crate::kernel::cgroup_watch::CgroupWatch;
 use crate::kernel::clock::Timer;
 use crate::kernel::connections::Connections;
@@ -54,6 +57,7 @@ impl Daemon {
         if let Some(log) = loaded.log.take() {
             log.follow()?;
         }
+        let attachments = AttachWatch::new(loaded.attach_programs.take())?;
         let shared = Arc::new(open(config, cgroup_mount, cgroup, &pins, loaded)?);
         // The maps hold what happened before; from here on the ring has it.
         let intake = Intake::new(Events::open(&pins)?, &shared)?;
@@ -85,6 +89,7 @@ impl Daemon {
             close_under_lock: Job::in_batches(close::BATCH_UNDER_LOCK, close::run_under_lock),
             adoption: Adoption::new(left_out),
             sweeper: Sweeper::new(),
+            upkeep: Upkeep::new(attachments, &shared.facts.pins, &shared.facts.socket)?,
             shared: Arc::clone(&shared),
         };
         Ok((daemon, Handle::new(sender, shared)))
@@ -126,6 +131,8 @@ fn open(
         cgroup_mount,
         cgroup,
         pins: pins.directory().to_path_buf(),
+        socket: config.socket.clone(),
+        adopts: config.adopt,
         resumed: loaded.resumed,
         follow: loaded.follow,
         max_connections: pins.max_connections()?,
@@ -139,6 +146,7 @@ fn open(
         Settings::open(pins)?,
         Namespaces::new(config.reach)?,
         loaded.into_walker(),
+        Attached::open(pins, &facts.cgroup)?,
         facts,
     );
     shared.add_limitations(limitations);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fs::{self, File};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -18,8 +18,10 @@ use tcpops_common::fields::{Field, OFFSETS, SHIFTS};
 use tcpops_common::maps::{CONN_TAGS, EVENTS, PINNED, capacity};
 use tcpops_common::slots::{CONID_SHIFT, COOKIE_MASK, conid_shift, cookie_mask, slots};
 
+use crate::kernel::attach_watch::AttachPrograms;
 use crate::kernel::bpf::{link_cgroup_id, link_create, link_update, object_get, object_pin};
 use crate::kernel::btf::{FieldOffset, KernelTypes};
+use crate::kernel::cgroup;
 use crate::kernel::clock;
 use crate::kernel::destroy::Destroyer;
 use crate::kernel::error::{KernelError, Result};
@@ -81,6 +83,10 @@ pub(crate) struct Loaded {
     pub(crate) follow: Follow,
     /// True if the programs at the tracepoint are loaded.
     traces: bool,
+    /// Those that tell of programs which are attached and detached; `None` before the attachment, and where the kernel
+    /// cannot run them.
+    pub(crate) attach_programs: Option<AttachPrograms>,
+    btf: Btf,
 }
 
 /// Loads the programs. Those that are in force stay so until [`Loaded::attach`].
@@ -116,13 +122,13 @@ pub(crate) fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
     let destroyer = Destroyer::load(&btf, tags.fd().as_fd())?;
     let is_lacking = |(index, offset): &(usize, &FieldOffset)| offset.place.is_none() && !Field::is_optional(*index);
     let limitations = offsets.iter().enumerate().filter(is_lacking).map(|(_, offset)| limitation(offset)).collect();
-    Ok(Loaded { ebpf, destroyer, directory, log, resumed, limitations, follow, traces })
+    Ok(Loaded { ebpf, destroyer, directory, log, resumed, limitations, follow, traces, attach_programs: None, btf })
 }
 
 impl Loaded {
     /// Attaches the programs to a cgroup and everything below it; or, if an earlier agent left its pins, puts them behind
     /// its links.
-    pub(crate) fn attach(&mut self, pins: &Pins, cgroup: &Path) -> Result<()> {
+    pub(crate) fn attach(&mut self, pins: &Pins, cgroup_mount: &Path, cgroup: &Path) -> Result<()> {
         if self.traces {
             follow::attach(&mut self.ebpf, &self.directory)?;
         }
@@ -130,12 +136,22 @@ impl Loaded {
             let program = attachment.program(&mut self.ebpf)?;
             let pin = self.directory.join(attachment.pin);
             if self.resumed {
-                take_over(program, attachment.hook, cgroup, &pin)?;
+                take_over(program, attachment.hook, cgroup_mount, cgroup, &pin)?;
             } else {
                 attach(program, attachment.hook, cgroup, &pin)?;
             }
         }
-        if self.resumed { Ok(()) } else { pins.commit(&self.directory) }
+        if !self.resumed {
+            pins.commit(&self.directory)?;
+        }
+        self.attach_programs = match AttachPrograms::attach(&self.btf) {
+            Ok(programs) => Some(programs),
+            Err(error) => {
+                tracing::debug!(%error, "the kernel does not tell of programs that are attached and detached");
+                None
+            }
+        };
+        Ok(())
     }
 
     pub(crate) fn into_walker(self) -> Walker {
@@ -211,43 +227,55 @@ fn load_object(
 }
 
 /// A program that is attached to the cgroup.
-#[derive(Clone, Copy)]
-struct Attachment {
-    name: &'static str,
-    hook: bpf_attach_type,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attachment {
+    pub(crate) name: &'static str,
+    pub(crate) hook: bpf_attach_type,
     /// The name of the pinned link.
-    pin: &'static str,
+    pub(crate) pin: &'static str,
 }
 
 /// In the order in which they are attached. The sockops program comes last: it gives connections their entries, without
 /// which the other does nothing.
-const ATTACHMENTS: [Attachment; 2] = [
+pub(crate) const ATTACHMENTS: [Attachment; 2] = [
     Attachment { name: SETSOCKOPT, hook: bpf_attach_type::BPF_CGROUP_SETSOCKOPT, pin: SETSOCKOPT_LINK },
     Attachment { name: SOCKOPS, hook: bpf_attach_type::BPF_CGROUP_SOCK_OPS, pin: SOCKOPS_LINK },
 ];
 
 impl Attachment {
-    fn program(self, ebpf: &mut Ebpf) -> Result<BorrowedFd<'_>> {
+    pub(crate) fn program(self, ebpf: &mut Ebpf) -> Result<BorrowedFd<'_>> {
         Ok(untyped_program(ebpf, self.name)?.fd().map_err(KernelError::load)?.as_fd())
     }
 }
 
 /// Attaches a program to the cgroup, next to those of others, and pins the link so that it outlives the agent.
 fn attach(program: BorrowedFd<'_>, hook: bpf_attach_type, cgroup: &Path, pin: &Path) -> Result<()> {
-    let directory =
-        File::open(cgroup).map_err(KernelError::syscall("open", format!("the cgroup {}", cgroup.display())))?;
-    let link = link_create(program, Some(directory.as_fd()), hook)
-        .map_err(KernelError::syscall("BPF_LINK_CREATE", cgroup.display()))?;
+    let link = link(program, hook, cgroup)?;
     object_pin(link.as_fd(), pin).map_err(KernelError::syscall("BPF_OBJ_PIN", pin.display()))
 }
 
+/// Attaches a program to the cgroup, next to those of others, for as long as the link is held or pinned.
+pub(crate) fn link(program: BorrowedFd<'_>, hook: bpf_attach_type, cgroup: &Path) -> Result<OwnedFd> {
+    let directory =
+        File::open(cgroup).map_err(KernelError::syscall("open", format!("the cgroup {}", cgroup.display())))?;
+    link_create(program, Some(directory.as_fd()), hook)
+        .map_err(KernelError::syscall("BPF_LINK_CREATE", cgroup.display()))
+}
+
 /// Puts the program behind the link that is pinned at `pin`, so that no handshake goes without one. Where the cgroup of
-/// that link was removed, and the link with it, the program is attached again.
-fn take_over(program: BorrowedFd<'_>, hook: bpf_attach_type, cgroup: &Path, pin: &Path) -> Result<()> {
+/// that link was removed, the program is attached again: the link goes with the last socket that was made there.
+fn take_over(
+    program: BorrowedFd<'_>,
+    hook: bpf_attach_type,
+    cgroup_mount: &Path,
+    cgroup: &Path,
+    pin: &Path,
+) -> Result<()> {
     let failed_on = |call| KernelError::syscall(call, pin.display());
     let link = object_get(pin).map_err(failed_on("BPF_OBJ_GET"))?;
     let attached_to = link_cgroup_id(link.as_fd()).map_err(failed_on("BPF_OBJ_GET_INFO_BY_FD"))?;
-    let Some(attached_to) = attached_to else {
+    let is_there = |id: &u64| cgroup::path(cgroup_mount, *id).is_some();
+    let Some(attached_to) = attached_to.filter(is_there) else {
         fs::remove_file(pin).map_err(failed_on("unlink"))?;
         return attach(program, hook, cgroup, pin);
     };

@@ -1,14 +1,16 @@
 //! Runs the `iter/tcp` program over every socket of a network namespace.
 
 use std::fs::File;
+use std::path::Path;
 
-use aya::Ebpf;
 use aya::programs::Iter;
+use aya::{Btf, Ebpf};
 use parking_lot::Mutex;
 
 use crate::kernel::bpf::run_to_end;
 use crate::kernel::destroy::Destroyer;
 use crate::kernel::error::{KernelError, Result};
+use crate::kernel::follow;
 use crate::kernel::netns::Namespace;
 use crate::kernel::object::{ITER, program};
 use crate::kernel::requirements;
@@ -46,6 +48,21 @@ impl Walker {
     pub(crate) fn walk(&self, namespace: &Namespace) -> Result<()> {
         run_to_end(namespace.run(|| self.iteration())??)
             .map_err(KernelError::syscall("read", "the walk over the sockets"))
+    }
+
+    /// Lets `action` have the programs, which are loaded.
+    pub(crate) fn with_programs<T>(&self, action: impl FnOnce(&mut Ebpf) -> Result<T>) -> Result<T> {
+        action(&mut self.ebpf.lock())
+    }
+
+    /// Loads and attaches the programs at the tracepoint, and pins their links in `directory`. Blocks, for some tenths of a
+    /// second.
+    pub(crate) fn follow(&self, directory: &Path) -> Result<()> {
+        let btf = Btf::from_sys_fs().map_err(KernelError::load)?;
+        self.with_programs(|ebpf| {
+            follow::load(ebpf, &btf)?;
+            follow::attach(ebpf, directory)
+        })
     }
 
     /// The descriptor of a walk over the namespace of the calling thread, which runs as it is read.

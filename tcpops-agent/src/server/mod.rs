@@ -47,6 +47,10 @@ impl Listener {
     /// # Errors
     /// Fails where another agent serves it, or something else is at the path.
     pub(crate) fn bind(path: &Path) -> anyhow::Result<Self> {
+        Ok(Self { listener: Self::bind_at(path)?, path: path.to_path_buf() })
+    }
+
+    fn bind_at(path: &Path) -> anyhow::Result<UnixListener> {
         let shown = path.display();
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)
@@ -66,7 +70,6 @@ impl Listener {
             Err(error) => anyhow::bail!("cannot look at {shown}: {error}"),
         }
         let listener = UnixListener::bind(path).map_err(|error| anyhow::anyhow!("cannot bind {shown}: {error}"))?;
-        let listener = Self { listener, path: path.to_path_buf() };
         if let Some(gid) = group_id() {
             chown(path, None, Some(gid))
                 .map_err(|error| anyhow::anyhow!("cannot give {shown} to the group tcpops: {error}"))?;
@@ -97,13 +100,18 @@ impl Server {
         let server = Self { stop: CancellationToken::new(), tasks: TaskTracker::new() };
         let tasks = server.tasks.clone();
         let stop = server.stop.clone();
-        let router = router::router(handle);
+        let router = router::router(handle.clone());
+        let mut listener = listener;
         server.tasks.spawn(async move {
             let admission = Admission::new(CLIENTS);
             loop {
                 let stream = tokio::select! {
                     () = stop.cancelled() => return,
                     accepted = accept(&listener) => accepted,
+                    () = handle.socket_gone() => {
+                        bind_again(&mut listener, &handle).await;
+                        None
+                    }
                 };
                 if let Some((stream, origin)) = stream {
                     // A client without a place finds its connection closed.
@@ -129,6 +137,20 @@ impl Server {
         if tokio::time::timeout(GRACE, self.tasks.wait()).await.is_err() {
             tracing::warn!("requests that did not end in time are cut off");
         }
+    }
+}
+
+/// Binds the socket anew, since its file is gone. Clients of the one before are served on.
+async fn bind_again(listener: &mut Listener, handle: &Handle) {
+    let socket = listener.path.display().to_string();
+    match Listener::bind_at(&listener.path) {
+        Ok(another) => {
+            listener.listener = another;
+            tracing::warn!(socket, "somebody has removed the socket; bound again");
+            // Where the loop has ended, the server ends too.
+            let _stopping = handle.socket_bound().await;
+        }
+        Err(error) => tracing::error!(socket, %error, "somebody has removed the socket, and it cannot be bound again"),
     }
 }
 

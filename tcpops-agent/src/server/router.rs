@@ -66,7 +66,7 @@ fn api() -> OpenApiRouter<Backend> {
         .routes(routes!(agent::status))
         .routes(routes!(agent::metrics))
         .routes(routes!(agent::detach))
-        .routes(routes!(agent::health))
+        .routes(routes!(agent::ready))
 }
 
 /// The whole service.

@@ -33,8 +33,14 @@ pub(crate) async fn detach(State(handle): State<Handle>, By(origin): By) -> Answ
     Ok(Json(handle.detach(&origin).await?))
 }
 
-/// The agent serves requests only once it is ready.
-#[utoipa::path(get, path = "/readyz", responses((status = 200)))]
+/// The agent serves requests only once it is ready, and stays so unless something is taken from it.
+#[utoipa::path(get, path = "/readyz", responses((status = 200), (status = 503, body = Problem)))]
+pub(crate) async fn ready(State(handle): State<Handle>) -> Answer<serde_json::Value> {
+    handle.ready()?;
+    Ok(Json(serde_json::json!({ "ready": true })))
+}
+
+/// The agent serves requests.
 pub(crate) async fn health() -> Json<serde_json::Value> {
     Json(serde_json::json!({ "ready": true }))
 }
