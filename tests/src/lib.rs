@@ -35,6 +35,7 @@ mod document;
 mod events;
 mod hook;
 mod ids;
+mod losses;
 mod maps;
 mod metrics;
 mod need;

@@ -15,7 +15,11 @@ const BEHIND: Duration = Duration::from_secs(1);
 
 /// The state of the entry, which nobody asked the kernel about.
 fn state(agent: &Agent, cookie: u64) -> Option<String> {
-    agent.map().into_values().find(|(of, _)| *of == cookie).and_then(|(_, entry)| Some(entry["state"].as_str()?.to_owned()))
+    agent
+        .map()
+        .into_values()
+        .find(|(of, _)| *of == cookie)
+        .and_then(|(_, entry)| Some(entry["state"].as_str()?.to_owned()))
 }
 
 /// The agent says that the neighbour is there.
@@ -62,9 +66,7 @@ fn one_that_comes_later_is_noticed_and_ends_no_callbacks() {
     wait_until("the entry is gone", BEHIND, || state(&agent, before.sock.cookie).is_none());
     // One that goes is named no more.
     drop(neighbour);
-    wait_until("nobody is named", SOON, || {
-        !agent.get("/v1/status").ok()["limitations"].to_string().contains(NAME)
-    });
+    wait_until("nobody is named", SOON, || !agent.get("/v1/status").ok()["limitations"].to_string().contains(NAME));
 }
 
 #[test]

@@ -58,7 +58,8 @@ fn pins_that_were_removed_are_made_again() {
     let line = lab.outbound("127.0.0.1");
     let conid = agent.conid(&line.sock.id());
     let names = || {
-        let found = fs::read_dir(agent.pins().join("v2")).map(|entries| entries.map(|entry| entry.unwrap().file_name()));
+        let found =
+            fs::read_dir(agent.pins().join("v2")).map(|entries| entries.map(|entry| entry.unwrap().file_name()));
         let mut names: Vec<_> = found.into_iter().flatten().collect();
         names.sort();
         names
@@ -126,7 +127,11 @@ fn the_next_agent_attaches_to_a_cgroup_that_was_made_anew() {
     let child = lab.cgroup.child("service");
     let path = child.path().to_path_buf();
     drop(child);
-    let inner = Lab { cgroup: lab.cgroup.child("service"), ns: crate::harness::netns::NetNs::new(), directory: crate::harness::directory::Directory::new() };
+    let inner = Lab {
+        cgroup: lab.cgroup.child("service"),
+        ns: crate::harness::netns::NetNs::new(),
+        directory: crate::harness::directory::Directory::new(),
+    };
     let mut agent = inner.agent().start();
     // Its program leaves, but the socket that it made lives on, and holds the cgroup and the link.
     let mut program = inner.program();

@@ -59,6 +59,10 @@ pub(crate) struct Daemon {
     pub(crate) adoption: Adoption,
     pub(crate) sweeper: Sweeper,
     pub(crate) upkeep: Upkeep,
+    /// Readers were told that something happened which nobody saw, and not yet that all was read anew.
+    pub(crate) is_sight_lost: bool,
+    /// The sweep that comes is to be followed by a walk.
+    pub(crate) is_walk_wanted: bool,
 }
 
 /// What the loop does after a command.
@@ -160,13 +164,20 @@ impl Daemon {
                 adopted = self.adoption.job.finished() => {
                     self.adoption.finish(&self.shared, adopted?)?;
                     self.judge.want(());
+                    if self.sweeper.job.is_idle() && std::mem::take(&mut self.is_sight_lost) {
+                        self.intake.resync.want(());
+                    }
                 }
                 removed = self.sweeper.job.finished() => {
                     let removed = removed?;
-                    self.sweeper.finish(removed);
+                    // The events of their ends are missing.
                     if removed > 0 {
-                        // The events of their ends are missing.
-                        self.lost_unseen();
+                        self.lose_sight();
+                    }
+                    self.sweeper.finish(removed);
+                    if std::mem::take(&mut self.is_walk_wanted) || removed > 0 {
+                        // There is room now.
+                        self.adoption.want_at_once();
                     }
                 }
                 connections = self.intake.resync.finished() => {
@@ -267,21 +278,22 @@ impl Daemon {
     fn upkept(&mut self, upkept: Upkept) -> Result<()> {
         self.upkeep.finish(upkept)?;
         if upkept.was_detached {
-            self.lost_unseen();
+            self.lose_sight();
         }
         if upkept.was_detached || upkept.was_blinded {
-            self.adoption.job.want(());
+            // What has gone makes room for what is taken in by the walk, which also sees to the states of what is there.
             self.sweeper.want_at_once();
+            self.is_walk_wanted = true;
         }
         Ok(())
     }
 
-    /// Says that what happened to some connections went unseen, and has all read anew.
-    fn lost_unseen(&mut self) {
-        if self.intake.resync.is_idle() {
+    /// Says, once for each time, that something happened to connections that nobody saw. After the next sweep and walk all
+    /// is read anew.
+    fn lose_sight(&mut self) {
+        if !std::mem::replace(&mut self.is_sight_lost, true) {
             self.publisher.lost(None, Loss::Detached);
         }
-        self.intake.resync.want(());
     }
 
     fn closed(&mut self, attempts: Vec<CloseAttempt>) {

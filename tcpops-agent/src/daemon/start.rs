@@ -90,6 +90,8 @@ impl Daemon {
             adoption: Adoption::new(left_out),
             sweeper: Sweeper::new(),
             upkeep: Upkeep::new(attachments, &shared.facts.pins, &shared.facts.socket)?,
+            is_sight_lost: false,
+            is_walk_wanted: false,
             shared: Arc::clone(&shared),
         };
         Ok((daemon, Handle::new(sender, shared)))

@@ -147,7 +147,8 @@ fn look(shared: &Arc<Shared>) -> Upkept {
 /// What a program of somebody else means.
 fn sentence(neighbour: &Neighbour, harm: Option<&str>) -> String {
     let Neighbour { cgroup, id, name } = neighbour;
-    let what = format!("the sockops program {name} (id {id}) on the cgroup {} runs for the same sockets", cgroup.display());
+    let what =
+        format!("the sockops program {name} (id {id}) on the cgroup {} runs for the same sockets", cgroup.display());
     match harm {
         None => format!(
             "{what}: in case it turns their state callbacks off, their states are followed at a tracepoint too, which costs \

@@ -55,7 +55,8 @@ impl Attached {
                 links.push(Link { attachment, link: held(&directory, attachment.pin)?, before: Vec::new() });
             }
         }
-        let attached = Self { cgroup: cgroup.to_path_buf(), directory, links: Mutex::new(links), others: Mutex::default() };
+        let attached =
+            Self { cgroup: cgroup.to_path_buf(), directory, links: Mutex::new(links), others: Mutex::default() };
         PINNED.iter().try_for_each(|name| attached.hold(name))?;
         if follow::pinned(&attached.directory) {
             attached.hold_follow()?;
@@ -102,7 +103,8 @@ impl Attached {
             if let Some(cgroup) = cgroup
                 && attached_to != Some(cgroup)
             {
-                let link = walker.with_programs(|ebpf| link(held.attachment.program(ebpf)?, held.attachment.hook, &self.cgroup))?;
+                let link = walker
+                    .with_programs(|ebpf| link(held.attachment.program(ebpf)?, held.attachment.hook, &self.cgroup))?;
                 let before = std::mem::replace(&mut held.link, link);
                 if attached_to.is_some() {
                     held.before.push(before);
@@ -116,7 +118,8 @@ impl Attached {
             restored.pins.extend(self.pin(name, object)?);
         }
         // The pin of a link that was made anew was taken away by this agent.
-        let anew = |pin: &&str| ATTACHMENTS.iter().any(|made| made.pin == *pin && restored.programs.contains(&made.name));
+        let anew =
+            |pin: &&str| ATTACHMENTS.iter().any(|made| made.pin == *pin && restored.programs.contains(&made.name));
         restored.pins.retain(|pin| !anew(pin));
         Ok(restored)
     }

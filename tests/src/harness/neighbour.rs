@@ -42,7 +42,12 @@ impl Neighbour {
     pub(crate) fn attach(lab: &Lab, cgroup: &Cgroup, when: When, flags: i32) -> Self {
         let neighbour = Self::load(lab, cgroup, when, flags);
         let mut attach = Command::new(require::tool("bpftool"));
-        attach.args(["cgroup", "attach"]).arg(cgroup.path()).args(["sock_ops", "pinned"]).arg(&neighbour.pin).arg("multi");
+        attach
+            .args(["cgroup", "attach"])
+            .arg(cgroup.path())
+            .args(["sock_ops", "pinned"])
+            .arg(&neighbour.pin)
+            .arg("multi");
         stdout_of(&mut attach);
         neighbour
     }
@@ -52,7 +57,13 @@ impl Neighbour {
         let file = lab.directory.path().join(format!("{name}.o"));
         fs::write(&file, object(&program(when, flags))).expect("the directory can be written");
         let pin = mounts::bpffs().join(name);
-        stdout_of(Command::new(require::tool("bpftool")).args(["prog", "load"]).arg(&file).arg(&pin).args(["type", "sockops"]));
+        stdout_of(
+            Command::new(require::tool("bpftool"))
+                .args(["prog", "load"])
+                .arg(&file)
+                .arg(&pin)
+                .args(["type", "sockops"]),
+        );
         let shown = bpftool::json(&["prog", "show", "pinned", pin.to_str().expect("the path is text")]);
         let id = shown["id"].as_u64().expect("programs have numbers");
         Self { pin, cgroup: cgroup.path().to_path_buf(), id }

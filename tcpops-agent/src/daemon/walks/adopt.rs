@@ -62,6 +62,15 @@ impl Adoption {
         })
     }
 
+    /// Has every namespace walked over, whether or not something was left out: to take in what came unseen, and to see to
+    /// the states of what is there.
+    pub(crate) fn want_at_once(&mut self) {
+        if let Some(backoff) = &mut self.backoff {
+            backoff.begin();
+        }
+        self.job.want(());
+    }
+
     /// Notes that the walks are over, and how many connections they took in.
     pub(crate) fn finish(&mut self, shared: &Shared, adopted: u64) -> Result<()> {
         let _more = self.note(shared)?;
