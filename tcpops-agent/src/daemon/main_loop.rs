@@ -158,7 +158,7 @@ impl Daemon {
                 attempts = self.close_under_lock.finished() => self.closed(attempts),
                 changed = self.upkeep.changes.changed() => {
                     changed?;
-                    self.upkeep.want()?;
+                    self.upkeep.job.want(());
                 }
                 upkept = self.upkeep.job.finished() => self.upkept(upkept)?,
                 adopted = self.adoption.job.finished() => {

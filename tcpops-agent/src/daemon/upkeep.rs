@@ -2,7 +2,7 @@
 //!
 //! Nothing of this is looked for at rest: the kernel tells of files and directories (inotify), and of programs that are
 //! attached and detached (`kernel/attach_watch`). Only while something is amiss, and on kernels that do not tell the latter,
-//! the agent looks every two seconds.
+//! the agent looks every one and a half seconds.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::kernel::file_watch::FileWatch;
 use crate::kernel::neighbours::{Neighbour, neighbours};
 
 /// How often to look while something is amiss, or where the kernel does not tell.
-const AGAIN: Duration = Duration::from_secs(2);
+const AGAIN: Duration = Duration::from_millis(1_500);
 
 /// Waits for changes, and looks.
 pub(crate) struct Upkeep {
@@ -81,7 +81,10 @@ impl Changes {
         };
         tokio::select! {
             changed = self.attachments.changed() => changed,
-            changed = self.files.changed() => changed,
+            changed = self.files.changed() => {
+                changed?;
+                self.files.set()
+            }
             () = again() => {
                 // Until the look is over.
                 self.next_look = None;

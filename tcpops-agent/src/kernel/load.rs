@@ -50,6 +50,10 @@ pub(crate) struct LoadOptions<'a> {
     pub(crate) follow: Option<Follow>,
 }
 
+/// What follows where the kernel lets no program run at its functions.
+const UNTOLD: &str = "this kernel does not tell of programs that are attached and detached (no fexit programs): the agent \
+                      looks every 1.5 s";
+
 /// How much the kernel programs log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogLevel {
@@ -147,7 +151,8 @@ impl Loaded {
         self.attach_programs = match AttachPrograms::attach(&self.btf) {
             Ok(programs) => Some(programs),
             Err(error) => {
-                tracing::debug!(%error, "the kernel does not tell of programs that are attached and detached");
+                tracing::debug!(?error, "the kernel lets nobody watch its functions");
+                self.limitations.push(UNTOLD.to_owned());
                 None
             }
         };
