@@ -97,6 +97,9 @@ impl Changes {
 /// Puts back what is missing, and sees to it that programs of others do no harm. Blocks.
 fn look(shared: &Arc<Shared>) -> Upkept {
     let mut upkept = Upkept::default();
+    if shared.attached.is_let_go() {
+        return upkept;
+    }
     let mut amiss = Vec::new();
     match shared.attached.restore(&shared.walker) {
         Ok(restored) => {

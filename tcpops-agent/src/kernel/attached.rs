@@ -21,6 +21,7 @@ use crate::kernel::walk::Walker;
 pub(crate) struct Attached {
     cgroup: PathBuf,
     directory: PathBuf,
+    /// Empty once they have been let go.
     links: Mutex<Vec<Link>>,
     /// The pinned objects that are no links to the cgroup, by the names of their pins.
     others: Mutex<Vec<(&'static str, OwnedFd)>>,
@@ -83,6 +84,17 @@ impl Attached {
         let object = held(&self.directory, name)?;
         self.others.lock().push((name, object));
         Ok(())
+    }
+
+    /// Lets go of everything, since it is about to be taken back: what is held stays in the kernel.
+    pub(crate) fn let_go(&self) {
+        self.links.lock().clear();
+        self.others.lock().clear();
+    }
+
+    /// True if everything was let go.
+    pub(crate) fn is_let_go(&self) -> bool {
+        self.links.lock().is_empty()
     }
 
     /// True if the directory that the programs are attached to is there.
