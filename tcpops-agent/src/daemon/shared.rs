@@ -92,8 +92,7 @@ impl Shared {
         probes: Probes,
         settings: Settings,
         namespaces: Namespaces,
-        walker: Walker,
-        attached: Attached,
+        (walker, attached): (Walker, Attached),
         facts: Facts,
     ) -> Self {
         // Before 1970 there was no tcpops.

@@ -147,8 +147,7 @@ fn open(
         Probes::open(pins)?,
         Settings::open(pins)?,
         Namespaces::new(config.reach)?,
-        loaded.into_walker(),
-        Attached::open(pins, &facts.cgroup)?,
+        (loaded.into_walker(), Attached::open(pins, &facts.cgroup)?),
         facts,
     );
     shared.add_limitations(limitations);

@@ -113,8 +113,10 @@ pub(crate) fn prog_query(cgroup: BorrowedFd<'_>, hook: bpf_attach_type, max: usi
     query.prog_ids = ids.as_mut_ptr() as u64;
     query.__bindgen_anon_2.prog_cnt = u32::try_from(max).unwrap_or(u32::MAX);
     bpf(bpf_cmd::BPF_PROG_QUERY, &mut attr)?;
-    // SAFETY: as above; the kernel wrote the number of programs there.
-    let found = unsafe { attr.query.__bindgen_anon_2.prog_cnt } as usize;
+    // SAFETY: as above.
+    let counts = unsafe { attr.query.__bindgen_anon_2 };
+    // SAFETY: the kernel wrote the number of programs there.
+    let found = unsafe { counts.prog_cnt } as usize;
     ids.truncate(found);
     Ok(ids)
 }
