@@ -81,8 +81,8 @@ fn make_ready(
         follow: config.follow,
     };
     let mut loaded = load(&pins, &options)?;
-    let setsockopt = loaded.attach(&pins, &cgroup)?;
-    let ready = Daemon::prepare(config, cgroup_mount, cgroup, pins, loaded, setsockopt, progress);
+    let attached = loaded.attach(&pins, &cgroup_mount, &cgroup)?;
+    let ready = Daemon::prepare(config, cgroup_mount, cgroup, pins, loaded, attached, progress);
     // The start takes far more than what comes after it.
     release_memory();
     ready

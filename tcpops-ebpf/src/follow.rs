@@ -1,15 +1,18 @@
-//! Runs at each state transition of any socket, and follows those that were adopted on a kernel that cannot turn on
-//! their state callbacks.
+//! Runs at each state transition of any socket, and follows those whose state callbacks are off: the kernel cannot turn on
+//! those of a socket that was open before, or another sockops program has turned them off.
 //!
 //! Why `tp_btf/inet_sock_set_state`: the tracepoint comes right after the callback, with the socket held in the same
 //! way (`tcp_set_state` of the kernel's net/ipv4/tcp.c), and for every socket, so that nothing has to be turned on.
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use tcpops_common::conn::ConnKey;
+use tcpops_common::conn::{ConnKey, Connection};
+use tcpops_common::counters::Counter;
 use tcpops_common::state::TcpState;
 
-use crate::kernel::follow::{socket, transition};
+use crate::kernel::counters::bump;
+use crate::kernel::follow::{by_tracepoint, socket, transition};
+use crate::kernel::socket::Socket;
 use crate::kernel::{table, tags};
 use crate::track;
 
@@ -45,4 +48,17 @@ fn follow(ctx: &BtfTracePointContext) -> i32 {
         track::changed(key, &socket, old_state, new_state);
     }
     0
+}
+
+/// Sees, in a walk, to a socket that has an entry: transitions that nobody reported are made up for, and a state callback
+/// that another program has turned off is turned on again. A socket that cannot have it is followed at the tracepoint.
+#[inline(always)]
+pub(crate) fn catch_up(key: ConnKey, socket: &Socket, connection: &Connection) {
+    if !by_tracepoint() && !socket.reports_states() && socket.enable_state_callback().is_err() {
+        bump(Counter::CallbackFailed);
+    }
+    let state = TcpState::from_kernel(socket.state());
+    if connection.state != state {
+        track::changed(key, socket, connection.state, state);
+    }
 }

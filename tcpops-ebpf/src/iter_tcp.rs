@@ -9,6 +9,7 @@ use tcpops_common::counters::Counter;
 
 use crate::adopt::{adopt, note_listener};
 use crate::enforce;
+use crate::follow;
 use crate::kernel::counters::bump;
 use crate::kernel::iter::{self, IterTcp};
 use crate::kernel::maps::SETTINGS;
@@ -44,6 +45,9 @@ fn visit(socket: &Socket) {
     };
     let key = ConnKey { cookie, conid };
     let Some(connection) = table::connection(&key) else { return };
+    if settings.adopting != 0 {
+        follow::catch_up(key, socket, connection);
+    }
     if settings.restoring != 0 {
         restore(&socket.options(), connection);
         return;

@@ -52,6 +52,7 @@ fn opened(ops: SockOps, direction: Direction, state: TcpState) {
     {
         let key = ConnKey { cookie, conid };
         if let Some(connection) = table::connection(&key) {
+            keep_state_callback(ops);
             apply_rules(ops, &socket, connection, Some(key));
             return;
         }
@@ -142,8 +143,20 @@ fn changed(ops: SockOps) {
         }
         return;
     };
+    if !matches!(new_state, TcpState::Close) {
+        keep_state_callback(ops);
+    }
     let key = ConnKey { cookie, conid };
     track::changed(key, &socket, old_state, new_state);
+}
+
+/// Turns the state callback on again, which another program may have turned off since the last call: the helper for that
+/// replaces all flags. What turns it off after this call, the agent knows of, and has followed at the tracepoint.
+#[inline(always)]
+fn keep_state_callback(ops: SockOps) {
+    if ops.enable_state_callback().is_err() {
+        bump(Counter::CallbackFailed);
+    }
 }
 
 /// Formatting takes stack, so it has a frame of its own; the verifier removes it where the log is off.

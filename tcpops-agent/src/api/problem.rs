@@ -76,6 +76,9 @@ pub(crate) enum Code {
     /// The caller, or all callers together, ask for more at a time than the agent does; `Retry-After` says when to try again.
     #[strum(message = "the agent is asked for too much at a time")]
     Overloaded,
+    /// Something that the agent needs was taken from it; `detail` says what.
+    #[strum(message = "the agent is not ready")]
+    NotReady,
     /// The agent failed; its log says more.
     #[strum(message = "the agent failed")]
     Internal,
@@ -100,6 +103,7 @@ impl Code {
             Self::NamespaceUnreachable => 502,
             Self::Starting => 503,
             Self::Overloaded => 503,
+            Self::NotReady => 503,
             Self::Full => 507,
         }
     }

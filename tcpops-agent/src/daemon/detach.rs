@@ -24,6 +24,7 @@ pub(crate) async fn detach(shared: &Arc<Shared>, pins: &Arc<Pins>, by_uid: u32) 
     let (shared, pins) = (Arc::clone(shared), Arc::clone(pins));
     blocking(move || {
         let Shared { connections, settings, namespaces, walker, .. } = &*shared;
+        shared.attached.let_go();
         take_back(connections, settings, namespaces, walker, &pins, by_uid)
     })
     .await

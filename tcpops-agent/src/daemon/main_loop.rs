@@ -19,6 +19,7 @@ use crate::daemon::signals::{Asked, Signals};
 use crate::daemon::telling::demand::Telling;
 use crate::daemon::telling::publish::Publisher;
 use crate::daemon::tracker::Tracker;
+use crate::daemon::upkeep::{Upkeep, Upkept};
 use crate::daemon::walks::adopt::Adoption;
 use crate::daemon::walks::reevaluate::RulesAnswer;
 use crate::daemon::walks::sweep::Sweeper;
@@ -57,6 +58,11 @@ pub(crate) struct Daemon {
     pub(crate) close_under_lock: Job<Checked, Vec<CloseAttempt>>,
     pub(crate) adoption: Adoption,
     pub(crate) sweeper: Sweeper,
+    pub(crate) upkeep: Upkeep,
+    /// Readers were told that something happened which nobody saw, and not yet that all was read anew.
+    pub(crate) is_sight_lost: bool,
+    /// The sweep that comes is to be followed by a walk.
+    pub(crate) is_walk_wanted: bool,
 }
 
 /// What the loop does after a command.
@@ -150,15 +156,28 @@ impl Daemon {
                     self.closed(closed.attempts);
                 }
                 attempts = self.close_under_lock.finished() => self.closed(attempts),
+                changed = self.upkeep.changes.changed() => {
+                    changed?;
+                    self.upkeep.job.want(());
+                }
+                upkept = self.upkeep.job.finished() => self.upkept(upkept)?,
                 adopted = self.adoption.job.finished() => {
                     self.adoption.finish(&self.shared, adopted?)?;
                     self.judge.want(());
+                    if self.sweeper.job.is_idle() && std::mem::take(&mut self.is_sight_lost) {
+                        self.intake.resync.want(());
+                    }
                 }
                 removed = self.sweeper.job.finished() => {
-                    if removed? > 0 {
-                        // The events of their ends are missing.
-                        self.publisher.lost(None, Loss::Detached);
-                        self.intake.resync.want(());
+                    let removed = removed?;
+                    // The events of their ends are missing.
+                    if removed > 0 {
+                        self.lose_sight();
+                    }
+                    self.sweeper.finish(removed);
+                    if std::mem::take(&mut self.is_walk_wanted) || removed > 0 {
+                        // There is room now.
+                        self.adoption.want_at_once();
                     }
                 }
                 connections = self.intake.resync.finished() => {
@@ -173,6 +192,8 @@ impl Daemon {
     fn take(&mut self, events: &mut Vec<Event>) -> Result<()> {
         if self.adoption.note(&self.shared)? {
             self.telling.set_anew(&self.shared)?;
+            // Entries without a socket may take the room.
+            self.sweeper.want_room();
         }
         self.intake.take(&self.shared, &mut self.tracker, &self.publisher, events)
     }
@@ -242,6 +263,7 @@ impl Daemon {
                 reply(answer, ());
             }
             Command::Sweep => self.sweeper.want(),
+            Command::Look => self.upkeep.want()?,
             Command::Detach { by_uid, answer } => {
                 let result = detach(&self.shared, &self.pins, by_uid).await;
                 let next = if result.is_ok() { Next::End } else { Next::Continue };
@@ -250,6 +272,28 @@ impl Daemon {
             }
         }
         Ok(Next::Continue)
+    }
+
+    /// Does what follows from a look at what others may have taken away.
+    fn upkept(&mut self, upkept: Upkept) -> Result<()> {
+        self.upkeep.finish(upkept)?;
+        if upkept.was_detached {
+            self.lose_sight();
+        }
+        if upkept.was_detached || upkept.was_blinded {
+            // What has gone makes room for what is taken in by the walk, which also sees to the states of what is there.
+            self.sweeper.want_at_once();
+            self.is_walk_wanted = true;
+        }
+        Ok(())
+    }
+
+    /// Says, once for each time, that something happened to connections that nobody saw. After the next sweep and walk all
+    /// is read anew.
+    fn lose_sight(&mut self) {
+        if !std::mem::replace(&mut self.is_sight_lost, true) {
+            self.publisher.lost(None, Loss::Detached);
+        }
     }
 
     fn closed(&mut self, attempts: Vec<CloseAttempt>) {
@@ -263,9 +307,16 @@ impl Daemon {
         self.tracker.input(self.shared.rules_changed());
         self.reevaluate.want(answer);
         if self.rules.left_untracked() {
-            self.adoption.want_now();
+            self.adoption.want_at_once();
         }
-        self.cgroups.set(self.rules.cgroups())
+        self.watch_cgroups()
+    }
+
+    /// Watches for the cgroups that rules name, and for the one that the programs are attached to.
+    fn watch_cgroups(&mut self) -> Result<()> {
+        let facts = &self.shared.facts;
+        let own = facts.cgroup.strip_prefix(&facts.cgroup_mount).ok().and_then(|path| path.to_str());
+        self.cgroups.set(self.rules.cgroups().chain(own.filter(|own| !own.is_empty())))
     }
 
     fn reload(&mut self) -> Result<()> {
@@ -278,7 +329,8 @@ impl Daemon {
 
     /// Looks for the cgroups that rules name: a directory was made near one of them.
     fn follow_cgroups(&mut self) -> Result<()> {
-        self.cgroups.set(self.rules.cgroups())?;
+        self.watch_cgroups()?;
+        self.upkeep.want()?;
         match self.rules.follow_cgroups(&self.shared) {
             Ok(Some(result)) => self.rules_changed((result, None))?,
             Ok(None) => {}
@@ -291,7 +343,7 @@ impl Daemon {
     fn act(&mut self) -> Result<()> {
         self.publish();
         self.tell()?;
-        let again = self.adoption.attempt(&self.shared)?;
+        let again = self.adoption.attempt(&self.shared)?.into_iter().chain(self.sweeper.attempt());
         self.start_jobs();
         let release = self.release_setsockopt()?;
         self.timer.set(self.tracker.connections().next_due().into_iter().chain(again).chain(release).min())
@@ -304,7 +356,7 @@ impl Daemon {
         if shared.in_force().wants_options() || !self.reevaluate.is_idle() || !self.overrides.is_idle() {
             return Ok(None);
         }
-        shared.setsockopt.release(|| shared.overrides.is_empty().map(|is_empty| !is_empty))
+        shared.attached.setsockopt.release(|| shared.overrides.is_empty().map(|is_empty| !is_empty))
     }
 
     /// Publishes what has happened, and has done what follows.
@@ -345,6 +397,7 @@ impl Daemon {
         self.close_under_lock.start(shared);
         self.adoption.job.start(shared);
         self.sweeper.job.start(shared);
+        self.upkeep.job.start(shared);
         self.intake.resync.start(shared);
     }
 

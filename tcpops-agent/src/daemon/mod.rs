@@ -34,6 +34,8 @@ mod pace;
 mod refusal;
 pub(crate) mod room;
 mod shared;
+mod socket_file;
+mod upkeep;
 
 pub(crate) use crate::kernel::release_memory;
 pub(crate) use detach::detach_offline;

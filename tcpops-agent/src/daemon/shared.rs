@@ -12,7 +12,9 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::daemon::counters::AgentCounters;
 use crate::daemon::index::{KEPT, KeptIndex};
 use crate::daemon::pace::Pace;
+use crate::daemon::socket_file::SocketFile;
 use crate::events::EventLog;
+use crate::kernel::attached::Attached;
 use crate::kernel::cgroup::Lineages;
 use crate::kernel::connections::Connections;
 use crate::kernel::follow::Follow;
@@ -20,7 +22,6 @@ use crate::kernel::netns::Namespaces;
 use crate::kernel::overrides::Overrides;
 use crate::kernel::pins::Pins;
 use crate::kernel::probes::Probes;
-use crate::kernel::setsockopt::SetsockoptLink;
 use crate::kernel::settings::Settings;
 use crate::kernel::walk::Walker;
 use crate::kernel::{KernelError, Result};
@@ -39,8 +40,9 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) namespaces: Namespaces,
     pub(crate) walker: Walker,
-    pub(crate) setsockopt: SetsockoptLink,
+    pub(crate) attached: Attached,
     pub(crate) facts: Facts,
+    pub(crate) socket_file: SocketFile,
     pub(crate) event_log: Arc<EventLog>,
     pub(crate) lineages: Lineages,
     pub(crate) counters: AgentCounters,
@@ -50,6 +52,10 @@ pub(crate) struct Shared {
     limitations: RwLock<Vec<String>>,
     /// Sentences about what the last adoption left out, and why.
     left_out: RwLock<Vec<String>>,
+    /// Sentences about programs of others that run for the same sockets.
+    neighbours: RwLock<Vec<String>>,
+    /// Sentences about what was taken from the agent and could not be put back.
+    amiss: RwLock<Vec<String>>,
     /// The serial that the last override got.
     override_serial: AtomicU32,
     index: KeptIndex,
@@ -67,6 +73,10 @@ pub(crate) struct Facts {
     /// The directory that the program is attached to.
     pub(crate) cgroup: PathBuf,
     pub(crate) pins: PathBuf,
+    /// The agent's socket.
+    pub(crate) socket: PathBuf,
+    /// True if what is open already is taken in.
+    pub(crate) adopts: bool,
     pub(crate) resumed: bool,
     /// The way in which adopted connections are followed.
     pub(crate) follow: Follow,
@@ -82,7 +92,7 @@ impl Shared {
         pins: &Pins,
         namespaces: Namespaces,
         walker: Walker,
-        setsockopt: SetsockoptLink,
+        attached: Attached,
         facts: Facts,
     ) -> Result<Self> {
         // Before 1970 there was no tcpops.
@@ -98,11 +108,14 @@ impl Shared {
             settings: Settings::open(pins)?,
             namespaces,
             walker,
-            setsockopt,
+            attached,
+            socket_file: SocketFile::new(facts.socket.clone()),
             facts,
             limitations: RwLock::default(),
             in_force: RwLock::default(),
             left_out: RwLock::default(),
+            neighbours: RwLock::default(),
+            amiss: RwLock::default(),
             override_serial: AtomicU32::default(),
             index: KeptIndex::default(),
             scans: SCANS.map(|scans| Arc::new(Semaphore::new(scans))),
@@ -125,7 +138,24 @@ impl Shared {
     pub(crate) fn limitations(&self) -> Vec<String> {
         let mut all = self.limitations.read().clone();
         all.extend_from_slice(&self.left_out.read());
+        all.extend_from_slice(&self.neighbours.read());
+        all.extend_from_slice(&self.amiss.read());
         all
+    }
+
+    /// Sentences about what was taken from the agent and could not be put back; it is ready where there are none.
+    pub(crate) fn amiss(&self) -> Vec<String> {
+        self.amiss.read().clone()
+    }
+
+    /// Replaces what is known of programs of others; returns what is new.
+    pub(crate) fn set_neighbours(&self, found: Vec<String>) -> Vec<String> {
+        replace(&self.neighbours, found)
+    }
+
+    /// Replaces what is amiss; returns what is new.
+    pub(crate) fn set_amiss(&self, found: Vec<String>) -> Vec<String> {
+        replace(&self.amiss, found)
     }
 
     pub(crate) fn add_limitations(&self, found: Vec<String>) {
@@ -208,6 +238,14 @@ impl Shared {
         })
         .await
     }
+}
+
+/// Replaces sentences; returns those that were not among them.
+fn replace(sentences: &RwLock<Vec<String>>, found: Vec<String>) -> Vec<String> {
+    let mut sentences = sentences.write();
+    let new = found.iter().filter(|sentence| !sentences.contains(sentence)).cloned().collect();
+    *sentences = found;
+    new
 }
 
 /// Runs something that blocks, off the loop.

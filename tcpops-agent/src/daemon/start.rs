@@ -20,11 +20,14 @@ use crate::daemon::shared::{Facts, Shared};
 use crate::daemon::telling::demand::Telling;
 use crate::daemon::telling::publish::Publisher;
 use crate::daemon::tracker::Tracker;
+use crate::daemon::upkeep::Upkeep;
 use crate::daemon::walks::adopt::{Adoption, adopt, left_out};
 use crate::daemon::walks::read_all::{self, read_all};
 use crate::daemon::walks::reevaluate::{self, reevaluate};
 use crate::daemon::walks::sweep::{Sweeper, sweep};
 use crate::events::Demand;
+use crate::kernel::attach_watch::AttachWatch;
+use crate::kernel::attached::Attached;
 use crate::kernel::cgroup_watch::CgroupWatch;
 use crate::kernel::clock::Timer;
 use crate::kernel::events::Events;
@@ -33,7 +36,6 @@ use crate::kernel::netns::Namespaces;
 use crate::kernel::pins::Pins;
 use crate::kernel::requirements;
 use crate::kernel::rules::Rules;
-use crate::kernel::setsockopt::SetsockoptLink;
 use crate::model::expiry::connections::Input;
 use crate::model::history::record::Kinds;
 
@@ -48,13 +50,14 @@ impl Daemon {
         cgroup: PathBuf,
         pins: Arc<Pins>,
         mut loaded: Loaded,
-        setsockopt: SetsockoptLink,
+        attached: Attached,
         progress: &Progress,
     ) -> anyhow::Result<(Self, Handle)> {
         if let Some(log) = loaded.log.take() {
             log.follow()?;
         }
-        let shared = Arc::new(open(config, cgroup_mount, cgroup, &pins, loaded, setsockopt)?);
+        let attachments = AttachWatch::new(loaded.attach_programs.take())?;
+        let shared = Arc::new(open(config, cgroup_mount, cgroup, &pins, loaded, attached)?);
         progress.adopting(&shared);
         // The maps hold what happened before; from here on the ring has it.
         let intake = Intake::new(Events::open(&pins)?, &shared)?;
@@ -91,6 +94,9 @@ impl Daemon {
             close_under_lock: Job::in_batches(close::BATCH_UNDER_LOCK, close::run_under_lock),
             adoption: Adoption::new(left_out),
             sweeper: Sweeper::new(),
+            upkeep: Upkeep::new(attachments, &shared.facts.pins, &shared.facts.socket)?,
+            is_sight_lost: false,
+            is_walk_wanted: false,
             shared: Arc::clone(&shared),
         };
         Ok((daemon, Handle::new(sender, shared)))
@@ -124,7 +130,7 @@ fn open(
     cgroup: PathBuf,
     pins: &Pins,
     mut loaded: Loaded,
-    setsockopt: SetsockoptLink,
+    attached: Attached,
 ) -> anyhow::Result<Shared> {
     let limitations = std::mem::take(&mut loaded.limitations);
     let facts = Facts {
@@ -133,13 +139,15 @@ fn open(
         cgroup_mount,
         cgroup,
         pins: pins.directory().to_path_buf(),
+        socket: config.socket.clone(),
+        adopts: config.adopt,
         resumed: loaded.resumed,
         follow: loaded.follow,
         max_connections: pins.max_connections()?,
         rules_file: config.rules.clone(),
         can_destroy_orphans: requirements::can_destroy_orphans(),
     };
-    let shared = Shared::open(pins, Namespaces::new(config.reach)?, loaded.into_walker(), setsockopt, facts)?;
+    let shared = Shared::open(pins, Namespaces::new(config.reach)?, loaded.into_walker(), attached, facts)?;
     shared.add_limitations(limitations);
     Ok(shared)
 }

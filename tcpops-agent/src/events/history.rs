@@ -15,10 +15,16 @@ pub(crate) enum Start {
     After(u64),
 }
 
+/// The most marks that are kept. A reader that is further behind than these is told of them as of other records.
+const MARKS: usize = 1024;
+
 /// The latest records, in order.
 #[derive(Debug)]
 pub(crate) struct History {
     records: VecDeque<Record>,
+    /// The latest records that say what is missing, or that all was read anew. They are kept for longer than others, so
+    /// that a slow reader is told of each loss with its own cause and count.
+    marks: VecDeque<Record>,
     capacity: usize,
     /// The number of the first record of this agent.
     first_seq: u64,
@@ -45,7 +51,7 @@ impl Cursor {
 impl History {
     /// Makes an empty history of at most `capacity` records, the first of which gets the number `first_seq`.
     pub(crate) fn new(first_seq: u64, capacity: usize) -> Self {
-        Self { records: VecDeque::new(), capacity, first_seq, next_seq: first_seq }
+        Self { records: VecDeque::new(), marks: VecDeque::new(), capacity, first_seq, next_seq: first_seq }
     }
 
     /// Appends a record.
@@ -53,7 +59,14 @@ impl History {
         if self.records.len() == self.capacity {
             self.records.pop_front();
         }
-        self.records.push_back(Record { seq: self.next_seq, at_boot_ns, what });
+        let record = Record { seq: self.next_seq, at_boot_ns, what };
+        if matches!(what, What::Lost(..) | What::Resynchronised(_)) {
+            if self.marks.len() == MARKS {
+                self.marks.pop_front();
+            }
+            self.marks.push_back(record);
+        }
+        self.records.push_back(record);
         self.next_seq += 1;
     }
 
@@ -86,19 +99,28 @@ impl History {
         }
     }
 
-    /// Appends the next records to `into`, at most `limit`. Where some are not kept any more, a record of the loss comes
-    /// first, with the number of the last one that is missing.
+    /// Appends the next records to `into`, at most `limit` of those that are kept. Where some are not kept any more, records
+    /// of the loss come first, each with the number of the last one that is missing, and the marks among them.
     pub(crate) fn read(&self, cursor: &mut Cursor, limit: usize, now_boot_ns: u64, into: &mut Vec<Record>) {
         let oldest = self.oldest_seq();
-        let missing = oldest.saturating_sub(cursor.next_seq);
-        let loss = if std::mem::take(&mut cursor.from_other_agent) {
-            Some((None, Loss::AgentRestarted))
-        } else {
-            (missing > 0).then_some((Some(missing), Loss::SlowReader))
+        let lost = |before: u64, count, loss| Record {
+            seq: before.saturating_sub(1),
+            at_boot_ns: now_boot_ns,
+            what: What::Lost(count, loss),
         };
-        if let Some((count, loss)) = loss {
+        if std::mem::take(&mut cursor.from_other_agent) {
             cursor.next_seq = oldest;
-            into.push(Record { seq: cursor.last_seq(), at_boot_ns: now_boot_ns, what: What::Lost(count, loss) });
+            into.push(lost(oldest, None, Loss::AgentRestarted));
+        }
+        while cursor.next_seq < oldest {
+            let next = self.marks.partition_point(|mark| mark.seq < cursor.next_seq);
+            let mark = self.marks.get(next).filter(|mark| mark.seq < oldest);
+            let until = mark.map_or(oldest, |mark| mark.seq);
+            if until > cursor.next_seq {
+                into.push(lost(until, Some(until - cursor.next_seq), Loss::SlowReader));
+            }
+            into.extend(mark);
+            cursor.next_seq = until + u64::from(mark.is_some());
         }
         let start = (cursor.next_seq - oldest) as usize;
         let end = self.records.len().min(start.saturating_add(limit));
@@ -109,15 +131,24 @@ impl History {
 
 #[cfg(test)]
 mod tests {
+    use tcpops_common::conn::{ConnKey, Connection};
+    use tcpops_common::state::TcpState;
+
     use super::*;
+    use crate::model::history::record::{Happened, Identity};
 
     const FIRST: u64 = 1_000;
 
     /// A history of three records, into which `count` were put.
     fn history(count: u64) -> History {
         let mut history = History::new(FIRST, 3);
-        (0..count).for_each(|number| history.push(number, What::Resynchronised(number)));
+        (0..count).for_each(|_| history.push(0, record()));
         history
+    }
+
+    /// One of many.
+    fn record() -> What {
+        What::Of(Identity::of(ConnKey::default(), &Connection::EMPTY), Happened::Vanished(TcpState::Established))
     }
 
     fn read(history: &History, cursor: &mut Cursor) -> Vec<(u64, What)> {
@@ -127,7 +158,7 @@ mod tests {
     }
 
     fn nth(number: u64) -> (u64, What) {
-        (FIRST + number, What::Resynchronised(number))
+        (FIRST + number, record())
     }
 
     #[test]
@@ -151,7 +182,7 @@ mod tests {
         let mut history = history(2);
         let mut cursor = history.cursor(Start::Oldest);
         assert_eq!(read(&history, &mut cursor), [nth(0), nth(1)]);
-        (2..9).for_each(|number| history.push(number, What::Resynchronised(number)));
+        (2..9).for_each(|_| history.push(0, record()));
         let lost = (FIRST + 5, What::Lost(Some(4), Loss::SlowReader));
         assert_eq!(read(&history, &mut cursor), [lost, nth(6), nth(7)]);
         assert_eq!(cursor.last_seq(), FIRST + 7);
@@ -162,6 +193,22 @@ mod tests {
             read(&history, &mut history.cursor(Start::After(FIRST + 3)))[0],
             (FIRST + 5, What::Lost(Some(2), Loss::SlowReader))
         );
+    }
+
+    #[test]
+    fn a_slow_reader_is_told_of_each_loss_with_its_own_cause() {
+        let mut history = history(2);
+        let mut cursor = history.cursor(Start::Oldest);
+        let overflow = What::Lost(Some(7), Loss::RingOverflow);
+        history.push(0, overflow);
+        history.push(0, What::Resynchronised(5));
+        (4..9).for_each(|_| history.push(0, record()));
+        let slow = |number, count| (FIRST + number, What::Lost(Some(count), Loss::SlowReader));
+        assert_eq!(
+            read(&history, &mut cursor),
+            [slow(1, 2), (FIRST + 2, overflow), (FIRST + 3, What::Resynchronised(5)), slow(5, 2), nth(6), nth(7)]
+        );
+        assert_eq!(read(&history, &mut cursor), [nth(8)]);
     }
 
     #[test]

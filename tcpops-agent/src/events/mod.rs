@@ -162,8 +162,10 @@ impl Reader {
     pub(crate) fn take(&mut self, now_boot_ns: u64, into: &mut Vec<Record>) {
         let before = into.len();
         self.event_log.history().read(&mut self.cursor, BATCH, now_boot_ns, into);
-        if let Some(Record { what: What::Lost(Some(count), Loss::SlowReader), .. }) = into.get(before) {
-            self.event_log.counts.missed.fetch_add(*count, Ordering::Relaxed);
+        for record in &into[before..] {
+            if let What::Lost(Some(count), Loss::SlowReader) = record.what {
+                self.event_log.counts.missed.fetch_add(count, Ordering::Relaxed);
+            }
         }
     }
 
@@ -189,7 +191,11 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
+    use tcpops_common::conn::{ConnKey, Connection};
+    use tcpops_common::state::TcpState;
+
     use super::*;
+    use crate::model::history::record::{Happened, Identity};
 
     fn take(reader: &mut Reader) -> Vec<u64> {
         let mut records = Vec::new();
@@ -226,7 +232,9 @@ mod tests {
         let event_log = Arc::new(EventLog::new(1_000_000));
         let mut reader = event_log.read_from(Start::Now, None);
         let count = CAPACITY as u64 + 10;
-        (0..count).for_each(|number| event_log.publish(number, What::Resynchronised(number)));
+        let what =
+            What::Of(Identity::of(ConnKey::default(), &Connection::EMPTY), Happened::Vanished(TcpState::Established));
+        (0..count).for_each(|number| event_log.publish(number, what));
         let mut records = Vec::new();
         reader.take(0, &mut records);
         assert_eq!(records[0].what, What::Lost(Some(10), Loss::SlowReader));

@@ -72,16 +72,21 @@ pub(crate) fn link_create(
     descriptor(bpf_cmd::BPF_LINK_CREATE, &mut attr)
 }
 
-/// Loads an iterator program, given as one number for each instruction, for the iterator whose function has the id
-/// `iterator` in the kernel's BTF.
-pub(crate) fn prog_load_iter(name: &CStr, code: &[u64], iterator: u32) -> io::Result<OwnedFd> {
+/// Loads a tracing program, given as one number for each instruction, for the function with the id `function` in the
+/// kernel's BTF: an iterator, or one that runs when the function returns.
+pub(crate) fn prog_load_tracing(
+    name: &CStr,
+    code: &[u64],
+    hook: bpf_attach_type,
+    function: u32,
+) -> io::Result<OwnedFd> {
     let license = c"Dual MIT/GPL";
     let mut attr = attr();
     // SAFETY: this is the part of the union that the command uses; writing integers to it is always sound.
     let load = unsafe { &mut attr.__bindgen_anon_3 };
     load.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACING as u32;
-    load.expected_attach_type = bpf_attach_type::BPF_TRACE_ITER as u32;
-    load.attach_btf_id = iterator;
+    load.expected_attach_type = hook as u32;
+    load.attach_btf_id = function;
     load.insns = code.as_ptr() as u64;
     load.insn_cnt = code.len() as u32;
     load.license = license.as_ptr() as u64;
@@ -89,6 +94,31 @@ pub(crate) fn prog_load_iter(name: &CStr, code: &[u64], iterator: u32) -> io::Re
         *to = from.cast_signed();
     }
     descriptor(bpf_cmd::BPF_PROG_LOAD, &mut attr)
+}
+
+/// A `struct bpf_insn` of the kernel's include/uapi/linux/bpf.h.
+pub(crate) const fn instruction(code: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> u64 {
+    let registers = (src << 4 | dst) as u64;
+    code as u64 | registers << 8 | (offset.cast_unsigned() as u64) << 16 | (immediate.cast_unsigned() as u64) << 32
+}
+
+/// The ids of the programs that are attached to the cgroup itself, at most `max`, by a link or otherwise.
+pub(crate) fn prog_query(cgroup: BorrowedFd<'_>, hook: bpf_attach_type, max: usize) -> io::Result<Vec<u32>> {
+    let mut ids = vec![0_u32; max];
+    let mut attr = attr();
+    // SAFETY: `query` is the part of the union that this command uses; writing integers to it is always sound.
+    let query = unsafe { &mut attr.query };
+    query.__bindgen_anon_1.target_fd = cgroup.as_raw_fd().cast_unsigned();
+    query.attach_type = hook as u32;
+    query.prog_ids = ids.as_mut_ptr() as u64;
+    query.__bindgen_anon_2.prog_cnt = u32::try_from(max).unwrap_or(u32::MAX);
+    bpf(bpf_cmd::BPF_PROG_QUERY, &mut attr)?;
+    // SAFETY: as above.
+    let counts = unsafe { attr.query.__bindgen_anon_2 };
+    // SAFETY: the kernel wrote the number of programs there.
+    let found = unsafe { counts.prog_cnt } as usize;
+    ids.truncate(found);
+    Ok(ids)
 }
 
 /// A descriptor that runs the iterator of a link, in the namespace of the calling thread, as it is read.

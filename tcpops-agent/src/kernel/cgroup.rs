@@ -55,6 +55,11 @@ pub(crate) fn lineages(mount: &Path) -> HashMap<u64, Vec<u64>> {
     walk(mount).map(|(_, lineage)| (lineage[0], lineage)).collect()
 }
 
+/// The directory `top` and every directory below it.
+pub(crate) fn directories(top: &Path) -> impl Iterator<Item = PathBuf> {
+    walk(top).map(|(directory, _)| directory)
+}
+
 /// The directory `top` and every directory below it, each with its id and the ids of those above it up to `top`.
 fn walk(top: &Path) -> impl Iterator<Item = (PathBuf, Vec<u64>)> {
     let mut pending = vec![(top.to_path_buf(), Vec::new())];

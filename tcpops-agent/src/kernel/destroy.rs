@@ -18,7 +18,7 @@ use aya_obj::btf::BtfKind;
 use aya_obj::generated::{bpf_attach_type, bpf_map_type};
 use parking_lot::Mutex;
 
-use crate::kernel::bpf::{iter_create, link_create, prog_load_iter, run_to_end};
+use crate::kernel::bpf::{instruction, iter_create, link_create, prog_load_tracing, run_to_end};
 use crate::kernel::clock::thread_cpu_time;
 use crate::kernel::error::{KernelError, Result};
 use crate::kernel::netns::Namespace;
@@ -65,7 +65,7 @@ impl Destroyer {
         let shape = aya_obj::Map::new_from_params(kind, key, value, MAX_TARGETS, 0);
         let map = MapData::create(shape, "tcpops_targets", None).map_err(KernelError::map(NAME))?;
         let code = program(tags.as_raw_fd(), map.fd().as_fd().as_raw_fd(), destroy.cast_signed());
-        let program = prog_load_iter(c"tcpops_destroy", &code, attach)
+        let program = prog_load_tracing(c"tcpops_destroy", &code, bpf_attach_type::BPF_TRACE_ITER, attach)
             .map_err(KernelError::syscall("BPF_PROG_LOAD", "the program that destroys sockets under their locks"))?;
         Ok(Some(Self { program, targets: Mutex::new(Table::new(NAME, map)?) }))
     }
@@ -107,12 +107,6 @@ impl Destroyer {
         let iteration = File::from(iter_create(link.as_fd()).map_err(failed("BPF_ITER_CREATE"))?);
         run_to_end(iteration).map_err(failed("read"))
     }
-}
-
-/// A `struct bpf_insn` of the kernel's include/uapi/linux/bpf.h.
-const fn instruction(code: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> u64 {
-    let registers = (src << 4 | dst) as u64;
-    code as u64 | registers << 8 | (offset.cast_unsigned() as u64) << 16 | (immediate.cast_unsigned() as u64) << 32
 }
 
 /// The program, once for each socket of a walk:

@@ -36,6 +36,9 @@ impl Follow {
     }
 }
 
+/// The pins of their links.
+pub(crate) const PINS: [&str; 2] = [PROGRAMS[0].1, PROGRAMS[1].1];
+
 /// True if an earlier agent left the programs of the tracepoint in the directory of its pins.
 pub(crate) fn pinned(directory: &Path) -> bool {
     PROGRAMS.iter().any(|(_, pin)| directory.join(pin).exists())

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use aya::maps::MapData;
-use aya::programs::Program;
+use aya::programs::{Program, ProgramFd};
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use aya_obj::Object;
@@ -17,12 +17,14 @@ use tcpops_common::fields::{Field, OFFSETS, SHIFTS};
 use tcpops_common::maps::{CONN_TAGS, EVENTS, PINNED, capacity};
 use tcpops_common::slots::{CONID_SHIFT, COOKIE_MASK, conid_shift, cookie_mask, slots};
 
+use crate::kernel::attach_watch::AttachPrograms;
+use crate::kernel::attached::Attached;
 use crate::kernel::btf::{FieldOffset, KernelTypes};
 use crate::kernel::clock;
 use crate::kernel::destroy::Destroyer;
 use crate::kernel::error::{KernelError, Result};
 use crate::kernel::follow::{self, Follow};
-use crate::kernel::link::{attach, take_over};
+use crate::kernel::link::Attachment;
 use crate::kernel::object::{OBJECT, SETSOCKOPT, SOCKOPS, untyped_program};
 use crate::kernel::pins::{Pins, SETSOCKOPT_LINK, SOCKOPS_LINK, Shape};
 use crate::kernel::program_log::ProgramLog;
@@ -47,6 +49,10 @@ pub(crate) struct LoadOptions<'a> {
     /// How these are followed; `None` for the best way that the kernel offers.
     pub(crate) follow: Option<Follow>,
 }
+
+/// What follows where the kernel lets no program run at its functions.
+const UNTOLD: &str = "this kernel does not tell of programs that are attached and detached (no fexit programs): the agent \
+                      looks every 1.5 s";
 
 /// How much the kernel programs log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -79,8 +85,12 @@ pub(crate) struct Loaded {
     pub(crate) resumed: bool,
     pub(crate) limitations: Vec<String>,
     pub(crate) follow: Follow,
-    /// True if the programs at the tracepoint are loaded.
+    /// True if the programs at the tracepoint are to be attached.
     traces: bool,
+    /// Those that tell of programs which are attached and detached; `None` before the attachment, and where the kernel
+    /// cannot run them.
+    pub(crate) attach_programs: Option<AttachPrograms>,
+    btf: Btf,
 }
 
 /// Loads the programs. Those that are in force stay so until [`Loaded::attach`].
@@ -109,36 +119,62 @@ pub(crate) fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
         _ => Some(ProgramLog(EbpfLogger::init(&mut ebpf).map_err(KernelError::load)?)),
     };
     load_programs(&mut ebpf, &btf)?;
-    if traces {
-        follow::load(&mut ebpf, &btf)?;
+    // Also where they are not needed: the sockops program of somebody else may call for them later, and their maps are not
+    // kept.
+    match follow::load(&mut ebpf, &btf) {
+        Err(error) if !traces => tracing::debug!(?error, "the programs at the tracepoint cannot be loaded"),
+        loaded => loaded?,
     }
     let tags = MapData::from_pin(directory.join(CONN_TAGS)).map_err(KernelError::map(CONN_TAGS))?;
     let destroyer = Destroyer::load(&btf, tags.fd().as_fd())?;
     let is_lacking = |(index, offset): &(usize, &FieldOffset)| offset.place.is_none() && !Field::is_optional(*index);
     let limitations = offsets.iter().enumerate().filter(is_lacking).map(|(_, offset)| limitation(offset)).collect();
-    Ok(Loaded { ebpf, destroyer, directory, log, resumed, limitations, follow, traces })
+    Ok(Loaded { ebpf, destroyer, directory, log, resumed, limitations, follow, traces, attach_programs: None, btf })
 }
 
 impl Loaded {
     /// Attaches the programs to a cgroup and everything below it; or, if an earlier agent left its pins, puts them behind
     /// its links. The setsockopt program is attached when something needs it.
-    pub(crate) fn attach(&mut self, pins: &Pins, cgroup: &Path) -> Result<SetsockoptLink> {
+    pub(crate) fn attach(&mut self, pins: &Pins, cgroup_mount: &Path, cgroup: &Path) -> Result<Attached> {
         if self.traces {
             follow::attach(&mut self.ebpf, &self.directory)?;
         }
-        let setsockopt = untyped_program(&mut self.ebpf, SETSOCKOPT)?.fd().map_err(KernelError::load)?;
-        let setsockopt = setsockopt.try_clone().map_err(KernelError::load)?;
-        let setsockopt = SetsockoptLink::open(setsockopt, cgroup, pins.directory().join(SETSOCKOPT_LINK))?;
-        // The sockops program comes last: it gives connections their entries, without which the other does nothing.
-        let sockops = untyped_program(&mut self.ebpf, SOCKOPS)?.fd().map_err(KernelError::load)?.as_fd();
-        let (hook, pin) = (bpf_attach_type::BPF_CGROUP_SOCK_OPS, self.directory.join(SOCKOPS_LINK));
-        if self.resumed {
-            take_over(sockops, hook, cgroup, &pin)?;
-        } else {
-            attach(sockops, hook, cgroup, &pin)?;
+        // The sockops program comes last: it gives connections their entries, without which the others do nothing.
+        let mut sockops = Attachment {
+            name: SOCKOPS,
+            program: self.program(SOCKOPS)?,
+            hook: bpf_attach_type::BPF_CGROUP_SOCK_OPS,
+            cgroup: cgroup.to_path_buf(),
+            pin: self.directory.join(SOCKOPS_LINK),
+        };
+        let link = if self.resumed { sockops.take_over(cgroup_mount)? } else { sockops.attach()? };
+        if !self.resumed {
             pins.commit(&self.directory)?;
+            sockops.pin = pins.directory().join(SOCKOPS_LINK);
         }
-        Ok(setsockopt)
+        let setsockopt = Attachment {
+            name: SETSOCKOPT,
+            program: self.program(SETSOCKOPT)?,
+            hook: bpf_attach_type::BPF_CGROUP_SETSOCKOPT,
+            cgroup: cgroup.to_path_buf(),
+            pin: pins.directory().join(SETSOCKOPT_LINK),
+        };
+        let setsockopt = SetsockoptLink::open(setsockopt, cgroup_mount)?;
+        let attached = Attached::hold(pins.directory(), (sockops, link), setsockopt)?;
+        self.attach_programs = match AttachPrograms::attach(&self.btf) {
+            Ok(programs) => Some(programs),
+            Err(error) => {
+                tracing::debug!(?error, "the kernel lets nobody watch its functions");
+                self.limitations.push(UNTOLD.to_owned());
+                None
+            }
+        };
+        Ok(attached)
+    }
+
+    fn program(&mut self, name: &'static str) -> Result<ProgramFd> {
+        let program = untyped_program(&mut self.ebpf, name)?.fd().map_err(KernelError::load)?;
+        program.try_clone().map_err(KernelError::load)
     }
 
     pub(crate) fn into_walker(mut self) -> Walker {

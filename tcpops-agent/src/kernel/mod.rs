@@ -10,10 +10,13 @@ pub(crate) mod pins;
 pub(crate) mod requirements;
 
 // Getting the programs into the kernel, attached to a cgroup.
+pub(crate) mod attach_watch;
+pub(crate) mod attached;
 mod btf;
 pub(crate) mod follow;
 mod link;
 pub(crate) mod load;
+pub(crate) mod neighbours;
 mod object;
 pub(crate) mod program_log;
 pub(crate) mod setsockopt;
@@ -42,6 +45,8 @@ pub(crate) mod walk;
 pub(crate) mod cgroup;
 pub(crate) mod cgroup_watch;
 pub(crate) mod clock;
+pub(crate) mod file_watch;
+mod inotify;
 mod memory;
 
 // System calls that need `unsafe`: bpf(2) where aya does not have the call, and registering descriptors with tokio.

@@ -1,6 +1,7 @@
 //! Runs the `iter/tcp` program over every socket of a network namespace.
 
 use std::fs::File;
+use std::path::Path;
 
 use aya::Ebpf;
 use aya::programs::Iter;
@@ -9,6 +10,7 @@ use parking_lot::Mutex;
 use crate::kernel::bpf::run_to_end;
 use crate::kernel::destroy::Destroyer;
 use crate::kernel::error::{KernelError, Result};
+use crate::kernel::follow;
 use crate::kernel::netns::Namespace;
 use crate::kernel::object::{ITER, program};
 use crate::kernel::requirements;
@@ -46,6 +48,14 @@ impl Walker {
     pub(crate) fn walk(&self, namespace: &Namespace) -> Result<()> {
         run_to_end(namespace.run(|| self.iteration())??)
             .map_err(KernelError::syscall("read", "the walk over the sockets"))
+    }
+
+    /// Attaches the programs at the tracepoint, and pins their links in `directory`.
+    ///
+    /// # Errors
+    /// The kernel did not take them when they were loaded.
+    pub(crate) fn follow(&self, directory: &Path) -> Result<()> {
+        follow::attach(&mut self.ebpf.lock(), directory)
     }
 
     /// The descriptor of a walk over the namespace of the calling thread, which runs as it is read.

@@ -7,29 +7,27 @@ mod admission;
 mod extract;
 mod group;
 mod large;
+mod listener;
 mod refusal;
 mod seldom;
 mod service;
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::daemon::{Handle, Origin, Progress, room};
 
+pub(crate) use self::listener::Listener;
+
 use self::admission::{Admission, ClientLimits, Limits};
-use self::group::{Group, GroupId};
 use self::seldom::Seldom;
 use self::service::{Ready, Service};
 
@@ -45,60 +43,6 @@ const CLIENTS: ClientLimits = ClientLimits { per_uid: 32, of_users: 192, of_root
 /// The most at a time of those that are told that there is no place for them. More are told without waiting for what they
 /// ask.
 const REFUSED: ClientLimits = ClientLimits { per_uid: 8, of_users: 32, of_root: 32 };
-
-/// The socket, bound and not yet served.
-#[derive(Debug)]
-pub(crate) struct Listener {
-    listener: UnixListener,
-    path: PathBuf,
-    group: Option<Group>,
-}
-
-impl Listener {
-    /// Binds the socket: 0660, of the group `tcpops` where there is one. A socket that nobody serves is replaced.
-    ///
-    /// # Errors
-    /// Fails where another agent serves it, or something else is at the path.
-    pub(crate) async fn bind(path: &Path) -> anyhow::Result<Self> {
-        let shown = path.display();
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)
-                .map_err(|error| anyhow::anyhow!("cannot make the directory of the socket {shown}: {error}"))?;
-        }
-        match fs::symlink_metadata(path) {
-            Ok(metadata) if !metadata.file_type().is_socket() => {
-                anyhow::bail!("{shown} is there and not a socket; expected a free path for the agent's socket")
-            }
-            Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
-                anyhow::bail!(
-                    "the socket {shown} is in use by another agent; stop it, or give this one other --socket and --pins"
-                )
-            }
-            Ok(_) => fs::remove_file(path).map_err(|error| anyhow::anyhow!("cannot replace {shown}: {error}"))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => anyhow::bail!("cannot look at {shown}: {error}"),
-        }
-        let listener = UnixListener::bind(path).map_err(|error| anyhow::anyhow!("cannot bind {shown}: {error}"))?;
-        let group = Group::find().await;
-        let gid = group.id().get();
-        let listener = Self { listener, path: path.to_path_buf(), group: Some(group) };
-        if gid.is_some() {
-            group::give(path, gid)
-                .map_err(|error| anyhow::anyhow!("cannot give {shown} to the group tcpops: {error}"))?;
-        }
-        fs::set_permissions(path, fs::Permissions::from_mode(0o660))
-            .map_err(|error| anyhow::anyhow!("cannot set the mode of {shown}: {error}"))?;
-        Ok(listener)
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(socket = %self.path.display(), %error, "cannot remove the socket");
-        }
-    }
-}
 
 /// Serves the socket until it is told to stop.
 pub(crate) struct Server {
@@ -139,16 +83,21 @@ impl Server {
 
 /// Accepts clients until it is told to stop, and has each served that finds a place.
 async fn accept_all(mut listener: Listener, service: Service, tasks: TaskTracker, stop: CancellationToken) {
-    let group = listener.group.take().expect("it is taken here alone");
-    let members = group.id();
-    let (path, stopped) = (listener.path.clone(), stop.clone());
+    let (group, path) = listener.take_group();
+    let (members, stopped) = (group.id(), stop.clone());
     tasks.spawn(async move { group.follow(&path, stopped).await });
     let (admission, refusals) = (Admission::new(CLIENTS), Admission::new(REFUSED));
     let (mut failures, mut turned_away) = (Seldom::default(), Seldom::default());
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
-            accepted = accept(&listener, &members) => accepted,
+            accepted = listener.accept(&members) => accepted,
+            () = service.socket_gone() => {
+                if listener.bind_again() {
+                    service.socket_bound().await;
+                }
+                continue;
+            }
         };
         let (stream, origin) = match accepted {
             Ok(accepted) => accepted,
@@ -189,12 +138,6 @@ async fn accept_all(mut listener: Listener, service: Service, tasks: TaskTracker
             None => refusal::answer_at_once(&stream, &text),
         }
     }
-}
-
-async fn accept(listener: &Listener, members: &GroupId) -> io::Result<(UnixStream, Origin)> {
-    let (stream, _address) = listener.listener.accept().await?;
-    let origin = Origin::of(&stream, members.get())?;
-    Ok((stream, origin))
 }
 
 async fn serve(stream: UnixStream, origin: Origin, service: Service, stop: CancellationToken) {

@@ -57,7 +57,7 @@ fn api() -> OpenApiRouter<Backend> {
         .routes(routes!(agent::status))
         .routes(routes!(agent::metrics))
         .routes(routes!(agent::detach))
-        .routes(routes!(agent::health))
+        .routes(routes!(agent::ready))
 }
 
 /// The routes, with what the daemon does behind them.

@@ -70,6 +70,28 @@ impl Service {
         }
     }
 
+    /// Returns when the file of the socket is gone; while the agent starts, nobody looks. Cancel-safe.
+    pub(super) async fn socket_gone(&self) {
+        match self.handle().await {
+            Some(handle) => handle.socket_gone().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Notes that the socket was bound anew.
+    pub(super) async fn socket_bound(&self) {
+        if let Some(handle) = self.handle().await {
+            // Where the loop has ended, the server ends too.
+            let _stopping = handle.socket_bound().await;
+        }
+    }
+
+    /// The daemon, once it is ready.
+    async fn handle(&self) -> Option<Handle> {
+        let mut ready = self.ready.clone();
+        ready.wait_for(Option::is_some).await.ok()?.as_ref().map(|ready| ready.handle.clone())
+    }
+
     async fn route(mut self, request: Request) -> Result<Response, Infallible> {
         if self.ready.borrow().is_none() {
             // These ask how the agent is, and do not wait.

@@ -10,6 +10,7 @@ pub(crate) mod http;
 pub(crate) mod lab;
 pub(crate) mod mounts;
 pub(crate) mod name;
+pub(crate) mod neighbour;
 pub(crate) mod netns;
 pub(crate) mod options;
 pub(crate) mod peer;

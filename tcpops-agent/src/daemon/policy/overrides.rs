@@ -122,7 +122,7 @@ fn write(shared: &Shared, request: &OverrideRequest) -> Result<(u64, u32, Option
     let serial = shared.next_override_serial();
     let policy = change.apply(before, &connection, serial, by_uid);
     if policy.options.any() || request.descriptor.is_some() {
-        shared.setsockopt.need()?;
+        shared.attached.setsockopt.need()?;
     }
     shared.overrides.put(key, &policy).map_err(|error| refusal::full(&error))?;
     Ok((connection.netns_cookie, serial, before))

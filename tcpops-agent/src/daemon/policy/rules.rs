@@ -68,7 +68,7 @@ impl RuleStore {
         let rules = unresolved(&store.document).map_err(|fault| invalid(&fault.in_json(source.as_slice())))?;
         shared.set_in_force(InForce::of(&rules));
         if rules.wants_options() {
-            shared.setsockopt.need()?;
+            shared.attached.setsockopt.need()?;
         }
         if let Some(path) = store.file.clone() {
             let text = read(&path)?;
@@ -151,7 +151,7 @@ impl RuleStore {
         };
         if rules.set.wants_options() {
             // First, so that no program's own options slip through.
-            shared.setsockopt.need()?;
+            shared.attached.setsockopt.need()?;
         }
         let index = self.maps.replace(&tables)?;
         self.document = document;

@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Tell { answer: oneshot::Sender<()> },
     /// There is an entry whose socket is gone: look for all of that kind.
     Sweep,
+    /// The agent's socket was bound anew: look whether all is as it should be.
+    Look,
     /// Give back all options, take all pins away, and end.
     Detach { by_uid: u32, answer: oneshot::Sender<Result<Detached, Problem>> },
 }
@@ -94,6 +96,29 @@ impl Handle {
     /// Counts a client for which there was no place.
     pub(crate) fn client_refused(&self) {
         self.shared.counters.add(AgentCounter::ClientsRefused);
+    }
+
+    /// Returns when the file of the socket is gone and another is to be bound. Cancel-safe.
+    pub(crate) async fn socket_gone(&self) {
+        self.shared.socket_file.gone().await;
+    }
+
+    /// Notes that the socket was bound anew.
+    ///
+    /// # Errors
+    /// Fails if the loop has ended.
+    pub(crate) async fn socket_bound(&self) -> Result<(), Problem> {
+        self.shared.socket_file.note();
+        self.send(Command::Look).await
+    }
+
+    /// Whether all is there that the agent needs to see and to be seen.
+    ///
+    /// # Errors
+    /// `NotReady`, with what is amiss.
+    pub(crate) fn ready(&self) -> Result<(), Problem> {
+        let amiss = self.shared.amiss();
+        if amiss.is_empty() { Ok(()) } else { Err(Problem::new(Code::NotReady, amiss.join("; "))) }
     }
 
     /// Gives every socket back the options that its program had, takes the pins away, and ends the agent.

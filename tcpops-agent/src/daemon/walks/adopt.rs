@@ -21,6 +21,8 @@ use crate::model::adopt_backoff::{AdoptBackoff, Attempt};
 /// Takes in what was left out, as soon as there is room and enough time has passed; nothing where nothing is adopted.
 pub(crate) struct Adoption {
     backoff: Option<AdoptBackoff>,
+    /// How many had been left out at the last look.
+    left_out: u64,
     pub(crate) job: Job<(), Result<u64>>,
 }
 
@@ -28,26 +30,21 @@ impl Adoption {
     /// Starts after the adoption at the start, with `left_out` as it was before that; `None` if nothing is to be adopted.
     pub(crate) fn new(left_out: Option<u64>) -> Self {
         let backoff = left_out.map(|left_out| AdoptBackoff::new(now_boot_ns(), left_out));
-        Self { backoff, job: Job::new(|shared, _wishes| adopt(shared)) }
+        Self { backoff, left_out: left_out.unwrap_or(0), job: Job::new(|shared, _wishes| adopt(shared)) }
     }
 
     /// Looks whether more connections were left out; true if so.
     pub(crate) fn note(&mut self, shared: &Shared) -> Result<bool> {
-        let Some(backoff) = &mut self.backoff else { return Ok(false) };
-        Ok(backoff.note(left_out(shared)?))
+        let left_out = left_out(shared)?;
+        if let Some(backoff) = &mut self.backoff {
+            backoff.note(left_out);
+        }
+        Ok(std::mem::replace(&mut self.left_out, left_out) != left_out)
     }
 
     /// True if something was left out: then the end of a connection may make room for it.
     pub(crate) fn is_waiting(&self) -> bool {
         self.backoff.as_ref().is_some_and(AdoptBackoff::is_waiting)
-    }
-
-    /// Has all that has no entry taken in at once: the rules may have left it untracked.
-    pub(crate) fn want_now(&mut self) {
-        if let Some(backoff) = &mut self.backoff {
-            backoff.begin();
-            self.job.want(());
-        }
     }
 
     /// Has what was left out taken in, where it is time; or says when to ask again.
@@ -63,6 +60,15 @@ impl Adoption {
                 None
             }
         })
+    }
+
+    /// Has every namespace walked over, whether or not something was left out: to take in what came unseen, or
+    /// what the rules had left untracked, and to see to the states of what is there.
+    pub(crate) fn want_at_once(&mut self) {
+        if let Some(backoff) = &mut self.backoff {
+            backoff.begin();
+        }
+        self.job.want(());
     }
 
     /// Notes that the walks are over, and how many connections they took in.
@@ -121,8 +127,12 @@ pub(crate) fn left_out(shared: &Shared) -> Result<u64> {
     Ok(shared.settings.counter(Counter::Untracked)? + shared.settings.counter(Counter::AdoptFailed)?)
 }
 
-/// The id of the cgroup that the program is attached to; zero at the root, where every socket is in scope.
+/// The id of the cgroup that the program is attached to; zero at the root, where every socket is in scope. Where nothing is
+/// to be adopted, an id that no cgroup has: a walk then sees to those only that have an entry.
 fn scope(shared: &Shared) -> Result<u64> {
+    if !shared.facts.adopts {
+        return Ok(u64::MAX);
+    }
     let cgroup = &shared.facts.cgroup;
     if *cgroup == shared.facts.cgroup_mount {
         return Ok(0);

@@ -1,5 +1,5 @@
-//! Removing the entries of connections that ended unseen, since the program was detached by somebody else: the cgroup was
-//! removed, or `bpftool link detach`.
+//! Removing the entries of connections that ended unseen, since the program was detached by somebody else (the cgroup was
+//! removed, or `bpftool link detach`), or since another program has turned off the callbacks of their sockets.
 
 use std::collections::HashMap;
 
@@ -23,25 +23,63 @@ type Suspects = HashMap<u64, u64>;
 
 /// The least time between two sweeps: callers can cause them.
 const INTERVAL_NS: u64 = 10_000_000_000;
+/// The longest time between two sweeps for room, reached when such sweeps find nothing.
+const LONGEST_NS: u64 = 320_000_000_000;
 
-/// Sweeps where somebody came upon an entry without a socket.
+/// Sweeps where somebody came upon an entry without a socket, or where there may be some.
 pub(crate) struct Sweeper {
     last_boot_ns: u64,
+    /// The least time to the next sweep for room.
+    wait_ns: u64,
+    due_boot_ns: Option<u64>,
     pub(crate) job: Job<(), Result<usize>>,
 }
 
 impl Sweeper {
     pub(crate) fn new() -> Self {
-        Self { last_boot_ns: 0, job: Job::new(|shared, _wishes| sweep(shared)) }
+        Self {
+            last_boot_ns: 0,
+            wait_ns: INTERVAL_NS,
+            due_boot_ns: None,
+            job: Job::new(|shared, _wishes| sweep(shared)),
+        }
     }
 
-    /// Asks for a sweep, unless the last one was a moment ago.
+    /// Asks for a sweep, since there is an entry without a socket; a moment later if the last one was a moment ago.
     pub(crate) fn want(&mut self) {
+        self.want_by(self.last_boot_ns.saturating_add(INTERVAL_NS));
+    }
+
+    /// Asks for a sweep, since the maps are full: ever later, as long as none makes room.
+    pub(crate) fn want_room(&mut self) {
+        self.want_by(self.last_boot_ns.saturating_add(self.wait_ns));
+    }
+
+    /// Asks for a sweep at once, since connections have ended unseen.
+    pub(crate) fn want_at_once(&mut self) {
+        self.want_by(0);
+    }
+
+    fn want_by(&mut self, due_boot_ns: u64) {
+        self.due_boot_ns = Some(self.due_boot_ns.map_or(due_boot_ns, |due| due.min(due_boot_ns)));
+    }
+
+    /// Has the sweep done that is due; or says when to ask again.
+    pub(crate) fn attempt(&mut self) -> Option<u64> {
         let now_boot_ns = now_boot_ns();
-        if now_boot_ns.saturating_sub(self.last_boot_ns) >= INTERVAL_NS {
-            self.last_boot_ns = now_boot_ns;
-            self.job.want(());
+        let due = self.due_boot_ns?;
+        if due > now_boot_ns {
+            return Some(due);
         }
+        self.due_boot_ns = None;
+        self.last_boot_ns = now_boot_ns;
+        self.job.want(());
+        None
+    }
+
+    /// Notes that a sweep is over, and how many entries it removed.
+    pub(crate) fn finish(&mut self, removed: usize) {
+        self.wait_ns = if removed > 0 { INTERVAL_NS } else { (self.wait_ns * 2).min(LONGEST_NS) };
     }
 }
 
@@ -69,7 +107,7 @@ pub(crate) fn sweep(shared: &Shared) -> Result<usize> {
         }
     }
     if removed > 0 {
-        tracing::warn!(removed, "connections ended unseen: the program was detached meanwhile");
+        tracing::warn!(removed, "connections ended unseen");
     }
     Ok(removed)
 }

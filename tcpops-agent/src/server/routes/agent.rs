@@ -33,8 +33,15 @@ pub(crate) async fn detach(State(handle): State<Handle>, By(origin): By) -> Answ
     Ok(Json(handle.detach(&origin).await?))
 }
 
-/// The agent is ready. While it starts, this is answered with the problem `starting`.
-#[utoipa::path(get, path = "/readyz", responses((status = 200)))]
+/// The agent is ready, and stays so unless something is taken from it. While it starts, this is answered with the problem
+/// `starting`, and later with `not_ready`.
+#[utoipa::path(get, path = "/readyz", responses((status = 200), (status = 503, body = Problem)))]
+pub(crate) async fn ready(State(handle): State<Handle>) -> Answer<serde_json::Value> {
+    handle.ready()?;
+    Ok(Json(serde_json::json!({ "ready": true })))
+}
+
+/// The agent serves requests.
 pub(crate) async fn health() -> Json<serde_json::Value> {
     Json(serde_json::json!({ "ready": true }))
 }
