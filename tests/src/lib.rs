@@ -28,6 +28,7 @@ mod why;
 mod batch;
 mod causes;
 mod close;
+mod credentials;
 mod descriptor;
 mod document;
 mod events;

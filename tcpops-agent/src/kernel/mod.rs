@@ -34,6 +34,7 @@ pub(crate) mod destroy;
 pub(crate) mod diag;
 pub(crate) mod netns;
 pub(crate) mod owner;
+pub(crate) mod peer;
 pub(crate) mod walk;
 
 // The rest of the host: the clock, cgroups, and the agent's own memory.

@@ -90,7 +90,10 @@ pub(crate) async fn answer(
     request: hyper::Request<Incoming>,
 ) -> Result<Response, Infallible> {
     let mut request: Request = request.map(HttpBody::new);
-    request.extensions_mut().insert(origin);
+    match origin.now() {
+        Ok(origin) => drop(request.extensions_mut().insert(origin)),
+        Err(problem) => return Ok(Failure::from(problem).into_response()),
+    }
     match tokio::time::timeout(TIMEOUT, router.oneshot(request)).await {
         Ok(response) => response,
         Err(_elapsed) => {

@@ -224,16 +224,67 @@ def dodge(name, host, port, at, settle):
     return {"hit": [i for i, state in enumerate(states) if state != b"\x01"], "same": same, "took_ns": took}
 
 
-def request(path, text):
-    # Sends text to a unix socket, in this process's name, and answers with all that comes back.
-    s = socket.socket(socket.AF_UNIX)
+def dial(path):
+    # Connects to a unix socket; what is asked next is asked on it.
+    socks["dialled"] = s = socket.socket(socket.AF_UNIX)
     s.settimeout(2 * SOON)
     s.connect(path)
+    return {}
+
+
+def ask(text):
+    # Sends text on the unix socket, and answers with all that comes back.
+    s = socks.pop("dialled")
     s.sendall(text.encode())
     answer = b""
     while chunk := s.recv(65536):
         answer += chunk
     return {"text": answer.decode()}
+
+
+def request(path, text):
+    # Makes a request of a unix socket, in this process's name.
+    dial(path)
+    return ask(text)
+
+
+def dial_by_child(path, arguments):
+    # A child connects to a unix socket and becomes another program, which has none of this one's descriptors. What is asked
+    # next is asked here, in its name.
+    socks["dialled"] = s = socket.socket(socket.AF_UNIX)
+    s.settimeout(2 * SOON)
+    (done, sign), (stdin, keep_open) = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            s.connect(path)
+            os.dup2(stdin, 0)
+            os.execv(arguments[0], arguments)
+        finally:
+            os.write(sign, b"failed")
+            os._exit(1)
+    os.close(sign)
+    os.close(stdin)
+    if os.read(done, 10):
+        raise OSError(errno.ENOEXEC, "")
+    os.close(done)
+    socks["child"] = keep_open
+    return {"pid": pid}
+
+
+def become(uid):
+    # Gives up what root may do, and stays the same program.
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    return {}
+
+
+def dumpable(value):
+    # PR_SET_DUMPABLE of prctl(2).
+    if ctypes.CDLL(None).prctl(4, value) != 0:
+        raise OSError(errno.EINVAL, "")
+    return {}
 
 
 def hold(path, count):

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::Pid;
 use serde_json::{Value, json};
 
 use super::cgroup::Cgroup;
@@ -326,6 +327,35 @@ impl Peer {
         let text = super::http::request_text(method, path, body);
         let answer = self.done(&json!({ "do": "request", "path": socket, "text": text }));
         Response::parse(answer["text"].as_str().expect("it is text").as_bytes())
+    }
+
+    /// Connects to a unix socket, for [`ask_on`](Self::ask_on).
+    pub(crate) fn dial(&mut self, socket: &Path) {
+        self.done(&json!({ "do": "dial", "path": socket }));
+    }
+
+    /// Has a child connect to a unix socket, for [`ask_on`](Self::ask_on), and become another program; returns its pid.
+    pub(crate) fn dial_by_child(&mut self, socket: &Path, arguments: &[&str]) -> Pid {
+        let answer = self.done(&json!({ "do": "dial_by_child", "path": socket, "arguments": arguments }));
+        let pid = answer["pid"].as_i64().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        pid.expect("every process has a pid")
+    }
+
+    /// Makes an HTTP request on the unix socket that was connected before.
+    pub(crate) fn ask_on(&mut self, method: &str, path: &str, body: Option<&Value>) -> Response {
+        let text = super::http::request_text(method, path, body);
+        let answer = self.done(&json!({ "do": "ask", "text": text }));
+        Response::parse(answer["text"].as_str().expect("it is text").as_bytes())
+    }
+
+    /// Gives up the rights of root for those of `uid`.
+    pub(crate) fn become_uid(&mut self, uid: u32) {
+        self.done(&json!({ "do": "become", "uid": uid }));
+    }
+
+    /// Lets others of its uid trace it, or not.
+    pub(crate) fn set_dumpable(&mut self, dumpable: bool) {
+        self.done(&json!({ "do": "dumpable", "value": i32::from(dumpable) }));
     }
 
     /// Connects to a unix socket `count` times, and says nothing.

@@ -44,7 +44,7 @@ impl Handle {
     /// A copy of the descriptor that a name stands for, if it leads to this connection.
     pub(crate) fn descriptor_of(&self, id: &str, key: ConnKey, origin: &Origin) -> Option<Descriptor> {
         let Ok(Selector::Descriptor(number)) = Selector::parse(id) else { return None };
-        let descriptor = origin.peer.as_ref().as_ref().ok()?.descriptor(number).ok()??;
+        let descriptor = origin.descriptor(number).ok()??;
         let tag = self.shared.connections.tag(&descriptor).ok()?;
         (tag == Some(key.conid)).then_some(descriptor)
     }
