@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::daemon::{Daemon, Handle, Hook, RuleStore, Signals};
+use crate::kernel::descriptor::keep_from_programs;
 use crate::kernel::load::{LoadOptions, load};
 use crate::kernel::pins::Pins;
 use crate::kernel::{mounts, release_memory, requirements};
@@ -15,6 +16,7 @@ use crate::server::{Listener, Server};
 /// Says what is missing or in the way; what was in force before stays so.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     requirements::check()?;
+    keep_from_programs()?;
     let cgroup_mount = mounts::cgroup2()?;
     let cgroup = config.cgroup.clone().unwrap_or_else(|| cgroup_mount.clone());
     anyhow::ensure!(
@@ -29,7 +31,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(hook) = &config.hook {
         Hook::check(hook)?;
     }
-    let listener = Listener::bind(&config.socket)?;
+    let listener = Listener::bind(&config.socket, config.shared_socket_directory)?;
     let pins = Arc::new(Pins::lock(config.pins.as_deref())?);
     let options = LoadOptions {
         object: config.object.as_deref(),
@@ -55,7 +57,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         ready => ready?,
     };
     let signals = Signals::catch()?;
-    let hook = config.hook.clone().map(|hook| Hook::start(hook, Arc::clone(&handle.shared))).transpose()?;
+    let hook =
+        config.hook.clone().map(|hook| Hook::start(hook, &config.socket, Arc::clone(&handle.shared))).transpose()?;
     let server = Server::start(listener, handle);
     daemon.announce(&config.socket);
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {

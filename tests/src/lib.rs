@@ -45,6 +45,9 @@ mod rules;
 mod select;
 
 mod bad_input;
+mod clock;
 mod detach;
 mod life;
+mod pins;
+mod socket;
 mod start;

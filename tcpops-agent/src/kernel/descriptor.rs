@@ -65,6 +65,15 @@ impl Descriptor {
     }
 }
 
+/// Has every descriptor of this process but the standard ones closed in programs that it starts, those too that it has
+/// inherited without that mark. What it opens itself has it from the beginning.
+pub(crate) fn keep_from_programs() -> Result<()> {
+    let (first, last, flags) = (3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+    // SAFETY: with this flag the call marks descriptors, and closes none.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
+    if result < 0 { Err(KernelError::syscall("close_range", "this process")(last_errno())) } else { Ok(()) }
+}
+
 fn kind(descriptor: BorrowedFd<'_>) -> DescriptorKind {
     match socket_protocol(descriptor) {
         Ok(Some(ipproto::TCP)) => DescriptorKind::Tcp,

@@ -6,6 +6,7 @@ pub(crate) use error::{KernelError, Result};
 
 // What the host must have, and where things are mounted and pinned.
 pub(crate) mod mounts;
+pub(crate) mod own_directory;
 pub(crate) mod pins;
 pub(crate) mod requirements;
 

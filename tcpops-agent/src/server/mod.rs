@@ -8,10 +8,11 @@ mod extract;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -20,7 +21,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::DEFAULT_SOCKET;
 use crate::daemon::{Handle, Origin, group_id};
+use crate::kernel::own_directory;
 
 use self::admission::{Admission, ClientLimits};
 
@@ -39,18 +42,29 @@ const CLIENTS: ClientLimits = ClientLimits { per_uid: 32, of_users: 192, of_root
 pub(crate) struct Listener {
     listener: UnixListener,
     path: PathBuf,
+    /// Which socket it is: device and inode.
+    place: (u64, u64),
 }
 
 impl Listener {
     /// Binds the socket: 0660, of the group `tcpops` where there is one. A socket that nobody serves is replaced.
     ///
     /// # Errors
-    /// Fails where another agent serves it, or something else is at the path.
-    pub(crate) fn bind(path: &Path) -> anyhow::Result<Self> {
+    /// Fails where another agent serves it, or something else is at the path; and where others can put something in its place,
+    /// unless `shared` allows that.
+    pub(crate) fn bind(path: &Path, shared: bool) -> anyhow::Result<Self> {
         let shown = path.display();
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)
                 .map_err(|error| anyhow::anyhow!("cannot make the directory of the socket {shown}: {error}"))?;
+            if !shared {
+                own_directory::check(parent).with_context(|| {
+                    format!(
+                        "cannot put the socket at {shown}; expected a directory of root's in which nobody else can make \
+                         anything, such as that of {DEFAULT_SOCKET}, or --socket-directory shared"
+                    )
+                })?;
+            }
         }
         match fs::symlink_metadata(path) {
             Ok(metadata) if !metadata.file_type().is_socket() => {
@@ -66,7 +80,8 @@ impl Listener {
             Err(error) => anyhow::bail!("cannot look at {shown}: {error}"),
         }
         let listener = UnixListener::bind(path).map_err(|error| anyhow::anyhow!("cannot bind {shown}: {error}"))?;
-        let listener = Self { listener, path: path.to_path_buf() };
+        let place = place(path).map_err(|error| anyhow::anyhow!("cannot look at {shown}: {error}"))?;
+        let listener = Self { listener, path: path.to_path_buf(), place };
         if let Some(gid) = group_id() {
             chown(path, None, Some(gid))
                 .map_err(|error| anyhow::anyhow!("cannot give {shown} to the group tcpops: {error}"))?;
@@ -79,10 +94,20 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path) {
+        let removed = match place(&self.path) {
+            Ok(place) if place == self.place => fs::remove_file(&self.path),
+            Ok(_) => Err(io::Error::other("another is in its place")),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
             tracing::warn!(socket = %self.path.display(), %error, "cannot remove the socket");
         }
     }
+}
+
+/// What is at a path: device and inode.
+fn place(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
 /// Serves the socket until it is told to stop.

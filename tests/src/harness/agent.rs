@@ -36,6 +36,7 @@ pub(crate) struct Setup<'lab> {
     hidden: bool,
     pids: Option<&'lab PidNs>,
     confined: bool,
+    wrapper: Vec<String>,
 }
 
 /// A running agent; it is killed and its pins are removed with this value.
@@ -58,6 +59,7 @@ impl Lab {
             hidden: false,
             pids: None,
             confined: false,
+            wrapper: Vec::new(),
         }
     }
 }
@@ -91,6 +93,13 @@ impl<'lab> Setup<'lab> {
     /// Without CAP_SYS_ADMIN, so that it enters no namespace.
     pub(crate) fn without_sys_admin(mut self) -> Self {
         self.confined = true;
+        self
+    }
+
+    /// Started by this command, which becomes the agent.
+    pub(crate) fn started_by(mut self, tool: &str, arguments: &[&str]) -> Self {
+        self.wrapper = vec![require::tool(tool).to_str().expect("paths of tools are text").to_owned()];
+        self.wrapper.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         self
     }
 
@@ -140,6 +149,7 @@ impl<'lab> Setup<'lab> {
             line.push(require::tool("setpriv").into());
             line.push("--bounding-set=-sys_admin".into());
         }
+        line.extend(self.wrapper.iter().map(OsString::from));
         line.push(require::tcpops().into());
         line.extend(self.command_line().into_iter().map(OsString::from));
         let mut command = Command::new(&line[0]);
