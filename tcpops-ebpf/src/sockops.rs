@@ -117,7 +117,9 @@ fn changed(ops: SockOps) {
     let Some(conid) = tags::get(cookie, &socket) else {
         // A descriptor that connects again is reported here before connect(2) gives it its new conid; everything else
         // is a socket that could not be tracked.
-        if !matches!(old_state, TcpState::Close) {
+        if matches!(old_state, TcpState::Close) {
+            table::note_reconnect(socket.cgroup_id());
+        } else {
             bump(Counter::UnknownSocket);
         }
         return;

@@ -15,7 +15,7 @@ use aya_obj::Object;
 use aya_obj::generated::bpf_attach_type;
 use clap::ValueEnum;
 use tcpops_common::fields::{Field, OFFSETS, SHIFTS};
-use tcpops_common::maps::{CONN_TAGS, EVENTS, PINNED, capacity};
+use tcpops_common::maps::{CONNECTIONS, EVENTS, PINNED, capacity};
 use tcpops_common::slots::{CONID_SHIFT, COOKIE_MASK, conid_shift, cookie_mask, slots};
 
 use crate::kernel::bpf::{link_cgroup_id, link_create, link_update, object_get, object_pin};
@@ -27,6 +27,7 @@ use crate::kernel::follow::{self, Follow};
 use crate::kernel::object::{OBJECT, SETSOCKOPT, SOCKOPS, untyped_program};
 use crate::kernel::pins::{Pins, SETSOCKOPT_LINK, SOCKOPS_LINK, Shape};
 use crate::kernel::program_log::ProgramLog;
+use crate::kernel::reconnects::Reconnects;
 use crate::kernel::walk::Walker;
 
 const TICK_US: &str = "TICK_US";
@@ -71,6 +72,7 @@ pub(crate) enum LogLevel {
 pub(crate) struct Loaded {
     ebpf: Ebpf,
     destroyer: Option<Destroyer>,
+    reconnects: Reconnects,
     /// Where the maps are pinned; new ones in the staging directory, until the programs are attached.
     directory: PathBuf,
     /// `None` if the kernel programs do not log.
@@ -112,11 +114,12 @@ pub(crate) fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
     if traces {
         follow::load(&mut ebpf, &btf)?;
     }
-    let tags = MapData::from_pin(directory.join(CONN_TAGS)).map_err(KernelError::map(CONN_TAGS))?;
-    let destroyer = Destroyer::load(&btf, tags.fd().as_fd())?;
+    let connections = MapData::from_pin(directory.join(CONNECTIONS)).map_err(KernelError::map(CONNECTIONS))?;
+    let destroyer = Destroyer::load(&btf, connections.fd().as_fd())?;
+    let reconnects = Reconnects::take(&mut ebpf)?;
     let is_lacking = |(index, offset): &(usize, &FieldOffset)| offset.place.is_none() && !Field::is_optional(*index);
     let limitations = offsets.iter().enumerate().filter(is_lacking).map(|(_, offset)| limitation(offset)).collect();
-    Ok(Loaded { ebpf, destroyer, directory, log, resumed, limitations, follow, traces })
+    Ok(Loaded { ebpf, destroyer, reconnects, directory, log, resumed, limitations, follow, traces })
 }
 
 impl Loaded {
@@ -139,7 +142,7 @@ impl Loaded {
     }
 
     pub(crate) fn into_walker(self) -> Walker {
-        Walker::new(self.ebpf, self.destroyer)
+        Walker::new(self.ebpf, self.destroyer, self.reconnects)
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod follow;
 pub(crate) mod load;
 mod object;
 pub(crate) mod program_log;
+pub(crate) mod reconnects;
 
 #[cfg(test)]
 mod layout_test;

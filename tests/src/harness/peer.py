@@ -190,6 +190,14 @@ def crowd(host, port, count, over=0, bound=0):
     return {"name": next_name, "established": when}
 
 
+def disperse(name):
+    # Closes all of a crowd with resets, which leave no TIME_WAIT behind.
+    for s in socks.pop(name):
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        s.close()
+    return {}
+
+
 def ends(name, timeout):
     # Waits until all of a crowd have ended, or so many seconds: when each was seen to, and with which error.
     many = {s.fileno(): s for s in socks[name]}
@@ -206,15 +214,17 @@ def ends(name, timeout):
     return {"ends": [ended.get(fd) for fd in many]}
 
 
-def dodge(name, host, port, at, settle):
-    # From a moment on, disconnects each of a crowd and connects it again, to the same place; and later tells how many have
-    # the same endpoints, and which of the new connections do not live.
+def dodge(name, host, port, at, settle, bind=False):
+    # From a moment on, disconnects each of a crowd and connects it again, to the same place, and where that is asked for from
+    # the port that it had; and later tells how many have the same endpoints, and which of the new connections do not live.
     libc = ctypes.CDLL(None)
     nowhere = struct.pack("=H14x", socket.AF_UNSPEC)
     before = [s.getsockname() for s in socks[name]]
     time.sleep(max(0, at - boot()) / 1e9)
-    for s in socks[name]:
+    for s, was in zip(socks[name], before):
         libc.connect(s.fileno(), nowhere, 16)
+        if bind:
+            s.bind(was)
         s.connect((host, port))
     took = boot() - at
     same = sum(s.getsockname() == was for s, was in zip(socks[name], before))

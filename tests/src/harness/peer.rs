@@ -307,14 +307,29 @@ impl Peer {
 
     /// From a moment since boot on, disconnects each of a crowd and connects it again.
     pub(crate) fn dodge(&mut self, crowd: &Crowd, to: SocketAddr, at_boot_ns: u64, settle: f64) -> Dodged {
+        self.dodge_with(crowd, to, at_boot_ns, settle, false)
+    }
+
+    fn dodge_with(&mut self, crowd: &Crowd, to: SocketAddr, at_boot_ns: u64, settle: f64, bind: bool) -> Dodged {
         let request = json!({
-            "do": "dodge", "name": crowd.name, "host": to.ip(), "port": to.port(), "at": at_boot_ns, "settle": settle
+            "do": "dodge", "name": crowd.name, "host": to.ip(), "port": to.port(), "at": at_boot_ns, "settle": settle,
+            "bind": bind
         });
         let answer = self.done(&request);
         let number = |field: &str| answer[field].as_u64().unwrap_or_else(|| panic!("no {field} in {answer}"));
         let index = |number: u64| usize::try_from(number).expect("it is small");
         let hit = answer["hit"].as_array().expect("it is a list").iter().filter_map(Value::as_u64).map(index);
         Dodged { hit: hit.collect(), same: index(number("same")), took: Duration::from_nanos(number("took_ns")) }
+    }
+
+    /// As [`dodge`](Self::dodge), each from the port that it had.
+    pub(crate) fn dodge_from_same_port(&mut self, crowd: &Crowd, to: SocketAddr, at_boot_ns: u64) -> Dodged {
+        self.dodge_with(crowd, to, at_boot_ns, 0.1, true)
+    }
+
+    /// Closes a crowd.
+    pub(crate) fn disperse(&mut self, crowd: &Crowd) {
+        self.done(&json!({ "do": "disperse", "name": crowd.name }));
     }
 
     /// A copy of its descriptor, with which the socket outlives the program.
