@@ -13,6 +13,7 @@ use crate::harness::agent::Agent;
 use crate::harness::bpftool;
 use crate::harness::command::Running;
 use crate::harness::lab::Lab;
+use crate::harness::wait::{SOON, wait_until};
 use crate::harness::{mounts, require};
 
 const NOBODY: u32 = 65534;
@@ -28,7 +29,8 @@ fn detach(agent: &Agent, more: &[&str]) -> (Option<i32>, String) {
 /// Is attached to nothing and pinned nowhere.
 fn assert_clean(lab: &Lab, agent: &Agent) {
     assert!(!agent.pins().exists(), "{} is left", agent.pins().display());
-    assert!(bpftool::attached(lab.cgroup.path()).is_empty());
+    // The kernel takes a program off its cgroup a little after the last of its link is gone.
+    wait_until("nothing is attached", SOON, || bpftool::attached(lab.cgroup.path()).is_empty());
 }
 
 /// Puts somebody else's map where something was.

@@ -14,8 +14,9 @@ use crate::daemon::telling::audit;
 use crate::kernel::connections::Connections;
 use crate::kernel::load::{LoadOptions, LogLevel, load};
 use crate::kernel::netns::{Namespaces, Reach};
-use crate::kernel::pins::{Pins, Removed, remove_by_force};
+use crate::kernel::pins::Pins;
 use crate::kernel::settings::Settings;
+use crate::kernel::unpin::{Removed, remove_by_force};
 use crate::kernel::walk::Walker;
 use crate::kernel::{KernelError, Result, requirements};
 

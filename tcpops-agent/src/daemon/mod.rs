@@ -33,7 +33,7 @@ mod pace;
 mod refusal;
 mod shared;
 
-pub(crate) use crate::kernel::pins::Removed;
+pub(crate) use crate::kernel::unpin::Removed;
 pub(crate) use detach::{Forced, detach_by_force, detach_offline};
 pub(crate) use main_loop::Daemon;
 pub(crate) use policy::rules::RuleStore;

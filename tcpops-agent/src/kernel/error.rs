@@ -6,8 +6,6 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-use crate::kernel::own_directory::Exposed;
-
 /// The result of everything in `kernel`.
 pub(crate) type Result<T, E = KernelError> = std::result::Result<T, E>;
 
@@ -107,6 +105,26 @@ pub(crate) enum KernelError {
         directory: PathBuf,
         source: io::Error,
     },
+}
+
+/// Why others can put something in the place of a path.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} {why}", path.display())]
+pub(crate) struct Exposed {
+    pub(crate) path: PathBuf,
+    pub(crate) why: Exposure,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Exposure {
+    #[error("belongs to uid {0}")]
+    Owner(u32),
+    #[error("can be written to by others (mode {0:o})")]
+    Mode(u32),
+    #[error("is not a directory")]
+    NotDirectory,
+    #[error("leads on through too many links")]
+    Links,
 }
 
 /// Why a network namespace could not be entered.

@@ -9,6 +9,7 @@ pub(crate) mod mounts;
 pub(crate) mod own_directory;
 pub(crate) mod pins;
 pub(crate) mod requirements;
+pub(crate) mod unpin;
 
 // Getting the programs into the kernel, attached to a cgroup.
 mod btf;

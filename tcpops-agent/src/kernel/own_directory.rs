@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf, absolute};
 
 use rustix::process::geteuid;
 
-use crate::kernel::error::{KernelError, Result};
+use crate::kernel::error::{Exposed, Exposure, KernelError, Result};
 
 /// The links that lead from one name to another, at the most: as many as the kernel follows.
 const MAX_LINKS: usize = 40;
@@ -15,26 +15,6 @@ const MAX_LINKS: usize = 40;
 const STICKY: u32 = 0o1000;
 /// What allows the group, and all others, to make and take away names.
 const WRITABLE: u32 = 0o022;
-
-/// Why others can put something in the place of a path.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{} {why}", path.display())]
-pub(crate) struct Exposed {
-    pub(crate) path: PathBuf,
-    pub(crate) why: Exposure,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Exposure {
-    #[error("belongs to uid {0}")]
-    Owner(u32),
-    #[error("can be written to by others (mode {0:o})")]
-    Mode(u32),
-    #[error("is not a directory")]
-    NotDirectory,
-    #[error("leads on through too many links")]
-    Links,
-}
 
 /// Checks a directory and everything on the way to it: none of it can be changed by other users, so that this stays as it is.
 /// A directory that others may write to is fine on the way if it is sticky, as /tmp is.

@@ -2,10 +2,6 @@
 //!
 //! What is pinned outlives the agent: rules still apply at handshakes and states are still tracked while none runs.
 
-mod force;
-
-pub(crate) use force::{Removed, remove_by_force};
-
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -26,7 +22,7 @@ pub(crate) const SOCKOPS_LINK: &str = "sockops";
 pub(crate) const SETSOCKOPT_LINK: &str = "setsockopt";
 
 /// The name of the directory that stands for the lock: bpffs has no plain files.
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 
 /// The pins of one agent, locked against other agents.
 #[derive(Debug)]
@@ -88,7 +84,8 @@ impl Pins {
         Ok(staging)
     }
 
-    fn staging_directory(&self) -> PathBuf {
+    /// Where new pins are made.
+    pub(crate) fn staging_directory(&self) -> PathBuf {
         self.base.join(format!("v{ABI}-new"))
     }
 
@@ -177,13 +174,14 @@ impl Pins {
 }
 
 /// Where pins are to be: in a bpf file system.
-fn find(base: Option<&Path>) -> Result<PathBuf> {
+pub(crate) fn find(base: Option<&Path>) -> Result<PathBuf> {
     let bpffs = mounts::bpffs()?;
     let base = base.map_or_else(|| bpffs.join("tcpops"), Path::to_path_buf);
     if mounts::is_within(&base, "bpf")? { Ok(base) } else { Err(KernelError::NotBpffs { base, bpffs }) }
 }
 
-fn foreign(base: &Path, error: KernelError) -> KernelError {
+/// Says of what other users can change that it is no place for pins.
+pub(crate) fn foreign(base: &Path, error: KernelError) -> KernelError {
     match error {
         KernelError::Exposed(_) => KernelError::ForeignPins { base: base.to_path_buf(), source: Box::new(error) },
         error => error,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::kernel::error::{KernelError, Result};
 use crate::kernel::own_directory;
-use crate::kernel::pins::{LOCK, Pins, find};
+use crate::kernel::pins::{LOCK, Pins, find, foreign};
 
 /// The names that are told of, at the most: what is foreign may have any number.
 const MAX_NAMES: usize = 1000;
@@ -33,14 +33,14 @@ pub(crate) fn remove_by_force(base: Option<&Path>) -> Result<Removed> {
         Ok(()) => {}
         // An agent does not use such a directory, so there is none whose lock would be held.
         Err(KernelError::Exposed(exposed)) if exposed.path == base => return remove(&base, removed),
-        Err(error) => return Err(super::foreign(&base, error)),
+        Err(error) => return Err(foreign(&base, error)),
     }
     let lock = base.join(LOCK);
     if look_at(&lock)?.is_some_and(|found| !found.is_dir()) {
         removed = remove(&lock, removed)?;
     }
     let pins = Pins::lock(Some(&base))?;
-    for directory in [&pins.directory, &pins.staging_directory()] {
+    for directory in [pins.directory(), &pins.staging_directory()] {
         removed = remove(directory, removed)?;
     }
     pins.remove()?;
