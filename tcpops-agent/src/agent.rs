@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::daemon::{Daemon, Handle, Hook, Progress, RuleStore, Signals};
+use crate::kernel::descriptor::keep_from_programs;
 use crate::kernel::load::{LoadOptions, load};
 use crate::kernel::pins::Pins;
 use crate::kernel::{mounts, release_memory, requirements, share_one_heap};
@@ -17,6 +18,7 @@ use crate::server::{Listener, Server};
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     share_one_heap();
     requirements::check()?;
+    keep_from_programs()?;
     let cgroup_mount = mounts::cgroup2()?;
     let cgroup = config.cgroup.clone().unwrap_or_else(|| cgroup_mount.clone());
     anyhow::ensure!(
@@ -31,7 +33,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(hook) = &config.hook {
         Hook::check(hook)?;
     }
-    let listener = Listener::bind(&config.socket).await?;
+    let listener = Listener::bind(&config.socket, config.shared_socket_directory).await?;
     let pins = Arc::new(Pins::lock(config.pins.as_deref())?);
     let resumed = pins.exist();
     let progress = Arc::new(Progress::default());
@@ -50,7 +52,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         ready => ready?,
     };
     let signals = Signals::catch()?;
-    let hook = config.hook.clone().map(|hook| Hook::start(hook, Arc::clone(&handle.shared))).transpose()?;
+    let hook =
+        config.hook.clone().map(|hook| Hook::start(hook, &config.socket, Arc::clone(&handle.shared))).transpose()?;
     server.ready(handle);
     daemon.announce(&config.socket);
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {

@@ -6,7 +6,7 @@ mod options;
 mod values;
 
 pub(crate) use hook::HookConfig;
-pub(crate) use options::{Adopt, LogFormat, Options, Recorded};
+pub(crate) use options::{Adopt, LogFormat, Options, Recorded, SocketDirectory};
 
 use std::path::PathBuf;
 
@@ -29,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) cgroup: Option<PathBuf>,
     /// The unix socket.
     pub(crate) socket: PathBuf,
+    /// True: others may be able to put something in the place of the socket.
+    pub(crate) shared_socket_directory: bool,
     /// The directory of the pins; `<bpffs>/tcpops` if none is given.
     pub(crate) pins: Option<PathBuf>,
     /// The number of connections that can be tracked.
@@ -58,6 +60,8 @@ impl Config {
             rules: line.rules.or(file.rules),
             cgroup: line.cgroup.or(file.cgroup),
             socket: line.socket.or(file.socket).unwrap_or_else(|| DEFAULT_SOCKET.into()),
+            shared_socket_directory: line.socket_directory.or(file.socket_directory).unwrap_or_default()
+                == SocketDirectory::Shared,
             pins: line.pins.or(file.pins),
             max_connections: line.max_connections.or(file.max_connections).unwrap_or(DEFAULT_MAX_CONNECTIONS),
             reach: line.netns.or(file.netns).unwrap_or_default(),

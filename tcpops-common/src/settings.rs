@@ -60,6 +60,16 @@ pub const SOL_TCPOPS: i32 = i32::from_be_bytes(*b"tcpo");
 /// [`Settings::secret`].
 pub const APPLY_OVERRIDE: i32 = 1;
 
+/// The name of the map that says which programs connect descriptors again.
+pub const RECONNECTS: &str = "RECONNECTS";
+/// The entries of `RECONNECTS`.
+pub const RECONNECTS_ENTRIES: u32 = 256;
+
+/// The entry of `RECONNECTS` for the sockets of a cgroup. Some cgroups share one.
+pub const fn reconnects_entry(cgroup_id: u64) -> u32 {
+    (cgroup_id % RECONNECTS_ENTRIES as u64) as u32
+}
+
 /// The interval at which the agent reads the ring while events come, milliseconds.
 pub const POLL_INTERVAL_MS: u64 = 2;
 

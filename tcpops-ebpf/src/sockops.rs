@@ -135,10 +135,12 @@ fn changed(ops: SockOps) {
     let (old_state, new_state) = (TcpState::from_kernel(old), TcpState::from_kernel(new));
     let cookie = socket.cookie();
     let Some(conid) = tags::get(cookie, &socket) else {
-        // A descriptor that connects again is reported here before connect(2) gives it its new conid, and what is accepted
-        // has the callbacks of its listener, also where a rule leaves it untracked; everything else is a socket that could
-        // not be tracked.
-        if !matches!(old_state, TcpState::Close) && !matching::some_are_untracked() {
+        if matches!(old_state, TcpState::Close) {
+            // A descriptor that connects again is reported here before connect(2) gives it its new conid.
+            table::note_reconnect(socket.cgroup_id());
+        } else if !matching::some_are_untracked() {
+            // What is accepted has the callbacks of its listener, also where a rule leaves it untracked; everything else is
+            // a socket that could not be tracked.
             bump(Counter::UnknownSocket);
         }
         return;

@@ -38,7 +38,7 @@ pub(crate) fn open(
     };
     let key = ConnKey { cookie, conid };
     let socket_flags = socket.flags();
-    if !tags::set(&key, socket, socket_flags) {
+    if !tags::set(&key, socket) {
         bump(Counter::TagFailed);
         slots::release_conid(&key);
         return None;

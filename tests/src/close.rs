@@ -97,7 +97,8 @@ fn a_descriptor_that_connects_again_is_another_connection() {
     assert_eq!(line.program.receive(again).unwrap_err(), "ECONNABORTED");
 }
 
-/// What can come back to the same endpoints under the same cookie is closed under the lock of its socket, nothing else.
+/// What can come back to the same endpoints under the same cookie is closed under the lock of its socket, and once a program has
+/// connected a descriptor again, all of its cgroup; nothing else.
 #[test]
 fn who_binds_a_port_is_closed_under_the_lock() {
     /// IP_LOCAL_PORT_RANGE of in.h: the lowest port, and the highest in the upper half.
@@ -126,7 +127,17 @@ fn who_binds_a_port_is_closed_under_the_lock() {
     }
     agent.delete(&format!("/v1/connections/{}", inbound.sock.id())).ok();
     assert_eq!(inbound.program.receive(inbound.sock).unwrap_err(), "ECONNABORTED");
-    assert_eq!(agent.get("/v1/status").ok()["agent_counters"]["close_under_lock"], expected);
+    let under_lock = || agent.get("/v1/status").ok()["agent_counters"]["close_under_lock"].clone();
+    assert_eq!(under_lock(), expected);
+    let sock = program.connect(listener.local);
+    program.reconnect(sock, listener.local);
+    let (sock, mut beside) = (program.connect(listener.local), lab.outbound("127.0.0.1"));
+    for (peer, sock) in [(&mut program, sock), (&mut beside.program, beside.sock)] {
+        agent.delete(&format!("/v1/connections/{}", sock.id())).ok();
+        assert_eq!(peer.receive(sock).unwrap_err(), "ECONNABORTED");
+        expected += u64::from(can_walk);
+    }
+    assert_eq!(under_lock(), expected);
 }
 
 #[test]

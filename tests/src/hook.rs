@@ -186,3 +186,33 @@ fn the_file_says_what_the_command_line_does_not() {
         agent.log().lines().next().is_some_and(|line| serde_json::from_str::<Value>(line).is_ok())
     });
 }
+
+#[test]
+fn it_has_nothing_of_the_agents() {
+    let lab = Lab::new();
+    let hook = script(&lab, "env >\"$1/environment\"; ls -l /proc/$$/fd >\"$1/descriptors\"; echo done >>\"$1/said\"");
+    // The agent itself has a variable, and a descriptor that programs inherit.
+    let inherits = "SECRET=word exec \"$@\" 9</etc/passwd";
+    let agent = lab
+        .agent()
+        .started_by("sh", &["-c", inherits, "sh"])
+        .arguments(&["--hook", path(&hook), "--hook-type", "opened"])
+        .start();
+    let _line = lab.outbound("127.0.0.1");
+    wait_until("it has run", SOON, || !written(&lab, "said").is_empty());
+    let mut environment = written(&lab, "environment");
+    // The shell's own.
+    environment.retain(|line| !["PWD=", "OLDPWD=", "SHLVL=", "_="].iter().any(|name| line.starts_with(name)));
+    environment.sort_unstable();
+    let expected = [
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+        format!("TCPOPS_SOCKET={}", agent.socket().display()),
+    ];
+    assert_eq!(environment, expected);
+    let descriptors = written(&lab, "descriptors");
+    // The shell reads its script, and has put the pipes of its own aside.
+    let own = |line: &&String| line.contains("/hook") || line.contains("/descriptors");
+    let others: Vec<_> = descriptors.iter().filter(|line| line.contains(" -> ") && !own(line)).collect();
+    assert_eq!(others.len(), 3, "{descriptors:?}");
+    assert!(others.iter().all(|line| line.contains(" -> pipe:")), "{descriptors:?}");
+}

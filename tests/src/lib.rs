@@ -31,6 +31,7 @@ mod why;
 mod batch;
 mod causes;
 mod close;
+mod credentials;
 mod descriptor;
 mod document;
 mod events;
@@ -50,7 +51,10 @@ mod rules;
 mod select;
 
 mod bad_input;
+mod clock;
 mod detach;
 mod life;
 mod log;
+mod pins;
+mod socket;
 mod start;

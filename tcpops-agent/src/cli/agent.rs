@@ -23,7 +23,7 @@ ends the agent and leaves its programs in place, so that rules still apply at ha
 Examples:
   tcpops agent
   tcpops agent --rules /etc/tcpops/rules.toml
-  tcpops agent --cgroup /sys/fs/cgroup/system.slice --netns host --socket /tmp/tcpops.sock";
+  tcpops agent --cgroup /sys/fs/cgroup/system.slice --netns host --socket /run/tcpops/slice.sock";
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AgentArgs {

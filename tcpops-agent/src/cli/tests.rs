@@ -68,6 +68,7 @@ fn every_verb_of_the_design() {
         "events --local-port 1 --remote-port 1-2 --uid 0 --netns 1 --cgroup /a -o json",
         "--socket /s status",
         "detach --pins /p",
+        "detach --force --pins /p",
     ] {
         let words: Vec<_> = line.split_whitespace().collect();
         assert!(parse(&words.join(" ")).is_ok(), "{line}: {:?}", parse(line).err());

@@ -29,6 +29,10 @@ pub(crate) struct Options {
     /// The socket to listen on. On the command line it is a global option.
     #[arg(skip)]
     pub(crate) socket: Option<PathBuf>,
+    /// Put the socket only where nobody but root can put something in its place, or anywhere [default: own]
+    #[arg(long, value_enum, value_name = "own|shared")]
+    #[serde(deserialize_with = "word")]
+    pub(crate) socket_directory: Option<SocketDirectory>,
     /// Pin maps and programs in this directory of a BPF file system [default: tcpops in the one that is mounted]
     #[arg(long, value_name = "DIR")]
     pub(crate) pins: Option<PathBuf>,
@@ -71,6 +75,16 @@ pub(crate) struct Options {
     /// The hook of the file.
     #[arg(skip)]
     pub(crate) hook: Option<HookConfig>,
+}
+
+/// The choice of `--socket-directory`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SocketDirectory {
+    /// One of root's, which is checked with all above it
+    #[default]
+    Own,
+    /// Any
+    Shared,
 }
 
 /// The choice of `--adopt`.
@@ -136,6 +150,7 @@ mod tests {
             rules = "/etc/tcpops/rules.toml"
             cgroup = "/sys/fs/cgroup/a"
             socket = "/run/s"
+            socket-directory = "shared"
             pins = "/sys/fs/bpf/p"
             max-connections = 5000
             netns = "host"
@@ -153,7 +168,7 @@ mod tests {
         let file = Options::parse(text, "f").unwrap();
         assert_eq!((file.max_connections, file.netns, file.adopt), (Some(5000), Some(Reach::Host), Some(Adopt::Off)));
         assert_eq!((file.ebpf_log, file.log_format), (Some(LogLevel::Debug), Some(LogFormat::Json)));
-        assert_eq!(file.record, Some(Recorded::All));
+        assert_eq!((file.record, file.socket_directory), (Some(Recorded::All), Some(SocketDirectory::Shared)));
         let hook = file.hook.unwrap();
         assert_eq!(hook.kinds, kinds("closed,expiring").unwrap());
         assert_eq!((hook.max_running, hook.timeout), (2, Duration::from_secs(3)));

@@ -16,8 +16,9 @@ use crate::kernel::load::{LoadOptions, LogLevel, load};
 use crate::kernel::netns::{Namespaces, Reach};
 use crate::kernel::pins::Pins;
 use crate::kernel::settings::Settings;
+use crate::kernel::unpin::{Removed, remove_by_force};
 use crate::kernel::walk::Walker;
-use crate::kernel::{Result, requirements};
+use crate::kernel::{KernelError, Result, requirements};
 
 /// Detaches while the agent runs.
 pub(crate) async fn detach(shared: &Arc<Shared>, pins: &Arc<Pins>, by_uid: u32) -> Result<Detached> {
@@ -53,6 +54,30 @@ pub(crate) fn detach_offline(base: Option<&Path>, object: Option<&Path>) -> Resu
     let namespaces = Namespaces::new(Reach::All)?;
     let (connections, settings) = (Connections::open(&pins)?, Settings::open(&pins)?);
     take_back(&connections, &settings, &namespaces, &walker, &pins, getuid().as_raw()).map(Some)
+}
+
+/// As [`detach_offline`]; and where that fails, since the pins are broken or somebody else's, removes them. Blocks.
+///
+/// # Errors
+/// What a machine lacks, an agent that runs, and what cannot be removed.
+pub(crate) fn detach_by_force(base: Option<&Path>, object: Option<&Path>) -> Result<Forced> {
+    requirements::check()?;
+    let broken = match detach_offline(base, object) {
+        Ok(detached) => return Ok(Forced::Whole(detached)),
+        Err(error @ KernelError::PinsInUse { .. }) => return Err(error),
+        Err(error) => error,
+    };
+    let removed = remove_by_force(base)?;
+    audit::detached(getuid().as_raw(), false);
+    Ok(Forced::Broken(refusal::chain(&broken), removed))
+}
+
+/// What a detach by force came across.
+pub(crate) enum Forced {
+    /// All was as it should be.
+    Whole(Option<Detached>),
+    /// What kept the agent from detaching, and what was removed for that.
+    Broken(String, Removed),
 }
 
 /// Detaches first, so that no handshake gets an option any more; then the sockets get theirs back; then the maps go.

@@ -38,7 +38,8 @@ mod socket_file;
 mod upkeep;
 
 pub(crate) use crate::kernel::release_memory;
-pub(crate) use detach::detach_offline;
+pub(crate) use crate::kernel::unpin::Removed;
+pub(crate) use detach::{Forced, detach_by_force, detach_offline};
 pub(crate) use main_loop::Daemon;
 pub(crate) use policy::rules::RuleStore;
 pub(crate) use progress::Progress;

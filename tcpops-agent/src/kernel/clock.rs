@@ -1,5 +1,9 @@
-//! `CLOCK_BOOTTIME`, the clock of every timestamp in the maps, and a timer on it.
+//! `CLOCK_BOOTTIME`, the clock of every timestamp in the maps, and a timer on it. The kernel programs read the host's; that of
+//! this process may be ahead of it, or behind, in a time namespace (time_namespaces(7)), so the offset is taken away here.
 
+use std::fs;
+use std::io::ErrorKind;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use rustix::time::{
@@ -11,9 +15,48 @@ use tokio::io::unix::AsyncFd;
 use crate::kernel::error::{KernelError, Result};
 use crate::kernel::readiness::register;
 
-/// Nanoseconds since boot, including suspended time.
+/// How far `CLOCK_BOOTTIME` of this process is ahead of the host's, nanoseconds.
+static AHEAD_NS: LazyLock<Result<i64>> = LazyLock::new(read_ahead_ns);
+
+/// Checks that the host's clock is known.
+///
+/// # Errors
+/// `UnknownClock`.
+pub(crate) fn check() -> Result<()> {
+    read_ahead_ns().map(drop)
+}
+
+/// Nanoseconds since boot, including suspended time, by the host's clock.
 pub(crate) fn now_boot_ns() -> u64 {
-    nanoseconds(clock_gettime(ClockId::Boottime))
+    nanoseconds(clock_gettime(ClockId::Boottime)).saturating_add_signed(-ahead_ns())
+}
+
+fn ahead_ns() -> i64 {
+    AHEAD_NS.as_ref().map_or(0, |ahead| *ahead)
+}
+
+/// Reads the offset of the time namespace. The file has that of the one that children are born in, so it must be the same.
+fn read_ahead_ns() -> Result<i64> {
+    let own = match fs::read_link("/proc/self/ns/time") {
+        // A kernel without time namespaces (CONFIG_TIME_NS).
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+        own => own.map_err(KernelError::syscall("readlink", "/proc/self/ns/time"))?,
+    };
+    let of_children = fs::read_link("/proc/self/ns/time_for_children")
+        .map_err(KernelError::syscall("readlink", "/proc/self/ns/time_for_children"))?;
+    if own != of_children {
+        return Err(KernelError::UnknownClock { found: "children are born in another time namespace".to_owned() });
+    }
+    let text = fs::read_to_string("/proc/self/timens_offsets")
+        .map_err(KernelError::syscall("read", "/proc/self/timens_offsets"))?;
+    parse_ahead_ns(&text).ok_or(KernelError::UnknownClock { found: text })
+}
+
+/// From lines of a clock, seconds and nanoseconds (`timens_offsets_show` of the kernel's kernel/time/namespace.c).
+fn parse_ahead_ns(text: &str) -> Option<i64> {
+    let mut fields = text.lines().find_map(|line| line.strip_prefix("boottime"))?.split_whitespace();
+    let (seconds, nanoseconds): (i64, i64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)
 }
 
 /// The CPU time of the calling thread.
@@ -74,13 +117,14 @@ impl Timer {
         Ok(Self { fd: register("the timer", fd)?, due_boot_ns: None })
     }
 
-    /// Sets the timer to `due_boot_ns`, past or future, or turns it off.
+    /// Sets the timer to `due_boot_ns` of the host's clock, past or future, or turns it off.
     pub(crate) fn set(&mut self, due_boot_ns: Option<u64>) -> Result<()> {
         if self.due_boot_ns == due_boot_ns {
             return Ok(());
         }
         // Zero would turn it off; the nanosecond after boot is past as well.
-        let due = due_boot_ns.map_or(Duration::ZERO, |due| Duration::from_nanos(due.max(1)));
+        let due = due_boot_ns
+            .map_or(Duration::ZERO, |due| Duration::from_nanos(due.saturating_add_signed(ahead_ns()).max(1)));
         let value = Timespec {
             tv_sec: i64::try_from(due.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(due.subsec_nanos()),
@@ -106,5 +150,19 @@ impl Timer {
                 Err(_would_block) => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_offset_of_a_time_namespace_is_read() {
+        let text = |boot: &str| format!("monotonic           0         0\nboottime   {boot}\n");
+        assert_eq!(parse_ahead_ns(&text("         0         0")), Some(0));
+        assert_eq!(parse_ahead_ns(&text("100000 5")), Some(100_000_000_000_005));
+        assert_eq!(parse_ahead_ns(&text("-3 500000000")), Some(-2_500_000_000));
+        assert_eq!(parse_ahead_ns("monotonic 0 0\n"), None);
     }
 }

@@ -1,50 +1,19 @@
-//! Descriptors of other processes, and the options of sockets.
+//! Duplicates of descriptors of other processes, and the options of sockets.
 
 #![expect(unsafe_code, reason = "socket options that no library reads or sets")]
 
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{socket_cookie, socket_protocol};
 use rustix::net::{Shutdown, ipproto};
-use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 use tcpops_common::settings::{APPLY_OVERRIDE, SOL_TCPOPS};
 
 use crate::kernel::error::{KernelError, Result};
 
 /// The kernel's include/uapi/asm-generic/socket.h.
 const SO_NETNS_COOKIE: i32 = 71;
-/// Linux 6.5.
-const SO_PEERPIDFD: i32 = 77;
-
-/// A pidfd of the process at the other end of a unix socket, as it was when it connected.
-#[derive(Debug)]
-pub(crate) struct Peer(OwnedFd);
-
-impl Peer {
-    /// The peer of an accepted unix socket.
-    ///
-    /// # Errors
-    /// `NoPeerPidfd` on kernels before 6.5, which have no race-free way.
-    pub(crate) fn of(socket: BorrowedFd<'_>) -> Result<Self> {
-        let fd: RawFd = get(socket, SO_PEERPIDFD).map_err(|error| match error {
-            Errno::NOPROTOOPT => KernelError::NoPeerPidfd,
-            error => KernelError::syscall("getsockopt", "SO_PEERPIDFD")(error),
-        })?;
-        // SAFETY: the kernel made this descriptor for the call, and nobody else knows of it.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
-    }
-
-    /// A duplicate of the descriptor `number` of that process; `None` if it has no such descriptor.
-    pub(crate) fn descriptor(&self, number: RawFd) -> io::Result<Option<Descriptor>> {
-        match pidfd_getfd(self.0.as_fd(), number, PidfdGetfdFlags::empty()) {
-            Ok(fd) => Ok(Some(Descriptor(fd))),
-            Err(Errno::BADF) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-}
 
 /// A duplicate of a descriptor of another process.
 #[derive(Debug)]
@@ -96,6 +65,15 @@ impl Descriptor {
     }
 }
 
+/// Has every descriptor of this process but the standard ones closed in programs that it starts, those too that it has
+/// inherited without that mark. What it opens itself has it from the beginning.
+pub(crate) fn keep_from_programs() -> Result<()> {
+    let (first, last, flags) = (3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+    // SAFETY: with this flag the call marks descriptors, and closes none.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
+    if result < 0 { Err(KernelError::syscall("close_range", "this process")(last_errno())) } else { Ok(()) }
+}
+
 fn kind(descriptor: BorrowedFd<'_>) -> DescriptorKind {
     match socket_protocol(descriptor) {
         Ok(Some(ipproto::TCP)) => DescriptorKind::Tcp,
@@ -117,31 +95,16 @@ pub(crate) fn own_tcp_cookie(number: RawFd) -> Option<u64> {
 
 /// The cookie of the network namespace that a socket is in (`SO_NETNS_COOKIE`, Linux 5.14).
 pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> Result<u64, Errno> {
-    get(socket, SO_NETNS_COOKIE)
-}
-
-/// The supplementary groups that the process at the other end of a unix socket had at its connect(2) (`SO_PEERGROUPS`).
-pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
-    // NGROUPS_MAX of the kernel's include/uapi/linux/limits.h.
-    let mut groups = vec![0_u32; 65_536];
-    let mut length = size_of_val(groups.as_slice()) as libc::socklen_t;
-    let (socket, to) = (socket.as_raw_fd(), groups.as_mut_ptr().cast());
-    // SAFETY: the kernel writes at most `length` bytes to the vector, which has them, and any bytes are a u32.
-    let result = unsafe { libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_PEERGROUPS, to, &raw mut length) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    groups.truncate(length as usize / size_of::<u32>());
-    Ok(groups)
+    option(socket, SO_NETNS_COOKIE)
 }
 
 /// Reads a socket option that is an integer of the size of `T`.
-fn get<T: bytemuck::Pod>(socket: BorrowedFd<'_>, option: i32) -> Result<T, Errno> {
+pub(crate) fn option<T: bytemuck::Pod>(socket: BorrowedFd<'_>, name: i32) -> Result<T, Errno> {
     let mut value = T::zeroed();
     let mut length = size_of::<T>() as libc::socklen_t;
     let (socket, to) = (socket.as_raw_fd(), (&raw mut value).cast());
     // SAFETY: the kernel writes at most `length` bytes to `value`, which has them, and any bytes are a value of `T`.
-    let result = unsafe { libc::getsockopt(socket, libc::SOL_SOCKET, option, to, &raw mut length) };
+    let result = unsafe { libc::getsockopt(socket, libc::SOL_SOCKET, name, to, &raw mut length) };
     if result < 0 { Err(last_errno()) } else { Ok(value) }
 }
 

@@ -41,6 +41,11 @@ pub(crate) enum KernelError {
     },
     #[error("the agent needs {missing}, and uid {uid} has not; run it as root")]
     Capabilities { missing: String, uid: u32 },
+    #[error(
+        "cannot tell the host's CLOCK_BOOTTIME, by which the kernel programs tell time: {found}; start the agent outside of \
+         any time namespace"
+    )]
+    UnknownClock { found: String },
     #[error("cannot read {path}; a kernel built with CONFIG_DEBUG_INFO_BTF is needed, and /sys mounted")]
     NoBtf { path: &'static str, source: io::Error },
     #[error(
@@ -53,13 +58,26 @@ pub(crate) enum KernelError {
 
     #[error("cannot pin below {base}: not in a bpf file system; expected a directory such as {bpffs}/tcpops")]
     NotBpffs { base: PathBuf, bpffs: PathBuf },
+    /// Other users can put something in the place of what the agent makes.
+    #[error(transparent)]
+    Exposed(Exposed),
+    #[error(
+        "cannot pin in {base}; expected a directory of root's in which nobody else can make anything: `tcpops detach --force \
+         --pins {base}` removes what is there, or give another --pins"
+    )]
+    ForeignPins { base: PathBuf, source: Box<Self> },
     #[error("the pins below {base} are in use by another agent; stop it, or give this one other --pins and --socket")]
     PinsInUse { base: PathBuf },
-    #[error("the pins are not of this version: there is no {path}; run `tcpops detach` of the version that made them")]
+    #[error(
+        "the pins are not whole, or not of this version: there is no {path}; run `tcpops detach` of the version that made \
+         them, or `tcpops detach --force`"
+    )]
     NoPin { path: PathBuf },
+    #[error("the pin {path} cannot be used; run `tcpops detach --force`")]
+    BrokenPin { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
     #[error(
         "the pinned map {path} is not of this version (found {found}, expected {expected}); run `tcpops detach` of the \
-         version that made it"
+         version that made it, or `tcpops detach --force`"
     )]
     PinnedShape { path: PathBuf, found: String, expected: String },
     #[error(
@@ -87,6 +105,26 @@ pub(crate) enum KernelError {
         directory: PathBuf,
         source: io::Error,
     },
+}
+
+/// Why others can put something in the place of a path.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} {why}", path.display())]
+pub(crate) struct Exposed {
+    pub(crate) path: PathBuf,
+    pub(crate) why: Exposure,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Exposure {
+    #[error("belongs to uid {0}")]
+    Owner(u32),
+    #[error("can be written to by others (mode {0:o})")]
+    Mode(u32),
+    #[error("is not a directory")]
+    NotDirectory,
+    #[error("leads on through too many links")]
+    Links,
 }
 
 /// Why a network namespace could not be entered.

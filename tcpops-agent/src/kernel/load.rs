@@ -14,7 +14,7 @@ use aya_obj::Object;
 use aya_obj::generated::bpf_attach_type;
 use clap::ValueEnum;
 use tcpops_common::fields::{Field, OFFSETS, SHIFTS};
-use tcpops_common::maps::{CONN_TAGS, EVENTS, PINNED, capacity};
+use tcpops_common::maps::{CONNECTIONS, EVENTS, PINNED, capacity};
 use tcpops_common::slots::{CONID_SHIFT, COOKIE_MASK, conid_shift, cookie_mask, slots};
 
 use crate::kernel::attach_watch::AttachPrograms;
@@ -28,6 +28,7 @@ use crate::kernel::link::Attachment;
 use crate::kernel::object::{OBJECT, SETSOCKOPT, SOCKOPS, untyped_program};
 use crate::kernel::pins::{Pins, SETSOCKOPT_LINK, SOCKOPS_LINK, Shape};
 use crate::kernel::program_log::ProgramLog;
+use crate::kernel::reconnects::Reconnects;
 use crate::kernel::setsockopt::SetsockoptLink;
 use crate::kernel::walk::Walker;
 
@@ -77,6 +78,7 @@ pub(crate) enum LogLevel {
 pub(crate) struct Loaded {
     ebpf: Ebpf,
     destroyer: Option<Destroyer>,
+    reconnects: Reconnects,
     /// Where the maps are pinned; new ones in the staging directory, until the programs are attached.
     directory: PathBuf,
     /// `None` if the kernel programs do not log.
@@ -125,11 +127,24 @@ pub(crate) fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
         Err(error) if !traces => tracing::debug!(?error, "the programs at the tracepoint cannot be loaded"),
         loaded => loaded?,
     }
-    let tags = MapData::from_pin(directory.join(CONN_TAGS)).map_err(KernelError::map(CONN_TAGS))?;
-    let destroyer = Destroyer::load(&btf, tags.fd().as_fd())?;
+    let connections = MapData::from_pin(directory.join(CONNECTIONS)).map_err(KernelError::map(CONNECTIONS))?;
+    let destroyer = Destroyer::load(&btf, connections.fd().as_fd())?;
+    let reconnects = Reconnects::take(&mut ebpf)?;
     let is_lacking = |(index, offset): &(usize, &FieldOffset)| offset.place.is_none() && !Field::is_optional(*index);
     let limitations = offsets.iter().enumerate().filter(is_lacking).map(|(_, offset)| limitation(offset)).collect();
-    Ok(Loaded { ebpf, destroyer, directory, log, resumed, limitations, follow, traces, attach_programs: None, btf })
+    Ok(Loaded {
+        ebpf,
+        destroyer,
+        reconnects,
+        directory,
+        log,
+        resumed,
+        limitations,
+        follow,
+        traces,
+        attach_programs: None,
+        btf,
+    })
 }
 
 impl Loaded {
@@ -181,7 +196,7 @@ impl Loaded {
         // The programs hold their maps, and the agent opens those that it reads: these are two dozen descriptors more.
         let maps: Vec<String> = self.ebpf.maps().map(|(name, _)| name.to_owned()).collect();
         maps.iter().for_each(|name| drop(self.ebpf.take_map(name)));
-        Walker::new(self.ebpf, self.destroyer)
+        Walker::new(self.ebpf, self.destroyer, self.reconnects)
     }
 }
 

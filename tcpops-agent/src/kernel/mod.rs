@@ -6,8 +6,10 @@ pub(crate) use error::{KernelError, Result};
 
 // What the host must have, and where things are mounted and pinned.
 pub(crate) mod mounts;
+pub(crate) mod own_directory;
 pub(crate) mod pins;
 pub(crate) mod requirements;
+pub(crate) mod unpin;
 
 // Getting the programs into the kernel, attached to a cgroup.
 pub(crate) mod attach_watch;
@@ -19,6 +21,7 @@ pub(crate) mod load;
 pub(crate) mod neighbours;
 mod object;
 pub(crate) mod program_log;
+pub(crate) mod reconnects;
 pub(crate) mod setsockopt;
 
 #[cfg(test)]
@@ -39,6 +42,7 @@ pub(crate) mod destroy;
 pub(crate) mod diag;
 pub(crate) mod netns;
 pub(crate) mod owner;
+pub(crate) mod peer;
 pub(crate) mod walk;
 
 // The rest of the host: the clock, cgroups, and the agent's own memory.

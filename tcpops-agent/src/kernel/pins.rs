@@ -5,19 +5,24 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Map, MapData, MapError, MapInfo};
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, open};
+use rustix::io::Errno;
 use tcpops_common::maps::{ABI, CONNECTIONS, EVENTS, PINNED};
 
 use crate::kernel::error::{KernelError, Result};
-use crate::kernel::mounts;
+use crate::kernel::{mounts, own_directory};
 
 /// The name of the pinned link of the sockops program. It is made last: where it exists, all others do.
 pub(crate) const SOCKOPS_LINK: &str = "sockops";
 /// The name of the pinned link of the setsockopt program, where that is attached.
 pub(crate) const SETSOCKOPT_LINK: &str = "setsockopt";
+
+/// The name of the directory that stands for the lock: bpffs has no plain files.
+pub(crate) const LOCK: &str = "lock";
 
 /// The pins of one agent, locked against other agents.
 #[derive(Debug)]
@@ -39,23 +44,23 @@ pub(crate) struct Shape {
 }
 
 impl Pins {
-    /// Creates `base` if need be (`<bpffs>/tcpops` if none is given) and locks it.
+    /// Creates `base` if need be (`<bpffs>/tcpops` if none is given) and takes the lock in it.
     ///
     /// # Errors
-    /// `NotBpffs` where `base` is not within a bpf file system, `PinsInUse` where another agent holds the lock.
+    /// `NotBpffs` where `base` is not within a bpf file system, `ForeignPins` where other users can change what is there,
+    /// `PinsInUse` where another agent holds the lock.
     pub(crate) fn lock(base: Option<&Path>) -> Result<Self> {
-        let bpffs = mounts::bpffs()?;
-        let base = base.map_or_else(|| bpffs.join("tcpops"), Path::to_path_buf);
-        if !mounts::is_within(&base, "bpf")? {
-            return Err(KernelError::NotBpffs { base, bpffs });
-        }
-        fs::create_dir_all(&base).map_err(KernelError::syscall("mkdir", base.display()))?;
-        let lock = open(&base, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(KernelError::syscall("open", base.display()))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
-            rustix::io::Errno::WOULDBLOCK => KernelError::PinsInUse { base: base.clone() },
-            error => KernelError::syscall("flock", base.display())(error),
-        })?;
+        let base = find(base)?;
+        let lock = loop {
+            if let Some(parent) = base.parent() {
+                fs::create_dir_all(parent).map_err(KernelError::syscall("mkdir", parent.display()))?;
+            }
+            own_directory::make(&base).map_err(KernelError::syscall("mkdir", base.display()))?;
+            own_directory::check(&base).map_err(|error| foreign(&base, error))?;
+            if let Some(lock) = lock(&base)? {
+                break lock;
+            }
+        };
         let directory = base.join(format!("v{ABI}"));
         Ok(Self { base, directory, _lock: lock })
     }
@@ -79,7 +84,8 @@ impl Pins {
         Ok(staging)
     }
 
-    fn staging_directory(&self) -> PathBuf {
+    /// Where new pins are made.
+    pub(crate) fn staging_directory(&self) -> PathBuf {
         self.base.join(format!("v{ABI}-new"))
     }
 
@@ -88,14 +94,15 @@ impl Pins {
         fs::rename(staging, &self.directory).map_err(KernelError::syscall("rename", staging.display()))
     }
 
-    /// Removes the links: the programs are detached, and the maps stay.
+    /// Removes the links: the programs are detached, and the maps stay. One that is gone has detached its program already.
     pub(crate) fn unlink(&self) -> Result<()> {
         for name in [SOCKOPS_LINK, SETSOCKOPT_LINK] {
             let link = self.directory.join(name);
             match fs::remove_file(&link) {
-                // The setsockopt program is attached only while something needs it.
-                Err(error) if name == SETSOCKOPT_LINK && error.kind() == io::ErrorKind::NotFound => {}
-                removed => removed.map_err(KernelError::syscall("unlink", link.display()))?,
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(KernelError::syscall("unlink", link.display())(error));
+                }
+                _ => {}
             }
         }
         Ok(())
@@ -105,6 +112,8 @@ impl Pins {
     pub(crate) fn remove(&self) -> Result<()> {
         remove_directory(&self.directory)?;
         remove_directory(&self.staging_directory())?;
+        // With the lock held, so that an agent that waits for it finds another in its place.
+        remove_directory(&self.base.join(LOCK))?;
         // Only if it is empty: another version's pins may be there.
         match fs::remove_dir(&self.base) {
             Err(error) if !matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) => {
@@ -118,10 +127,7 @@ impl Pins {
     pub(crate) fn check(&self, wanted: impl Fn(&str) -> Option<Shape>) -> Result<()> {
         for name in PINNED {
             let path = self.directory.join(name);
-            if !path.exists() {
-                return Err(KernelError::NoPin { path });
-            }
-            let info = MapInfo::from_pin(&path).map_err(KernelError::map(name))?;
+            let info = self.info(name)?;
             let found = Shape {
                 map_type: info.map_type().map_err(KernelError::map(name))? as u32,
                 key_size: info.key_size(),
@@ -146,9 +152,15 @@ impl Pins {
 
     /// The capacity of the pinned maps.
     pub(crate) fn max_connections(&self) -> Result<u32> {
-        MapInfo::from_pin(self.directory.join(CONNECTIONS))
-            .map(|info| info.max_entries())
-            .map_err(KernelError::map(CONNECTIONS))
+        self.info(CONNECTIONS).map(|info| info.max_entries())
+    }
+
+    fn info(&self, name: &str) -> Result<MapInfo> {
+        let path = self.directory.join(name);
+        if !path.exists() {
+            return Err(KernelError::NoPin { path });
+        }
+        MapInfo::from_pin(&path).map_err(|error| KernelError::BrokenPin { path, source: Box::new(error) })
     }
 
     pub(crate) fn map_data(&self, name: &'static str) -> Result<MapData> {
@@ -161,11 +173,51 @@ impl Pins {
     }
 }
 
+/// Where pins are to be: in a bpf file system.
+pub(crate) fn find(base: Option<&Path>) -> Result<PathBuf> {
+    let bpffs = mounts::bpffs()?;
+    let base = base.map_or_else(|| bpffs.join("tcpops"), Path::to_path_buf);
+    if mounts::is_within(&base, "bpf")? { Ok(base) } else { Err(KernelError::NotBpffs { base, bpffs }) }
+}
+
+/// Says of what other users can change that it is no place for pins.
+pub(crate) fn foreign(base: &Path, error: KernelError) -> KernelError {
+    match error {
+        KernelError::Exposed(_) => KernelError::ForeignPins { base: base.to_path_buf(), source: Box::new(error) },
+        error => error,
+    }
+}
+
+/// Takes the lock, which no other user can even open; `None` where an agent that has ended meanwhile has removed it.
+fn lock(base: &Path) -> Result<Option<OwnedFd>> {
+    let path = base.join(LOCK);
+    match own_directory::make(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        made => made.map_err(KernelError::syscall("mkdir", path.display()))?,
+    }
+    let lock = match open(&path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+    {
+        Err(Errno::NOENT) => return Ok(None),
+        opened => opened.map_err(KernelError::syscall("open", path.display()))?,
+    };
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
+        Errno::WOULDBLOCK => KernelError::PinsInUse { base: base.to_path_buf() },
+        error => KernelError::syscall("flock", path.display())(error),
+    })?;
+    let locked = fstat(&lock).map_err(KernelError::syscall("fstat", path.display()))?;
+    let is_there = fs::symlink_metadata(&path).is_ok_and(|found| found.ino() == locked.st_ino);
+    Ok(is_there.then_some(lock))
+}
+
 fn remove_directory(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(KernelError::syscall("unlink", directory.display())(error))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(()),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            io::ErrorKind::NotADirectory => {
+                Err(KernelError::BrokenPin { path: directory.to_path_buf(), source: Box::new(error) })
+            }
+            _ => Err(KernelError::syscall("unlink", directory.display())(error)),
+        },
     }
 }

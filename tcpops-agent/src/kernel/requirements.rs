@@ -1,8 +1,9 @@
-//! The kernel version and the capabilities that the agent needs, checked before it touches anything.
+//! The kernel version, the capabilities and the clock that the agent needs, checked before it touches anything.
 
 use rustix::process::geteuid;
 use rustix::thread::{CapabilitySet, capabilities};
 
+use crate::kernel::clock;
 use crate::kernel::error::{KernelError, Result};
 
 /// The oldest kernel on which the programs are known to work.
@@ -18,10 +19,10 @@ pub(crate) fn can_destroy_orphans() -> bool {
     version(&kernel_release()).is_some_and(|version| version >= (6, 11))
 }
 
-/// Checks both.
+/// Checks them.
 ///
 /// # Errors
-/// `TooOld` or `Capabilities`.
+/// `TooOld`, `Capabilities` or `UnknownClock`.
 pub(crate) fn check() -> Result<()> {
     let release = kernel_release();
     if version(&release).is_some_and(|version| version < OLDEST) {
@@ -36,7 +37,7 @@ pub(crate) fn check() -> Result<()> {
     let missing: Vec<&str> =
         needed.into_iter().filter(|(capability, _)| !held.contains(*capability)).map(|(_, name)| name).collect();
     if missing.is_empty() {
-        return Ok(());
+        return clock::check();
     }
     Err(KernelError::Capabilities { missing: missing.join(", "), uid: geteuid().as_raw() })
 }

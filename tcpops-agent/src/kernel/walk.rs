@@ -13,6 +13,7 @@ use crate::kernel::error::{KernelError, Result};
 use crate::kernel::follow;
 use crate::kernel::netns::Namespace;
 use crate::kernel::object::{ITER, program};
+use crate::kernel::reconnects::Reconnects;
 use crate::kernel::requirements;
 
 /// The walks over a namespace where no socket may be missed and nothing shows afterwards that one was, on a kernel whose
@@ -22,19 +23,25 @@ const WALKS: u32 = 2;
 pub(crate) struct Walker {
     ebpf: Mutex<Ebpf>,
     destroyer: Option<Destroyer>,
+    reconnects: Reconnects,
     /// The walks after which every socket that was there throughout has been met.
     walks: u32,
 }
 
 impl Walker {
-    pub(crate) fn new(ebpf: Ebpf, destroyer: Option<Destroyer>) -> Self {
+    pub(crate) fn new(ebpf: Ebpf, destroyer: Option<Destroyer>, reconnects: Reconnects) -> Self {
         let walks = if requirements::walks_are_exact() { 1 } else { WALKS };
-        Self { ebpf: Mutex::new(ebpf), destroyer, walks }
+        Self { ebpf: Mutex::new(ebpf), destroyer, reconnects, walks }
     }
 
     /// `None` where the kernel cannot destroy sockets on a walk (before 6.5).
     pub(crate) fn destroyer(&self) -> Option<&Destroyer> {
         self.destroyer.as_ref()
+    }
+
+    /// The programs that connect descriptors again.
+    pub(crate) fn reconnects(&self) -> &Reconnects {
+        &self.reconnects
     }
 
     /// Walks so often that a socket that one walk missed is met by another.

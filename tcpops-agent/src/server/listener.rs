@@ -5,16 +5,21 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::group::{self, Group, GroupId};
+use crate::config::DEFAULT_SOCKET;
 use crate::daemon::Origin;
+use crate::kernel::own_directory;
 
 /// The socket; its file is removed with this value.
 #[derive(Debug)]
 pub(crate) struct Listener {
     listener: UnixListener,
     path: PathBuf,
+    /// Others may be able to put something in its place.
+    shared: bool,
     /// Which file it is: device and inode.
     place: (u64, u64),
     group: Option<Group>,
@@ -25,12 +30,13 @@ impl Listener {
     /// Binds the socket: 0660, of the group `tcpops` where there is one. A socket that nobody serves is replaced.
     ///
     /// # Errors
-    /// Fails where another agent serves it, or something else is at the path.
-    pub(crate) async fn bind(path: &Path) -> anyhow::Result<Self> {
+    /// Fails where another agent serves it, or something else is at the path; and where others can put something in its place,
+    /// unless `shared` allows that.
+    pub(crate) async fn bind(path: &Path, shared: bool) -> anyhow::Result<Self> {
         let group = Group::find().await;
         let members = group.id();
-        let (listener, place) = bind_at(path, &members)?;
-        Ok(Self { listener, path: path.to_path_buf(), place, group: Some(group), members })
+        let (listener, place) = bind_at(path, shared, &members)?;
+        Ok(Self { listener, path: path.to_path_buf(), shared, place, group: Some(group), members })
     }
 
     /// The group that it belongs to, to be followed, and its path.
@@ -48,7 +54,7 @@ impl Listener {
     /// Binds the socket anew, since its file is gone; true if that could be done. Clients of the one before are served on.
     pub(super) fn bind_again(&mut self) -> bool {
         let socket = self.path.display().to_string();
-        match bind_at(&self.path, &self.members) {
+        match bind_at(&self.path, self.shared, &self.members) {
             Ok((listener, place)) => {
                 (self.listener, self.place) = (listener, place);
                 tracing::warn!(socket, "somebody has removed the socket; bound again");
@@ -62,11 +68,19 @@ impl Listener {
     }
 }
 
-fn bind_at(path: &Path, members: &GroupId) -> anyhow::Result<(UnixListener, (u64, u64))> {
+fn bind_at(path: &Path, shared: bool, members: &GroupId) -> anyhow::Result<(UnixListener, (u64, u64))> {
     let shown = path.display();
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)
             .map_err(|error| anyhow::anyhow!("cannot make the directory of the socket {shown}: {error}"))?;
+        if !shared {
+            own_directory::check(parent).with_context(|| {
+                format!(
+                    "cannot put the socket at {shown}; expected a directory of root's in which nobody else can make \
+                     anything, such as that of {DEFAULT_SOCKET}, or --socket-directory shared"
+                )
+            })?;
+        }
     }
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => {

@@ -53,7 +53,10 @@ impl Service {
         let Some(_until_read) = self.limits.bodies.admit_many(uid, length.min(MAX_BODY)) else {
             return Ok(overloaded(uid, "sends, with its other requests, more at a time than is read").into_response());
         };
-        request.extensions_mut().insert(origin);
+        match origin.now() {
+            Ok(origin) => drop(request.extensions_mut().insert(origin)),
+            Err(problem) => return Ok(Failure::from(problem).into_response()),
+        }
         match tokio::time::timeout(TIMEOUT, self.route(request)).await {
             Ok(response) => response,
             Err(_elapsed) => {

@@ -11,7 +11,7 @@ use tcpops_common::probe::Probe;
 use tcpops_common::rule::{
     AddrKey, MAX_RULES, PortBlock, Rule, RuleIndex, RuleKey, RuleMask, RuleSet, SLOTS, SOURCE_CHUNK,
 };
-use tcpops_common::settings::Settings;
+use tcpops_common::settings::{RECONNECTS_ENTRIES, Settings};
 use tcpops_common::slots::ConidSlot;
 
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
@@ -115,6 +115,11 @@ pub(crate) static COUNTERS: PerCpuArray<u64, COUNTERS_ENTRIES> = PerCpuArray::ne
 /// taken for outbound.
 #[btf_map]
 pub(crate) static LISTEN_PORTS: HashMap<ListenPort, u8, 65536, NO_PREALLOC> = HashMap::new();
+
+/// From `reconnects_entry` to 1 where a program of the cgroup has connected a descriptor again that it had disconnected. The
+/// sockops program writes, the agent reads; it is not pinned and ends with the agent; it cannot be full.
+#[btf_map]
+pub(crate) static RECONNECTS: Array<u32, { RECONNECTS_ENTRIES as usize }> = Array::new();
 
 /// One value: the settings of the agent, and whether it is awake. Both sides write and read; never deleted.
 #[btf_map]

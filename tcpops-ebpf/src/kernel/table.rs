@@ -5,8 +5,9 @@ use tcpops_common::conn::{ConnKey, Connection};
 use tcpops_common::policy::Policy;
 use tcpops_common::probe::Probe;
 use tcpops_common::rule::RuleKey;
+use tcpops_common::settings::reconnects_entry;
 
-use crate::kernel::maps::{CONNECTIONS, OVERRIDES, PROBES, RULE_KEYS};
+use crate::kernel::maps::{CONNECTIONS, OVERRIDES, PROBES, RECONNECTS, RULE_KEYS};
 
 /// The entry of a connection, to change in place.
 pub(crate) fn connection(key: &ConnKey) -> Option<&'static mut Connection> {
@@ -31,6 +32,14 @@ pub(crate) fn probe(key: &ConnKey) -> Option<&'static mut Probe> {
 /// The class of a uid or a cgroup.
 pub(crate) fn class(key: &RuleKey) -> Option<u32> {
     shared(&RULE_KEYS, key).copied()
+}
+
+/// Notes that a program of this cgroup connects descriptors again: its connections are closed with more care.
+pub(crate) fn note_reconnect(cgroup_id: u64) {
+    if let Some(entry) = RECONNECTS.get_ptr_mut(reconnects_entry(cgroup_id)) {
+        // SAFETY: an element of an array map stays for as long as the program; it is an aligned word, and only ever 1.
+        unsafe { entry.write_volatile(1) };
+    }
 }
 
 fn shared<K, V, const N: usize, const F: usize>(map: &'static HashMap<K, V, N, F>, key: &K) -> Option<&'static V> {

@@ -13,18 +13,18 @@ pub(crate) fn get(cookie: u64, socket: &Socket) -> Option<u64> {
 }
 
 /// Notes that the socket is this connection; false where there is no memory.
-pub(crate) fn set(key: &ConnKey, socket: &Socket, socket_flags: u8) -> bool {
+pub(crate) fn set(key: &ConnKey, socket: &Socket) -> bool {
     let has_place = slots::put(key);
     if !has_place {
         bump(Counter::TagsOverflowed);
     }
-    // The walk that destroys sockets, which is for those whose port is bound, knows the storage only.
-    has_place && socket_flags & PORT_BOUND == 0 || storage::set(socket, key.conid)
+    has_place || storage::set(socket, key.conid)
 }
 
 /// The socket is no connection any more.
 pub(crate) fn clear(cookie: u64, socket: &Socket, socket_flags: u8) {
     let had_place = slots::release_cookie(cookie);
+    // Programs before these put it into the storage too where the port is bound.
     if !had_place || socket_flags & PORT_BOUND != 0 {
         storage::clear(socket);
     }

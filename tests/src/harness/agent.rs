@@ -38,6 +38,7 @@ pub(crate) struct Setup<'lab> {
     confined: bool,
     script: Option<String>,
     unread: bool,
+    wrapper: Vec<String>,
 }
 
 /// A running agent; it is killed and its pins are removed with this value.
@@ -62,6 +63,7 @@ impl Lab {
             confined: false,
             script: None,
             unread: false,
+            wrapper: Vec::new(),
         }
     }
 }
@@ -107,6 +109,13 @@ impl<'lab> Setup<'lab> {
     /// With a standard error that is a pipe, and stays with the process: nothing reads it.
     pub(crate) fn unread(mut self) -> Self {
         self.unread = true;
+        self
+    }
+
+    /// Started by this command, which becomes the agent.
+    pub(crate) fn started_by(mut self, tool: &str, arguments: &[&str]) -> Self {
+        self.wrapper = vec![require::tool(tool).to_str().expect("paths of tools are text").to_owned()];
+        self.wrapper.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         self
     }
 
@@ -160,6 +169,7 @@ impl<'lab> Setup<'lab> {
             line.extend([require::tool("unshare").into(), "--mount".into(), require::tool("sh").into()]);
             line.extend(["-ec".to_owned(), format!("{script}\nexec \"$0\" \"$@\"")].map(OsString::from));
         }
+        line.extend(self.wrapper.iter().map(OsString::from));
         line.push(require::tcpops().into());
         line.extend(self.command_line().into_iter().map(OsString::from));
         let mut command = Command::new(&line[0]);

@@ -107,3 +107,10 @@ pub(crate) fn links(id: u64) -> usize {
 pub(crate) fn detach_link(pin: &Path) {
     stdout_of(Command::new(require::tool("bpftool")).args(["link", "detach", "pinned"]).arg(pin));
 }
+
+/// Makes a small map of somebody else's, and pins it at `path`.
+pub(crate) fn pin_other_map(path: &Path) {
+    let mut command = Command::new(require::tool("bpftool"));
+    command.args(["map", "create"]).arg(path);
+    stdout_of(command.args(["type", "array", "key", "4", "value", "4", "entries", "1", "name", "other"]));
+}

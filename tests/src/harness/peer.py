@@ -190,6 +190,14 @@ def crowd(host, port, count, over=0, bound=0):
     return {"name": next_name, "established": when}
 
 
+def disperse(name):
+    # Closes all of a crowd with resets, which leave no TIME_WAIT behind.
+    for s in socks.pop(name):
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        s.close()
+    return {}
+
+
 def ends(name, timeout):
     # Waits until all of a crowd have ended, or so many seconds: when each was seen to, and with which error.
     many = {s.fileno(): s for s in socks[name]}
@@ -206,15 +214,17 @@ def ends(name, timeout):
     return {"ends": [ended.get(fd) for fd in many]}
 
 
-def dodge(name, host, port, at, settle):
-    # From a moment on, disconnects each of a crowd and connects it again, to the same place; and later tells how many have
-    # the same endpoints, and which of the new connections do not live.
+def dodge(name, host, port, at, settle, bind=False):
+    # From a moment on, disconnects each of a crowd and connects it again, to the same place, and where that is asked for from
+    # the port that it had; and later tells how many have the same endpoints, and which of the new connections do not live.
     libc = ctypes.CDLL(None)
     nowhere = struct.pack("=H14x", socket.AF_UNSPEC)
     before = [s.getsockname() for s in socks[name]]
     time.sleep(max(0, at - boot()) / 1e9)
-    for s in socks[name]:
+    for s, was in zip(socks[name], before):
         libc.connect(s.fileno(), nowhere, 16)
+        if bind:
+            s.bind(was)
         s.connect((host, port))
     took = boot() - at
     same = sum(s.getsockname() == was for s, was in zip(socks[name], before))
@@ -224,16 +234,67 @@ def dodge(name, host, port, at, settle):
     return {"hit": [i for i, state in enumerate(states) if state != b"\x01"], "same": same, "took_ns": took}
 
 
-def request(path, text):
-    # Sends text to a unix socket, in this process's name, and answers with all that comes back.
-    s = socket.socket(socket.AF_UNIX)
+def dial(path):
+    # Connects to a unix socket; what is asked next is asked on it.
+    socks["dialled"] = s = socket.socket(socket.AF_UNIX)
     s.settimeout(2 * SOON)
     s.connect(path)
+    return {}
+
+
+def ask(text):
+    # Sends text on the unix socket, and answers with all that comes back.
+    s = socks.pop("dialled")
     s.sendall(text.encode())
     answer = b""
     while chunk := s.recv(65536):
         answer += chunk
     return {"text": answer.decode()}
+
+
+def request(path, text):
+    # Makes a request of a unix socket, in this process's name.
+    dial(path)
+    return ask(text)
+
+
+def dial_by_child(path, arguments):
+    # A child connects to a unix socket and becomes another program, which has none of this one's descriptors. What is asked
+    # next is asked here, in its name.
+    socks["dialled"] = s = socket.socket(socket.AF_UNIX)
+    s.settimeout(2 * SOON)
+    (done, sign), (stdin, keep_open) = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            s.connect(path)
+            os.dup2(stdin, 0)
+            os.execv(arguments[0], arguments)
+        finally:
+            os.write(sign, b"failed")
+            os._exit(1)
+    os.close(sign)
+    os.close(stdin)
+    if os.read(done, 10):
+        raise OSError(errno.ENOEXEC, "")
+    os.close(done)
+    socks["child"] = keep_open
+    return {"pid": pid}
+
+
+def become(uid):
+    # Gives up what root may do, and stays the same program.
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    return {}
+
+
+def dumpable(value):
+    # PR_SET_DUMPABLE of prctl(2).
+    if ctypes.CDLL(None).prctl(4, value) != 0:
+        raise OSError(errno.EINVAL, "")
+    return {}
 
 
 def hold(path, count):

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::Pid;
 use serde_json::{Value, json};
 
 use super::cgroup::Cgroup;
@@ -310,14 +311,29 @@ impl Peer {
 
     /// From a moment since boot on, disconnects each of a crowd and connects it again.
     pub(crate) fn dodge(&mut self, crowd: &Crowd, to: SocketAddr, at_boot_ns: u64, settle: f64) -> Dodged {
+        self.dodge_with(crowd, to, at_boot_ns, settle, false)
+    }
+
+    fn dodge_with(&mut self, crowd: &Crowd, to: SocketAddr, at_boot_ns: u64, settle: f64, bind: bool) -> Dodged {
         let request = json!({
-            "do": "dodge", "name": crowd.name, "host": to.ip(), "port": to.port(), "at": at_boot_ns, "settle": settle
+            "do": "dodge", "name": crowd.name, "host": to.ip(), "port": to.port(), "at": at_boot_ns, "settle": settle,
+            "bind": bind
         });
         let answer = self.done(&request);
         let number = |field: &str| answer[field].as_u64().unwrap_or_else(|| panic!("no {field} in {answer}"));
         let index = |number: u64| usize::try_from(number).expect("it is small");
         let hit = answer["hit"].as_array().expect("it is a list").iter().filter_map(Value::as_u64).map(index);
         Dodged { hit: hit.collect(), same: index(number("same")), took: Duration::from_nanos(number("took_ns")) }
+    }
+
+    /// As [`dodge`](Self::dodge), each from the port that it had.
+    pub(crate) fn dodge_from_same_port(&mut self, crowd: &Crowd, to: SocketAddr, at_boot_ns: u64) -> Dodged {
+        self.dodge_with(crowd, to, at_boot_ns, 0.1, true)
+    }
+
+    /// Closes a crowd.
+    pub(crate) fn disperse(&mut self, crowd: &Crowd) {
+        self.done(&json!({ "do": "disperse", "name": crowd.name }));
     }
 
     /// A copy of its descriptor, with which the socket outlives the program.
@@ -330,6 +346,35 @@ impl Peer {
         let text = super::http::request_text(method, path, body);
         let answer = self.done(&json!({ "do": "request", "path": socket, "text": text }));
         Response::parse(answer["text"].as_str().expect("it is text").as_bytes())
+    }
+
+    /// Connects to a unix socket, for [`ask_on`](Self::ask_on).
+    pub(crate) fn dial(&mut self, socket: &Path) {
+        self.done(&json!({ "do": "dial", "path": socket }));
+    }
+
+    /// Has a child connect to a unix socket, for [`ask_on`](Self::ask_on), and become another program; returns its pid.
+    pub(crate) fn dial_by_child(&mut self, socket: &Path, arguments: &[&str]) -> Pid {
+        let answer = self.done(&json!({ "do": "dial_by_child", "path": socket, "arguments": arguments }));
+        let pid = answer["pid"].as_i64().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        pid.expect("every process has a pid")
+    }
+
+    /// Makes an HTTP request on the unix socket that was connected before.
+    pub(crate) fn ask_on(&mut self, method: &str, path: &str, body: Option<&Value>) -> Response {
+        let text = super::http::request_text(method, path, body);
+        let answer = self.done(&json!({ "do": "ask", "text": text }));
+        Response::parse(answer["text"].as_str().expect("it is text").as_bytes())
+    }
+
+    /// Gives up the rights of root for those of `uid`.
+    pub(crate) fn become_uid(&mut self, uid: u32) {
+        self.done(&json!({ "do": "become", "uid": uid }));
+    }
+
+    /// Lets others of its uid trace it, or not.
+    pub(crate) fn set_dumpable(&mut self, dumpable: bool) {
+        self.done(&json!({ "do": "dumpable", "value": i32::from(dumpable) }));
     }
 
     /// Connects to a unix socket `count` times, and says nothing.

@@ -1,8 +1,9 @@
 //! Closing connections, off the loop: by a FIN on the program's behalf, or by a reset.
 //!
-//! Only a descriptor whose program has bound a port can come back to the endpoints that it had, under the same cookie. Its
-//! connection is reset under the lock of its socket, by a walk, which takes milliseconds and is paced; all others are reset by
-//! requests, and do not wait for that.
+//! A descriptor that is disconnected and connected again, which hardly a program does, keeps its cookie, and where a port is
+//! bound its endpoints. Connections of programs that have done so once, and those with a bound port, are reset under the lock of
+//! their sockets, by a walk, which takes milliseconds and is paced; all others are reset by requests, and do not wait for
+//! that.
 
 mod attempt;
 mod check;
@@ -21,6 +22,7 @@ use self::fin::send_fins;
 use self::reset::{TOGETHER, reset, reset_seen};
 use self::under_lock::reset_under_lock;
 use crate::daemon::diags::Diags;
+use crate::daemon::refusal;
 use crate::daemon::shared::Shared;
 use crate::kernel::clock::now_boot_ns;
 use crate::kernel::destroy::MAX_TARGETS;
@@ -44,7 +46,9 @@ pub(crate) fn run(shared: &Arc<Shared>, requests: Vec<CloseRequest>) -> Closed {
     let mut diags = Diags::new(shared);
     let (mut attempts, mut rest) = (Vec::with_capacity(requests.len()), Vec::new());
     let can_walk = shared.walker.destroyer().is_some();
-    let is_for_walk = |one: &Checked| can_walk && one.connection.is_port_bound();
+    // Looked at after the entries were read: what has not been connected again by then has not become another connection.
+    let is_for_walk =
+        |one: &Checked| can_walk && (one.connection.is_port_bound() || may_reconnect(shared, one.connection.cgroup_id));
     let (fins, resets): (Vec<_>, Vec<_>) =
         requests.into_iter().partition(|request| matches!(request.order.step, CloseStep::Fin { .. }));
     if !fins.is_empty() {
@@ -65,6 +69,14 @@ pub(crate) fn run(shared: &Arc<Shared>, requests: Vec<CloseRequest>) -> Closed {
         rest.extend(to_walk);
     }
     Closed { attempts, rest }
+}
+
+/// True where the connection's program, or one that cannot be told from it, has connected a descriptor again.
+fn may_reconnect(shared: &Shared, cgroup_id: u64) -> bool {
+    shared.walker.reconnects().has(cgroup_id).unwrap_or_else(|error| {
+        tracing::warn!(error = refusal::chain(&error), "closing with a walk");
+        true
+    })
 }
 
 /// Resets connections under the locks of their sockets. Blocks.

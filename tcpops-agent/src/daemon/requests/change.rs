@@ -45,7 +45,7 @@ impl Handle {
     /// A copy of the descriptor that a name stands for, if it leads to this connection.
     pub(crate) fn descriptor_of(&self, id: &str, key: ConnKey, origin: &Origin) -> Option<Descriptor> {
         let Ok(Selector::Descriptor(number)) = Selector::parse(id) else { return None };
-        let descriptor = origin.peer.as_ref().as_ref().ok()?.descriptor(number).ok()??;
+        let descriptor = origin.descriptor(number).ok()??;
         // It is open until the change is made: where there is no room for that, a walk makes it.
         if !room::is_for(origin.caller.uid, &descriptor.as_fd()) {
             return None;

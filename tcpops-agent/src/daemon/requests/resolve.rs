@@ -9,7 +9,6 @@ use tcpops_common::conn::{ConnKey, Connection, Direction};
 use tcpops_common::counters::Counter;
 
 use crate::api::problem::{Code, Match, Problem};
-use crate::daemon::refusal;
 use crate::daemon::requests::handle::Handle;
 use crate::daemon::requests::origin::Origin;
 use crate::daemon::shared::Shared;
@@ -170,14 +169,7 @@ impl Handle {
     /// The caller holds the descriptor: that is its right to touch the connection.
     fn by_descriptor(&self, number: i32, origin: &Origin) -> Result<Resolved, Problem> {
         let invalid = |detail: String| Problem::new(Code::InvalidRequest, detail);
-        let peer = origin.peer.as_ref().as_ref().map_err(|error| invalid(refusal::chain(error)))?;
-        let descriptor = match peer.descriptor(number) {
-            Ok(Some(descriptor)) => descriptor,
-            Ok(None) => return Ok(Resolved::Absent),
-            Err(error) => {
-                return Err(invalid(format!("fd:{number} of the calling process cannot be fetched: {error}")));
-            }
-        };
+        let Some(descriptor) = origin.descriptor(number)? else { return Ok(Resolved::Absent) };
         match descriptor.kind() {
             DescriptorKind::Mptcp => return Ok(Resolved::Mptcp),
             DescriptorKind::Other => return Err(invalid(format!("fd:{number} is not a TCP socket"))),

@@ -6,6 +6,7 @@ mod run;
 use std::collections::VecDeque;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -48,13 +49,14 @@ impl Hook {
     }
 
     /// Runs the program with every event from now on that it is for.
-    pub(crate) fn start(config: HookConfig, shared: Arc<Shared>) -> std::io::Result<Self> {
+    pub(crate) fn start(config: HookConfig, socket: &Path, shared: Arc<Shared>) -> std::io::Result<Self> {
         let stop = CancellationToken::new();
         let stopping = stop.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let reader = shared.event_log.read_from(Start::Now, None);
+        let socket = Arc::from(socket);
         let thread = std::thread::Builder::new().name("hook".to_owned()).spawn(move || {
-            let queue = Queue { config: Arc::new(config), shared, waiting: VecDeque::new(), dropped: 0 };
+            let queue = Queue { config: Arc::new(config), socket, shared, waiting: VecDeque::new(), dropped: 0 };
             runtime.block_on(queue.serve(reader, &stopping));
         })?;
         Ok(Self { stop, thread })
@@ -73,6 +75,8 @@ impl Hook {
 /// The events that the hook is for.
 struct Queue {
     config: Arc<HookConfig>,
+    /// The agent's socket, which the program may ask.
+    socket: Arc<Path>,
     shared: Arc<Shared>,
     waiting: VecDeque<Record>,
     /// The number dropped since the queue was last full.
@@ -86,7 +90,7 @@ impl Queue {
         loop {
             while running.len() < self.config.max_running {
                 let Some(record) = self.waiting.pop_front() else { break };
-                running.spawn(run(Arc::clone(&self.config), self.line(&record)));
+                running.spawn(run(Arc::clone(&self.config), Arc::clone(&self.socket), self.line(&record)));
             }
             tokio::select! {
                 () = stop.cancelled() => break,

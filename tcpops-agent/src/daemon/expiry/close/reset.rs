@@ -1,8 +1,9 @@
 //! Resets by requests of sock_diag.
 //!
 //! A request that has found a socket waits for its lock, and then does not ask again which connection it is (`tcp_abort` of the
-//! kernel's net/ipv4/tcp.c). So a descriptor that is disconnected and connected again in this moment loses its new connection,
-//! whatever endpoints that has: one in 100,000 that try it at the very deadline.
+//! kernel's net/ipv4/tcp.c). So a descriptor that is disconnected and connected again in this moment loses its new connection;
+//! and so does one that has got its endpoints back between the last look and the request. Both need a program that connects
+//! descriptors again: once it has been seen to, its connections are not closed by requests.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Resets under the lock of the socket, of connections whose descriptors can come back to the same endpoints.
+//! Resets under the lock of the socket, of connections whose descriptors may be connected again.
 
 use std::collections::HashMap;
 
@@ -67,9 +67,9 @@ fn walk(shared: &Shared, netns_cookie: u64, checked: &[Checked]) -> Result<Optio
     let (Some(wait), Some(destroyer)) = (wait, shared.walker.destroyer()) else { return Ok(None) };
     let namespace = shared.namespaces.find(netns_cookie)?;
     std::thread::sleep(wait);
-    let conids: Vec<u64> = checked.iter().map(|checked| checked.request.order.key.conid).collect();
-    let (met, took) = destroyer.destroy(&namespace, &conids)?;
-    pace().walked(netns_cookie, now_boot_ns(), took, conids.len());
-    tracing::debug!(netns_cookie, connections = conids.len(), ?wait, ?took, "walked to close");
+    let keys: Vec<_> = checked.iter().map(|checked| checked.request.order.key).collect();
+    let (met, took) = destroyer.destroy(&namespace, &keys)?;
+    pace().walked(netns_cookie, now_boot_ns(), took, keys.len());
+    tracing::debug!(netns_cookie, connections = keys.len(), ?wait, ?took, "walked to close");
     Ok(Some(met))
 }

@@ -1,5 +1,6 @@
 //! One run of the hook's program.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -25,12 +26,17 @@ pub(crate) enum Ended {
     Killed,
 }
 
-/// Runs the program with `line` on its standard input. Dropping the future kills it.
-pub(crate) async fn run(config: Arc<HookConfig>, line: Vec<u8>) -> Ended {
+/// Where programs are looked for by name.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Runs the program with `line` on its standard input. Dropping the future kills it. Of the agent's environment it gets
+/// nothing, and of its descriptors none: these are all closed when a program is executed.
+pub(crate) async fn run(config: Arc<HookConfig>, socket: Arc<Path>, line: Vec<u8>) -> Ended {
     let program = config.program.display();
     let mut command = Command::new(&config.program);
     // A group of its own: what it starts is killed with it.
     command.args(&config.args).current_dir("/").process_group(0).kill_on_drop(true);
+    command.env_clear().env("PATH", PATH).env("TCPOPS_SOCKET", &*socket);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut group = match command.spawn() {
         Ok(child) => Group(child),
@@ -98,7 +104,7 @@ impl Drop for Group {
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
+    use std::path::PathBuf;
     use std::time::Duration;
 
     use super::*;
@@ -114,8 +120,12 @@ mod tests {
         })
     }
 
+    fn socket() -> Arc<Path> {
+        Arc::from(Path::new("/run/s"))
+    }
+
     async fn ends(script: &str) -> Ended {
-        run(config(script, Duration::from_secs(20)), b"{\"seq\":1}\n".to_vec()).await
+        run(config(script, Duration::from_secs(20)), socket(), b"{\"seq\":1}\n".to_vec()).await
     }
 
     #[tokio::test]
@@ -130,7 +140,7 @@ mod tests {
             program: PathBuf::from("/nonexistent"),
             ..HookConfig::clone(&config("", Duration::from_secs(1)))
         };
-        assert_eq!(run(Arc::new(nowhere), Vec::new()).await, Ended::Failed);
+        assert_eq!(run(Arc::new(nowhere), socket(), Vec::new()).await, Ended::Failed);
     }
 
     #[tokio::test]
@@ -139,7 +149,7 @@ mod tests {
         std::fs::create_dir(&directory).unwrap();
         let pids = directory.join("pids");
         let script = format!("sleep 1000 & echo $! $$ >{}; wait", pids.display());
-        assert_eq!(run(config(&script, Duration::from_millis(300)), Vec::new()).await, Ended::Killed);
+        assert_eq!(run(config(&script, Duration::from_millis(300)), socket(), Vec::new()).await, Ended::Killed);
         let said = std::fs::read_to_string(&pids).unwrap();
         std::fs::remove_dir_all(&directory).unwrap();
         let alive = |pid: &str| {
