@@ -15,6 +15,7 @@ mod under_lock;
 pub(crate) use attempt::{CloseAttempt, CloseOutcome, CloseRequest};
 pub(crate) use check::Checked;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use self::check::{by_netns, check};
@@ -45,23 +46,19 @@ pub(crate) struct Closed {
 pub(crate) fn run(shared: &Arc<Shared>, requests: Vec<CloseRequest>) -> Closed {
     let mut diags = Diags::new(shared);
     let (mut attempts, mut rest) = (Vec::with_capacity(requests.len()), Vec::new());
-    let can_walk = shared.walker.destroyer().is_some();
-    // Looked at after the entries were read: what has not been connected again by then has not become another connection.
-    let is_for_walk =
-        |one: &Checked| can_walk && (one.connection.is_port_bound() || may_reconnect(shared, one.connection.cgroup_id));
     let (fins, resets): (Vec<_>, Vec<_>) =
         requests.into_iter().partition(|request| matches!(request.order.step, CloseStep::Fin { .. }));
     if !fins.is_empty() {
         let checked = check(shared, &mut diags, fins, &mut attempts);
-        let (to_walk, checked) = send_fins(shared, checked, &mut attempts).into_iter().partition(is_for_walk);
-        rest.extend::<Vec<_>>(to_walk);
+        let (to_walk, checked) = for_walk(shared, send_fins(shared, checked, &mut attempts));
+        rest.extend(to_walk);
         reset(shared, &mut diags, checked, &mut attempts);
     }
     let mut resets = resets.into_iter().peekable();
     while resets.peek().is_some() {
         let looked_boot_ns = now_boot_ns();
         let checked = check(shared, &mut diags, resets.by_ref().take(TOGETHER), &mut attempts);
-        let (to_walk, checked): (Vec<_>, Vec<_>) = checked.into_iter().partition(is_for_walk);
+        let (to_walk, checked) = for_walk(shared, checked);
         // Those about which the kernel was asked are looked at once more: that took its time.
         let (asked, seen): (Vec<_>, Vec<_>) = checked.into_iter().partition(|one| one.info.is_some());
         reset_seen(shared, &mut diags, seen, looked_boot_ns, &mut attempts);
@@ -69,6 +66,18 @@ pub(crate) fn run(shared: &Arc<Shared>, requests: Vec<CloseRequest>) -> Closed {
         rest.extend(to_walk);
     }
     Closed { attempts, rest }
+}
+
+/// Those that are to be reset under their locks, and the others. Whether programs connect descriptors again is looked at after
+/// the entries were read, once for each cgroup: what has not been connected again by then has not become another connection.
+fn for_walk(shared: &Shared, checked: Vec<Checked>) -> (Vec<Checked>, Vec<Checked>) {
+    if shared.walker.destroyer().is_none() {
+        return (Vec::new(), checked);
+    }
+    let mut reconnects = HashMap::new();
+    let mut may_reconnect =
+        |cgroup_id| *reconnects.entry(cgroup_id).or_insert_with(|| may_reconnect(shared, cgroup_id));
+    checked.into_iter().partition(|one| one.connection.is_port_bound() || may_reconnect(one.connection.cgroup_id))
 }
 
 /// True where the connection's program, or one that cannot be told from it, has connected a descriptor again.
