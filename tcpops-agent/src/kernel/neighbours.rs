@@ -50,8 +50,7 @@ pub(crate) fn neighbours(mount: &Path, own: &Path) -> Result<Vec<Neighbour>> {
     for neighbour in &mut found {
         neighbour.name = names.get(&neighbour.id).cloned().unwrap_or_default();
     }
-    // The kernel keeps 15 bytes of a name.
-    found.retain(|neighbour| neighbour.name.is_empty() || !SOCKOPS.starts_with(&neighbour.name));
+    found.retain(|neighbour| neighbour.name != SOCKOPS);
     found.sort_unstable();
     Ok(found)
 }
