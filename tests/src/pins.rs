@@ -65,7 +65,9 @@ fn lock_as_nobody(directory: &Path) -> Running {
 #[test]
 fn broken_pins_are_cured_by_force() {
     let lab = Lab::new();
-    let mut agent = lab.agent().start();
+    // With these both programs are attached.
+    let rules = "[[rule]]\nname = \"all\"\nkeepalive = { idle = \"60s\", count = 5, interval = \"5s\" }\n";
+    let mut agent = lab.agent().rules(rules).start();
     let v2 = agent.pins().join("v2");
     let broken: [(&str, &dyn Fn()); 6] = [
         ("v2/CONNECTIONS", &|| fs::remove_file(v2.join("CONNECTIONS")).unwrap()),

@@ -18,9 +18,13 @@ fn set_mode(path: &Path, mode: u32) {
 fn an_agent_that_ends_leaves_the_socket_of_another() {
     let lab = Lab::new();
     let mut first = lab.agent().start();
+    // While it does not look; otherwise it would bind another at once.
+    first.running().signal(Signal::STOP);
     fs::remove_file(first.socket()).unwrap();
     // The harness gives it other pins, and the same socket.
     let second = lab.agent().start();
+    first.running().signal(Signal::CONT);
+    first.wait_to_say("it cannot be bound again");
     let inode = || fs::symlink_metadata(second.socket()).map(|found| found.ino()).ok();
     let of_second = inode();
     assert_eq!(first.stop(Signal::TERM).code(), Some(0));

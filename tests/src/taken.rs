@@ -23,6 +23,9 @@ fn programs(cgroup: &Cgroup) -> Vec<String> {
     names
 }
 
+/// With these both programs are attached.
+const RULES: &str = "[[rule]]\nname = \"all\"\nkeepalive = { idle = \"60s\", count = 5, interval = \"5s\" }\n";
+
 /// It sees and serves as it did.
 fn assert_whole(lab: &Lab, agent: &Agent) {
     wait_until("it is ready", NOTICED, || agent.get("/readyz").status == 200);
@@ -36,8 +39,9 @@ fn assert_whole(lab: &Lab, agent: &Agent) {
 #[test]
 fn programs_that_were_detached_are_attached_again() {
     let lab = Lab::new();
-    let agent = lab.agent().start();
+    let agent = lab.agent().rules(RULES).start();
     let before = programs(&lab.cgroup);
+    assert_eq!(before.len(), 2);
     let mut line = lab.outbound("127.0.0.1");
     for pin in ["sockops", "setsockopt"] {
         bpftool::detach_link(&agent.pins().join("v2").join(pin));
@@ -54,7 +58,7 @@ fn programs_that_were_detached_are_attached_again() {
 #[test]
 fn pins_that_were_removed_are_made_again() {
     let lab = Lab::new();
-    let mut agent = lab.agent().start();
+    let mut agent = lab.agent().rules(RULES).start();
     let line = lab.outbound("127.0.0.1");
     let conid = agent.conid(&line.sock.id());
     let names = || {
@@ -101,7 +105,7 @@ fn a_cgroup_that_was_removed_makes_it_not_ready_until_it_is_there_again() {
     lab.cgroup = above.child("service");
     let path = lab.cgroup.path().to_path_buf();
     let agent_lab = &lab;
-    let agent = agent_lab.agent().start();
+    let agent = agent_lab.agent().rules(RULES).start();
     let line = agent_lab.outbound("127.0.0.1");
     assert_eq!(agent.map().len(), 1);
     // The program ends, and its cgroup goes, as with a service that is stopped.
@@ -132,7 +136,7 @@ fn the_next_agent_attaches_to_a_cgroup_that_was_made_anew() {
         ns: crate::harness::netns::NetNs::new(),
         directory: crate::harness::directory::Directory::new(),
     };
-    let mut agent = inner.agent().start();
+    let mut agent = inner.agent().rules(RULES).start();
     // Its program leaves, but the socket that it made lives on, and holds the cgroup and the link.
     let mut program = inner.program();
     let mut outsider = inner.outsider();

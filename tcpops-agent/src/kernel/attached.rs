@@ -1,9 +1,10 @@
 //! What the agent has put into the kernel, held so that it can be put there again: the links of its programs, its maps, and
 //! the pins of both.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use aya::maps::{MapData, MapInfo};
 use parking_lot::Mutex;
 use tcpops_common::maps::PINNED;
 
@@ -24,7 +25,16 @@ pub(crate) struct Attached {
     /// The setsockopt program.
     pub(crate) setsockopt: SetsockoptLink,
     /// The pinned objects that are no links to the cgroup, by the names of their pins.
-    others: Mutex<Vec<(&'static str, OwnedFd)>>,
+    others: Mutex<Vec<(&'static str, Other)>>,
+}
+
+/// A pinned object.
+#[derive(Debug)]
+enum Other {
+    /// A map, by its number: the programs hold it, and the agent has few descriptors to spare.
+    Map(u32),
+    /// The link of a program at the tracepoint.
+    Link(OwnedFd),
 }
 
 /// What was found missing, and is there again.
@@ -60,7 +70,10 @@ impl Attached {
             setsockopt,
             others: Mutex::default(),
         };
-        PINNED.iter().try_for_each(|name| attached.hold_other(name))?;
+        for name in PINNED {
+            let info = MapInfo::from_pin(attached.directory.join(name)).map_err(KernelError::map(name))?;
+            attached.others.lock().push((name, Other::Map(info.id())));
+        }
         if follow::pinned(&attached.directory) {
             attached.hold_follow()?;
         }
@@ -79,13 +92,11 @@ impl Attached {
     }
 
     fn hold_follow(&self) -> Result<()> {
-        follow::PINS.iter().try_for_each(|name| self.hold_other(name))
-    }
-
-    fn hold_other(&self, name: &'static str) -> Result<()> {
-        let pin = self.directory.join(name);
-        let object = object_get(&pin).map_err(KernelError::syscall("BPF_OBJ_GET", pin.display()))?;
-        self.others.lock().push((name, object));
+        for name in follow::PINS {
+            let pin = self.directory.join(name);
+            let link = object_get(&pin).map_err(KernelError::syscall("BPF_OBJ_GET", pin.display()))?;
+            self.others.lock().push((name, Other::Link(link)));
+        }
         Ok(())
     }
 
@@ -118,10 +129,17 @@ impl Attached {
         }
         for (name, object) in self.others.lock().iter() {
             let path = self.directory.join(name);
-            if !path.exists() {
-                pin(object, &path)?;
-                restored.pins.push(name);
+            if path.exists() {
+                continue;
             }
+            match object {
+                Other::Map(id) => {
+                    let map = MapData::from_id(*id).map_err(KernelError::map(name))?;
+                    pin(map.fd().as_fd(), &path)?;
+                }
+                Other::Link(link) => pin(link.as_fd(), &path)?,
+            }
+            restored.pins.push(name);
         }
         Ok(restored)
     }

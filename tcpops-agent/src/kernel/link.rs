@@ -2,7 +2,7 @@
 //! back, what somebody takes away.
 
 use std::fs::{self, File};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -107,16 +107,16 @@ impl Attachment {
     }
 
     fn pin(&self, link: &Link) -> Result<()> {
-        pin(&link.link, &self.pin)
+        pin(link.link.as_fd(), &self.pin)
     }
 }
 
 /// Pins an object, in a directory that is made where it is gone.
-pub(crate) fn pin(object: &OwnedFd, pin: &Path) -> Result<()> {
+pub(crate) fn pin(object: BorrowedFd<'_>, pin: &Path) -> Result<()> {
     if let Some(directory) = pin.parent() {
         fs::create_dir_all(directory).map_err(KernelError::syscall("mkdir", directory.display()))?;
     }
-    object_pin(object.as_fd(), pin).map_err(KernelError::syscall("BPF_OBJ_PIN", pin.display()))
+    object_pin(object, pin).map_err(KernelError::syscall("BPF_OBJ_PIN", pin.display()))
 }
 
 fn remove(pin: &Path) -> Result<()> {

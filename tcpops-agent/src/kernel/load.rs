@@ -187,9 +187,17 @@ impl Loaded {
         Ok(attached)
     }
 
+    /// A program, whose descriptor is then the only one.
     fn program(&mut self, name: &'static str) -> Result<ProgramFd> {
-        let program = untyped_program(&mut self.ebpf, name)?.fd().map_err(KernelError::load)?;
-        program.try_clone().map_err(KernelError::load)
+        let program = untyped_program(&mut self.ebpf, name)?;
+        let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(KernelError::load)?;
+        match program {
+            Program::SockOps(program) => program.unload(),
+            Program::CgroupSockopt(program) => program.unload(),
+            _ => Ok(()),
+        }
+        .map_err(KernelError::load)?;
+        Ok(fd)
     }
 
     pub(crate) fn into_walker(mut self) -> Walker {

@@ -9,7 +9,7 @@ use tcpops_common::rule::{
 
 use crate::kernel::error::Result;
 use crate::kernel::pins::Pins;
-use crate::kernel::table::Table;
+use crate::kernel::table::{SeldomTable, Table};
 
 /// The most bytes of the text of a rule set.
 pub(crate) const MAX_SOURCE: usize = SOURCE_CHUNK * SOURCE_CHUNKS as usize;
@@ -43,33 +43,34 @@ struct AddrPrefix {
 }
 
 pub(crate) struct Rules {
-    index: Table<u32, RuleIndex>,
-    sets: Table<u32, RuleSet>,
-    rules: Table<u32, Rule>,
-    masks: Table<u32, RuleMask>,
-    ports: Table<u32, PortBlock>,
-    addrs: Table<AddrPrefix, u32>,
-    keys: Table<RuleKey, u32>,
+    index: SeldomTable<u32, RuleIndex>,
+    sets: SeldomTable<u32, RuleSet>,
+    rules: SeldomTable<u32, Rule>,
+    masks: SeldomTable<u32, RuleMask>,
+    ports: SeldomTable<u32, PortBlock>,
+    addrs: SeldomTable<AddrPrefix, u32>,
+    keys: SeldomTable<RuleKey, u32>,
+    /// No kernel program uses it: the descriptor keeps it where its pin is removed.
     source: Table<u32, [u8; SOURCE_CHUNK]>,
 }
 
 impl Rules {
     pub(crate) fn open(pins: &Pins) -> Result<Self> {
         Ok(Self {
-            index: Table::open(pins, RULE_INDEX)?,
-            sets: Table::open(pins, RULE_SETS)?,
-            rules: Table::open(pins, RULES)?,
-            masks: Table::open(pins, RULE_MASKS)?,
-            ports: Table::open(pins, RULE_PORTS)?,
-            addrs: Table::open(pins, RULE_ADDRS)?,
-            keys: Table::open(pins, RULE_KEYS)?,
+            index: SeldomTable::find(pins, RULE_INDEX)?,
+            sets: SeldomTable::find(pins, RULE_SETS)?,
+            rules: SeldomTable::find(pins, RULES)?,
+            masks: SeldomTable::find(pins, RULE_MASKS)?,
+            ports: SeldomTable::find(pins, RULE_PORTS)?,
+            addrs: SeldomTable::find(pins, RULE_ADDRS)?,
+            keys: SeldomTable::find(pins, RULE_KEYS)?,
             source: Table::open(pins, RULE_SOURCE)?,
         })
     }
 
     /// The slot in force.
     pub(crate) fn index(&self) -> Result<RuleIndex> {
-        self.index.at(0)
+        self.index.open()?.at(0)
     }
 
     /// The slot to write next.
@@ -79,7 +80,7 @@ impl Rules {
 
     /// The header of the rules in force.
     pub(crate) fn set(&self) -> Result<RuleSet> {
-        self.sets.at(slot_of(self.index()?.generation))
+        self.sets.open()?.at(slot_of(self.index()?.generation))
     }
 
     /// The text of the rules in force.
@@ -99,41 +100,44 @@ impl Rules {
     pub(crate) fn replace(&self, tables: &RuleTables) -> Result<RuleIndex> {
         let generation = self.index()?.generation + 1;
         let slot = slot_of(generation);
-        self.clear(slot)?;
+        let (keys, addrs) = (self.keys.open()?, self.addrs.open()?);
+        clear(&keys, &addrs, slot)?;
         for (key, class) in &tables.keys {
-            self.keys.put(*key, class)?;
+            keys.put(*key, class)?;
         }
         for (length, data, class) in &tables.addrs {
-            self.addrs.put(AddrPrefix { length: *length, data: *data }, class)?;
+            addrs.put(AddrPrefix { length: *length, data: *data }, class)?;
         }
+        let ports = self.ports.open()?;
         for (index, block) in (slot * 2 * PORT_BLOCKS..).zip(&tables.ports) {
-            self.ports.put(index, block)?;
+            ports.put(index, block)?;
         }
+        let masks = self.masks.open()?;
         for (index, mask) in (slot * MAX_CLASSES..).zip(&tables.masks) {
-            self.masks.put(index, mask)?;
+            masks.put(index, mask)?;
         }
+        let rules = self.rules.open()?;
         for (index, rule) in (slot * MAX_RULES as u32..).zip(&tables.rules) {
-            self.rules.put(index, rule)?;
+            rules.put(index, rule)?;
         }
         for (index, chunk) in (slot * SOURCE_CHUNKS..).zip(tables.source.chunks(SOURCE_CHUNK)) {
             let mut padded = [0; SOURCE_CHUNK];
             padded[..chunk.len()].copy_from_slice(chunk);
             self.source.put(index, &padded)?;
         }
-        self.sets.put(slot, &RuleSet { source_len: tables.source.len() as u32, ..tables.set })?;
+        self.sets.open()?.put(slot, &RuleSet { source_len: tables.source.len() as u32, ..tables.set })?;
         let index = RuleIndex { generation };
-        self.index.put(0, &index)?;
+        self.index.open()?.put(0, &index)?;
         Ok(index)
     }
+}
 
-    /// Removes what an earlier set left in the hash and the trie of the slot; the arrays are overwritten as far as they are
-    /// used.
-    fn clear(&self, slot: u32) -> Result<()> {
-        let mut keys = self.keys.keys()?.into_iter().filter(|key| key.slot == slot);
-        keys.try_for_each(|key| self.keys.remove(key))?;
-        let mut addrs = self.addrs.keys()?.into_iter().filter(|prefix| u32::from(prefix.data.slot) == slot);
-        addrs.try_for_each(|prefix| self.addrs.remove(prefix))
-    }
+/// Removes what an earlier set left in the hash and the trie of the slot; the arrays are overwritten as far as they are used.
+fn clear(keys: &Table<RuleKey, u32>, addrs: &Table<AddrPrefix, u32>, slot: u32) -> Result<()> {
+    let mut old_keys = keys.keys()?.into_iter().filter(|key| key.slot == slot);
+    old_keys.try_for_each(|key| keys.remove(key))?;
+    let mut old_addrs = addrs.keys()?.into_iter().filter(|prefix| u32::from(prefix.data.slot) == slot);
+    old_addrs.try_for_each(|prefix| addrs.remove(prefix))
 }
 
 fn slot_of(generation: u64) -> u32 {

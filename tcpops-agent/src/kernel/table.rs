@@ -69,6 +69,27 @@ impl<K: Pod, V: CheckedBitPattern + NoUninit> Batches<'_, K, V> {
     }
 }
 
+/// A map that is opened for each use: it is used seldom, and a descriptor may be worth more. The kernel programs keep it.
+#[derive(Debug)]
+pub(crate) struct SeldomTable<K, V> {
+    name: &'static str,
+    id: u32,
+    entries: PhantomData<(K, V)>,
+}
+
+impl<K: Pod, V: CheckedBitPattern + NoUninit> SeldomTable<K, V> {
+    /// The pinned map `name`.
+    pub(crate) fn find(pins: &Pins, name: &'static str) -> Result<Self> {
+        let id = pins.map_data(name)?.info().map_err(KernelError::map(name))?.id();
+        Ok(Self { name, id, entries: PhantomData })
+    }
+
+    /// Opens it, by its number: somebody may have removed its pin.
+    pub(crate) fn open(&self) -> Result<Table<K, V>> {
+        Table::new(self.name, MapData::from_id(self.id).map_err(KernelError::map(self.name))?)
+    }
+}
+
 impl<K: Pod, V: CheckedBitPattern + NoUninit> Table<K, V> {
     /// Opens the pinned map `name`.
     pub(crate) fn open(pins: &Pins, name: &'static str) -> Result<Self> {
