@@ -27,8 +27,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) binary: &'a PathBuf,
     /// The text of its rules file, if it has one.
     pub(crate) rules: Option<String>,
-    /// The processor that it runs on.
-    pub(crate) processor: usize,
+    /// The processor that it runs on; all of them where none is named.
+    pub(crate) processor: Option<usize>,
 }
 
 /// A running agent; it is killed, and its pins are removed, with this value.

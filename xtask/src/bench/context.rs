@@ -47,11 +47,19 @@ impl Context {
         self.agent_on(place, rules, self.processors.agent)
     }
 
+    /// Starts an agent in a place, on all processors: where no load runs beside it, as on any host.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub(crate) fn agent_anywhere(&self, place: &Place, rules: Option<String>) -> Result<Agent> {
+        Agent::start(&self.ground, place, &Setup { binary: &self.binary, rules, processor: None })
+    }
+
     /// Starts an agent in a place, on a processor.
     ///
     /// # Errors
     /// As [`Agent::start`].
     pub(crate) fn agent_on(&self, place: &Place, rules: Option<String>, processor: usize) -> Result<Agent> {
-        Agent::start(&self.ground, place, &Setup { binary: &self.binary, rules, processor })
+        Agent::start(&self.ground, place, &Setup { binary: &self.binary, rules, processor: Some(processor) })
     }
 }

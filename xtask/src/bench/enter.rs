@@ -20,9 +20,9 @@ pub(crate) struct Surroundings {
     /// The network namespace to enter, as a file.
     #[arg(long)]
     netns: PathBuf,
-    /// The processor to run on alone.
+    /// The processor to run on alone; without it, all of them.
     #[arg(long)]
-    processor: usize,
+    processor: Option<usize>,
 }
 
 /// The arguments of `bench-enter`.
@@ -57,14 +57,17 @@ impl Surroundings {
         let netns = File::open(&self.netns).with_context(|| format!("cannot open {}", self.netns.display()))?;
         move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
             .with_context(|| format!("cannot enter {}", self.netns.display()))?;
-        processors::pin(self.processor)
+        self.processor.map_or(Ok(()), processors::pin)
     }
 
     /// A command of this program's, for one of its hidden tasks in a place.
-    pub(crate) fn command(task: &str, netns: &Path, processor: usize) -> Command {
+    pub(crate) fn command(task: &str, netns: &Path, processor: Option<usize>) -> Command {
         // The file that this process was started from, even if another build has taken its path since.
         let mut command = Command::new("/proc/self/exe");
-        command.arg(task).arg("--netns").arg(netns).args(["--processor", &processor.to_string()]);
+        command.arg(task).arg("--netns").arg(netns);
+        if let Some(processor) = processor {
+            command.args(["--processor", &processor.to_string()]);
+        }
         command
     }
 }

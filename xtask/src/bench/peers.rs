@@ -97,7 +97,7 @@ impl Peer {
         let script = format!("mount -t tracefs tracefs /sys/kernel/tracing; exec stdbuf -oL {program}");
         let path = context.ground.directory.join(format!("{}.out", place.name));
         let printed = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        let mut command = Surroundings::command("bench-enter", &place.netns, context.processors.agent);
+        let mut command = Surroundings::command("bench-enter", &place.netns, Some(context.processors.agent));
         command.args(["--", "unshare", "--mount", "sh", "-c", &script]).env("PATH", search_path());
         command.stdin(Stdio::null()).stdout(printed.try_clone()?).stderr(Stdio::null());
         let mut watching = Watching(command.spawn().with_context(|| format!("cannot start {}", self.name()))?);

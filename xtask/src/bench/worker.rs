@@ -32,7 +32,7 @@ impl Worker {
     /// # Errors
     /// As [`start`](Self::start).
     pub(crate) fn start_at(place: &Place, processor: usize, tracked: Tracked, address: Ipv4Addr) -> Result<Self> {
-        let mut command = Surroundings::command("bench-load", &place.netns, processor);
+        let mut command = Surroundings::command("bench-load", &place.netns, Some(processor));
         command.arg("--cgroup").arg(&place.cgroup);
         command.args([
             "--tracked",

@@ -27,7 +27,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub(super) fn run(context: &Context, place: &Place, crowd: &Crowd, rounds: usize) -> Result<(Agent, Vec<Figure>)> {
     let idle = {
         let empty = Place::new(&context.ground, "open-empty")?;
-        context.agent(&empty, Some(rules(10)))?.resident_bytes()?
+        context.agent_anywhere(&empty, Some(rules(10)))?.resident_bytes()?
     };
     let (mut answered, mut ready, mut kernel, mut resident) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut running = None;
@@ -36,7 +36,7 @@ pub(super) fn run(context: &Context, place: &Place, crowd: &Crowd, rounds: usize
         drop(running.take());
         thread::sleep(SETTLE);
         let before = kernel_bytes()?;
-        let agent = context.agent(place, Some(rules(10)))?;
+        let agent = context.agent_anywhere(place, Some(rules(10)))?;
         ready.push(agent.wait_to_track(crowd.sockets)?.as_secs_f64());
         answered.push(agent.answered.as_secs_f64());
         let each = |bytes: u64| bytes as f64 / crowd.sockets as f64;
