@@ -4,9 +4,9 @@
 use std::fs;
 use std::path::Path;
 
+use aya::Ebpf;
 use aya::programs::BtfTracePoint;
 use aya::programs::links::FdLink;
-use aya::{Btf, Ebpf};
 use clap::ValueEnum;
 
 use crate::kernel::btf::KernelTypes;
@@ -24,7 +24,8 @@ pub(crate) enum Follow {
 /// The option by which a walk turns on a state callback; Linux has it since 6.12.
 const CB_FLAGS_OPTION: &str = "TCP_BPF_SOCK_OPS_CB_FLAGS";
 
-const TRACEPOINT: &str = "inet_sock_set_state";
+/// Where the programs run.
+pub(crate) const TRACEPOINT: &str = "inet_sock_set_state";
 
 /// The programs at the tracepoint, and the pins of their links, by which they outlive the agent.
 const PROGRAMS: [(&str, &str); 2] = [("tcpops_follow", "follow"), ("tcpops_follow_nested", "follow-nested")];
@@ -42,13 +43,6 @@ pub(crate) const PINS: [&str; 2] = [PROGRAMS[0].1, PROGRAMS[1].1];
 /// True if an earlier agent left the programs of the tracepoint in the directory of its pins.
 pub(crate) fn pinned(directory: &Path) -> bool {
     PROGRAMS.iter().any(|(_, pin)| directory.join(pin).exists())
-}
-
-/// Loads the programs, without attaching them.
-pub(crate) fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
-    PROGRAMS.iter().try_for_each(|(name, _)| {
-        program::<BtfTracePoint>(ebpf, name)?.load(TRACEPOINT, btf).map_err(KernelError::load)
-    })
 }
 
 /// Attaches the programs, and pins their links in `directory`, in place of those of an earlier agent. For a moment both

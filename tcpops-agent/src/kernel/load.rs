@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fs;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -120,15 +120,8 @@ pub(crate) fn load(pins: &Pins, options: &LoadOptions<'_>) -> Result<Loaded> {
         LogLevel::Off => None,
         _ => Some(ProgramLog(EbpfLogger::init(&mut ebpf).map_err(KernelError::load)?)),
     };
-    load_programs(&mut ebpf, &btf)?;
-    // Also where they are not needed: the sockops program of somebody else may call for them later, and their maps are not
-    // kept.
-    match follow::load(&mut ebpf, &btf) {
-        Err(error) if !traces => tracing::debug!(?error, "the programs at the tracepoint cannot be loaded"),
-        loaded => loaded?,
-    }
     let connections = MapData::from_pin(directory.join(CONNECTIONS)).map_err(KernelError::map(CONNECTIONS))?;
-    let destroyer = Destroyer::load(&btf, connections.fd().as_fd())?;
+    let destroyer = load_programs(&mut ebpf, &btf, traces, connections.fd().as_fd())?;
     let reconnects = Reconnects::take(&mut ebpf)?;
     let is_lacking = |(index, offset): &(usize, &FieldOffset)| offset.place.is_none() && !Field::is_optional(*index);
     let limitations = offsets.iter().enumerate().filter(is_lacking).map(|(_, offset)| limitation(offset)).collect();
@@ -219,21 +212,31 @@ fn read_types() -> Result<(KernelTypes, Btf)> {
     })
 }
 
-/// Loads the programs that every agent needs, side by side: the verifier takes some tenths of a second for each.
-fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
+/// Loads the programs side by side, since each takes a while; also the one that destroys sockets, and those at the tracepoint,
+/// which are needed if it `traces`: otherwise the sockops program of somebody else may call for them later, and their maps are
+/// not kept.
+fn load_programs(ebpf: &mut Ebpf, btf: &Btf, traces: bool, connections: BorrowedFd<'_>) -> Result<Option<Destroyer>> {
     let load = |program: &mut Program| match program {
         Program::Iter(program) => program.load("tcp", btf),
         Program::CgroupSockopt(program) => program.load(),
         Program::SockOps(program) => program.load(),
-        // Those at the tracepoint are loaded where they are needed.
+        Program::BtfTracePoint(program) => match program.load(follow::TRACEPOINT, btf) {
+            Err(error) if !traces => {
+                tracing::debug!(?error, "a program at the tracepoint cannot be loaded");
+                Ok(())
+            }
+            loaded => loaded,
+        },
         _ => Ok(()),
     };
     thread::scope(|scope| {
+        let destroyer = scope.spawn(|| Destroyer::load(btf, connections));
         let loading: Vec<_> = ebpf.programs_mut().map(|(_, program)| scope.spawn(move || load(program))).collect();
-        loading.into_iter().try_for_each(|loading| {
+        for loading in loading {
             let loaded = loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            loaded.map_err(KernelError::load)
-        })
+            loaded.map_err(KernelError::load)?;
+        }
+        destroyer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
