@@ -46,7 +46,7 @@ These numbers are from {kind}, of commit `{commit}`, in {minutes} minutes, on {c
 ## How it is measured
 
 A load connects, accepts and closes over the loopback, in a network namespace and a cgroup of its own, on one processor;
-the agent runs on another. Contenders take turns in rounds of less than a second, in another order each time; a ratio is
+the agent runs on another, or on all where the connections are only open. Contenders take turns in rounds of less than a second, in another order each time; a ratio is
 that of one contender to another in the same round. Time in which the load waited for its processor does not count; of
 the longest handshakes and responses, as many are left out as were probably interrupted so. A figure is the median of all rounds, with the quartiles beside it.
 Both ends of a connection are tracked, unless a row says otherwise. *At least* is what the project demands of itself,
