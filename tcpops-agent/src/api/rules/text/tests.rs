@@ -78,7 +78,7 @@ fn toml_errors_have_their_place() {
         rule("keepalives = \"off\""),
         "rules.toml:4:1: unknown field `keepalives`, \
          expected one of `name`, `match`, `mode`, `keepalive`, `user_timeout`, `lifetime`, `close`, `grace`, `enforce`, \
-         `protect`"
+         `protect`, `track`"
     );
     assert_eq!(rule("name = \"b\""), "rules.toml:4:1: duplicate key");
     assert_eq!(toml_error("[[rule]]\n"), "rules.toml:1:1: missing field `name`");
