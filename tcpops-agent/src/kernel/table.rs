@@ -5,6 +5,7 @@
 
 use std::marker::PhantomData;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::PathBuf;
 
 use aya::maps::{MapData, MapError, MapType};
 use aya_obj::generated::{BPF_ANY, BPF_NOEXIST};
@@ -73,6 +74,7 @@ impl<K: Pod, V: CheckedBitPattern + NoUninit> Batches<'_, K, V> {
 #[derive(Debug)]
 pub(crate) struct SeldomTable<K, V> {
     name: &'static str,
+    pin: PathBuf,
     id: u32,
     entries: PhantomData<(K, V)>,
 }
@@ -81,12 +83,13 @@ impl<K: Pod, V: CheckedBitPattern + NoUninit> SeldomTable<K, V> {
     /// The pinned map `name`.
     pub(crate) fn find(pins: &Pins, name: &'static str) -> Result<Self> {
         let id = pins.map_data(name)?.info().map_err(KernelError::map(name))?.id();
-        Ok(Self { name, id, entries: PhantomData })
+        Ok(Self { name, pin: pins.directory().join(name), id, entries: PhantomData })
     }
 
-    /// Opens it, by its number: somebody may have removed its pin.
+    /// Opens it, by its number where somebody has removed its pin: that takes CAP_SYS_ADMIN.
     pub(crate) fn open(&self) -> Result<Table<K, V>> {
-        Table::new(self.name, MapData::from_id(self.id).map_err(KernelError::map(self.name))?)
+        let map = MapData::from_pin(&self.pin).or_else(|_gone| MapData::from_id(self.id));
+        Table::new(self.name, map.map_err(KernelError::map(self.name))?)
     }
 }
 
