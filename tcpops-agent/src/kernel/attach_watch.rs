@@ -11,8 +11,9 @@ use aya_obj::btf::BtfKind;
 use aya_obj::generated::{bpf_attach_type, bpf_map_type};
 use tokio::io::unix::AsyncFd;
 
-use crate::kernel::bpf::{instruction, link_create, prog_load_tracing};
+use crate::kernel::bpf::{link_create, prog_load_tracing};
 use crate::kernel::error::{KernelError, Result};
+use crate::kernel::instruction::{ADD, CALL, GO, IF_EQUAL, LOAD, MOVE, SET, STORE_NUMBER, answer, instruction, map};
 use crate::kernel::readiness::register;
 
 /// A function of the kernel's kernel/bpf/cgroup.c.
@@ -119,31 +120,20 @@ impl AttachWatch {
 /// return 0;
 /// ```
 fn program(ring: RawFd, attach_type: Option<i16>) -> Vec<u64> {
-    const LOAD: u8 = 0x79; // BPF_LDX | BPF_MEM | BPF_DW
-    const IF_EQUAL: u8 = 0x16; // BPF_JMP32 | BPF_JEQ | BPF_K
-    const GO: u8 = 0x05; // BPF_JMP | BPF_JA
-    const STORE: u8 = 0x7a; // BPF_ST | BPF_MEM | BPF_DW
-    const MOVE: u8 = 0xbf; // BPF_ALU64 | BPF_MOV | BPF_X
-    const SET: u8 = 0xb7; // BPF_ALU64 | BPF_MOV | BPF_K
-    const ADD: u8 = 0x07; // BPF_ALU64 | BPF_ADD | BPF_K
-    const CALL: u8 = 0x85; // BPF_JMP | BPF_CALL
-    const EXIT: u8 = 0x95; // BPF_JMP | BPF_EXIT
-    const WIDE: u8 = 0x18; // BPF_LD | BPF_IMM | BPF_DW: two instructions long
-    const MAP: u8 = 1; // BPF_PSEUDO_MAP_FD
     const RINGBUF_OUTPUT: i32 = 130;
     const FORCE_WAKEUP: i32 = 2;
     const WORD: i16 = -8;
+    let ring = map(1, ring);
     let tell = [
-        instruction(STORE, 10, 0, WORD, 0),
-        instruction(WIDE, 1, MAP, 0, ring),
-        0,
+        instruction(STORE_NUMBER, 10, 0, WORD, 0),
+        ring[0],
+        ring[1],
         instruction(MOVE, 2, 10, 0, 0),
         instruction(ADD, 2, 0, 0, WORD as i32),
         instruction(SET, 3, 0, 0, 8),
         instruction(SET, 4, 0, 0, FORCE_WAKEUP),
         instruction(CALL, 0, 0, 0, RINGBUF_OUTPUT),
     ];
-    let end = [instruction(SET, 0, 0, 0, 0), instruction(EXIT, 0, 0, 0, 0)];
     let [first, second] = OF_INTEREST.map(|kind| kind as i32);
     // An argument is a word of the context.
     let pass = attach_type.map(|argument| {
@@ -154,5 +144,5 @@ fn program(ring: RawFd, attach_type: Option<i16>) -> Vec<u64> {
             instruction(GO, 0, 0, tell.len() as i16, 0),
         ]
     });
-    [pass.as_ref().map_or(&[][..], |pass| pass), &tell, &end].concat()
+    [pass.as_ref().map_or(&[][..], |pass| pass), &tell, &answer(0)].concat()
 }

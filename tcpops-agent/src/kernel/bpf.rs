@@ -96,12 +96,6 @@ pub(crate) fn prog_load_tracing(
     descriptor(bpf_cmd::BPF_PROG_LOAD, &mut attr)
 }
 
-/// A `struct bpf_insn` of the kernel's include/uapi/linux/bpf.h.
-pub(crate) const fn instruction(code: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> u64 {
-    let registers = (src << 4 | dst) as u64;
-    code as u64 | registers << 8 | (offset.cast_unsigned() as u64) << 16 | (immediate.cast_unsigned() as u64) << 32
-}
-
 /// The ids of the programs that are attached to the cgroup itself, at most `max`, by a link or otherwise.
 pub(crate) fn prog_query(cgroup: BorrowedFd<'_>, hook: bpf_attach_type, max: usize) -> io::Result<Vec<u32>> {
     let mut ids = vec![0_u32; max];

@@ -21,9 +21,10 @@ use bytemuck::{Pod, Zeroable};
 use parking_lot::Mutex;
 use tcpops_common::conn::ConnKey;
 
-use crate::kernel::bpf::{instruction, iter_create, link_create, prog_load_tracing, run_to_end};
+use crate::kernel::bpf::{iter_create, link_create, prog_load_tracing, run_to_end};
 use crate::kernel::clock::thread_cpu_time;
 use crate::kernel::error::{KernelError, Result};
+use crate::kernel::instruction::{ADD, CALL, IF_ZERO, KFUNC, LOAD, MOVE, STORE, answer, instruction, map};
 use crate::kernel::netns::Namespace;
 use crate::kernel::table::Table;
 
@@ -141,17 +142,6 @@ impl Destroyer {
 /// return 0;
 /// ```
 fn program(connections: RawFd, targets: RawFd, destroy: i32) -> Vec<u64> {
-    const LOAD: u8 = 0x79; // BPF_LDX | BPF_MEM | BPF_DW
-    const STORE: u8 = 0x7b; // BPF_STX | BPF_MEM | BPF_DW
-    const MOVE: u8 = 0xbf; // BPF_ALU64 | BPF_MOV | BPF_X
-    const SET: u8 = 0xb7; // BPF_ALU64 | BPF_MOV | BPF_K
-    const ADD: u8 = 0x07; // BPF_ALU64 | BPF_ADD | BPF_K
-    const IF_ZERO: u8 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-    const CALL: u8 = 0x85; // BPF_JMP | BPF_CALL
-    const EXIT: u8 = 0x95; // BPF_JMP | BPF_EXIT
-    const WIDE: u8 = 0x18; // BPF_LD | BPF_IMM | BPF_DW: two instructions long
-    const MAP: u8 = 1; // BPF_PSEUDO_MAP_FD
-    const KFUNC: u8 = 2; // BPF_PSEUDO_KFUNC_CALL
     const GET_SOCKET_COOKIE: i32 = 46;
     const SKC_TO_TCP_SOCK: i32 = 137;
     const MAP_LOOKUP_ELEM: i32 = 1;
@@ -163,6 +153,8 @@ fn program(connections: RawFd, targets: RawFd, destroy: i32) -> Vec<u64> {
     const TARGET_CONID: i16 = offset_of!(Target, conid) as i16;
     const TARGET_RESULT: i16 = offset_of!(Target, result) as i16;
     const { assert!(offset_of!(ConnKey, cookie) == 0 && size_of::<ConnKey>() == 16) };
+    let [targets, connections] = [targets, connections].map(|fd| map(1, fd));
+    let [answer, end] = answer(0);
     vec![
         instruction(LOAD, 6, 1, SK_COMMON, 0),
         instruction(IF_ZERO, 6, 0, 24, 0),
@@ -172,8 +164,8 @@ fn program(connections: RawFd, targets: RawFd, destroy: i32) -> Vec<u64> {
         instruction(MOVE, 1, 6, 0, 0),
         instruction(CALL, 0, 0, 0, GET_SOCKET_COOKIE),
         instruction(STORE, 10, 0, KEY, 0),
-        instruction(WIDE, 1, MAP, 0, targets),
-        0,
+        targets[0],
+        targets[1],
         instruction(MOVE, 2, 10, 0, 0),
         instruction(ADD, 2, 0, 0, KEY as i32),
         instruction(CALL, 0, 0, 0, MAP_LOOKUP_ELEM),
@@ -181,8 +173,8 @@ fn program(connections: RawFd, targets: RawFd, destroy: i32) -> Vec<u64> {
         instruction(MOVE, 7, 0, 0, 0),
         instruction(LOAD, 1, 7, TARGET_CONID, 0),
         instruction(STORE, 10, 1, KEY_CONID, 0),
-        instruction(WIDE, 1, MAP, 0, connections),
-        0,
+        connections[0],
+        connections[1],
         instruction(MOVE, 2, 10, 0, 0),
         instruction(ADD, 2, 0, 0, KEY as i32),
         instruction(CALL, 0, 0, 0, MAP_LOOKUP_ELEM),
@@ -190,7 +182,7 @@ fn program(connections: RawFd, targets: RawFd, destroy: i32) -> Vec<u64> {
         instruction(MOVE, 1, 6, 0, 0),
         instruction(CALL, 0, KFUNC, 0, destroy),
         instruction(STORE, 7, 0, TARGET_RESULT, 0),
-        instruction(SET, 0, 0, 0, 0),
-        instruction(EXIT, 0, 0, 0, 0),
+        answer,
+        end,
     ]
 }

@@ -16,6 +16,7 @@ pub(crate) mod attach_watch;
 pub(crate) mod attached;
 mod btf;
 pub(crate) mod follow;
+mod instruction;
 mod link;
 pub(crate) mod load;
 pub(crate) mod neighbours;
