@@ -200,6 +200,18 @@ fn connect_again(program: &mut Peer, listener: Sock) {
     program.reset(again);
 }
 
+/// Gives all connections to the listener one deadline, so far ahead; when that is, by `CLOCK_BOOTTIME`, and the answer.
+fn all_end_at_once(agent: &Agent, listener: Sock, ahead: Duration) -> (u64, Value) {
+    let deadline = jiff::Timestamp::now() + jiff::SignedDuration::try_from(ahead).unwrap();
+    let due_ns = boot_ns() + u64::try_from(ahead.as_nanos()).unwrap();
+    let body = json!({
+        "match": { "remote_port": listener.local.port(), "state": "established" },
+        "action": "lifetime_set",
+        "lifetime": { "deadline": deadline.to_string() },
+    });
+    (due_ns, agent.api("POST", "/v1/policies:batch", Some(&body)).ok())
+}
+
 /// A descriptor that connects again keeps its cookie, and one that has bound a port its endpoints too: only the conid is
 /// another. None is hit.
 #[test]
@@ -217,14 +229,7 @@ fn a_hundred_thousand_that_connect_again_around_their_deadlines_are_not_hit() {
     let (mut swept, mut ahead, mut hit, mut alive) = (Duration::ZERO, 2 * SECOND, 0, COUNT);
     for sweep in 0..sweeps {
         let begin = Instant::now();
-        let deadline = jiff::Timestamp::now() + jiff::SignedDuration::try_from(ahead).unwrap();
-        let due_ns = boot_ns() + u64::try_from(ahead.as_nanos()).unwrap();
-        let body = json!({
-            "match": { "remote_port": listener.local.port(), "state": "established" },
-            "action": "lifetime_set",
-            "lifetime": { "deadline": deadline.to_string() },
-        });
-        let answer = agent.api("POST", "/v1/policies:batch", Some(&body)).ok();
+        let (due_ns, answer) = all_end_at_once(&agent, listener, ahead);
         assert_eq!(answer["done"].as_u64().unwrap() + answer["ended"].as_u64().unwrap_or(0), alive as u64, "{sweep}");
         // Twice the time that it took now, for the next.
         ahead = begin.elapsed() * 2 + SECOND;
@@ -274,14 +279,7 @@ fn who_takes_its_port_again_around_its_deadline_is_not_hit() {
     for sweep in 0..sweeps {
         let crowd = program.crowd(listener.local, COUNT, 0.0);
         let begin = Instant::now();
-        let deadline = jiff::Timestamp::now() + jiff::SignedDuration::try_from(ahead).unwrap();
-        let due_ns = boot_ns() + u64::try_from(ahead.as_nanos()).unwrap();
-        let body = json!({
-            "match": { "remote_port": listener.local.port(), "state": "established" },
-            "action": "lifetime_set",
-            "lifetime": { "deadline": deadline.to_string() },
-        });
-        let answer = agent.api("POST", "/v1/policies:batch", Some(&body)).ok();
+        let (due_ns, answer) = all_end_at_once(&agent, listener, ahead);
         assert_eq!(answer["done"], COUNT, "in sweep {sweep}");
         ahead = begin.elapsed() * 2 + SECOND;
         let lead_ns = SECOND_NS / 1000 * (sweep % 10) * 5;
