@@ -10,15 +10,14 @@ pub(crate) use options::{Adopt, LogFormat, Options, Recorded, SocketDirectory};
 
 use std::path::PathBuf;
 
+use tcpops_common::maps::DEFAULT_MAX_CONNECTIONS;
+
 use crate::kernel::follow::Follow;
 use crate::kernel::load::LogLevel;
 use crate::kernel::netns::Reach;
 
 /// The agent's unix socket, where no other is named.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/tcpops/tcpops.sock";
-
-/// The default of `--max-connections`.
-const DEFAULT_MAX_CONNECTIONS: u32 = 262_144;
 
 /// The configuration of the agent, with every default filled in.
 #[derive(Clone, Debug)]
