@@ -13,6 +13,7 @@ use crate::daemon::intake::Intake;
 use crate::daemon::jobs::Job;
 use crate::daemon::policy::overrides::OverrideRequest;
 use crate::daemon::policy::rules::{RuleStore, check_generation};
+use crate::daemon::refusal;
 use crate::daemon::requests::handle::{Command, Numbers, QUEUE};
 use crate::daemon::shared::{Shared, reply};
 use crate::daemon::signals::{Asked, Signals};
@@ -345,18 +346,23 @@ impl Daemon {
         self.tell()?;
         let again = self.adoption.attempt(&self.shared)?.into_iter().chain(self.sweeper.attempt());
         self.start_jobs();
-        let release = self.release_setsockopt()?;
+        let release = self.release_setsockopt();
         self.timer.set(self.tracker.connections().next_due().into_iter().chain(again).chain(release).min())
     }
 
     /// Detaches the setsockopt program where nothing needs it; or says when to ask again. An end of a connection that has an
     /// override wakes the agent.
-    fn release_setsockopt(&self) -> Result<Option<u64>> {
+    fn release_setsockopt(&self) -> Option<u64> {
         let shared = &self.shared;
         if shared.in_force().wants_options() || !self.reevaluate.is_idle() || !self.overrides.is_idle() {
-            return Ok(None);
+            return None;
         }
-        shared.attached.setsockopt.release(|| shared.overrides.is_empty().map(|is_empty| !is_empty))
+        let is_needed = || shared.overrides.is_empty().map(|is_empty| !is_empty);
+        shared.attached.setsockopt.release(is_needed).unwrap_or_else(|error| {
+            // A file system that is read-only, say. It costs time, and does no harm.
+            tracing::warn!(error = refusal::chain(&error), "the setsockopt program stays attached");
+            None
+        })
     }
 
     /// Publishes what has happened, and has done what follows.

@@ -12,6 +12,8 @@ use crate::kernel::bpf::object_get;
 use crate::kernel::error::{KernelError, Result};
 use crate::kernel::follow;
 use crate::kernel::link::{Attachment, Link, Missing, pin};
+use crate::kernel::object::{SETSOCKOPT, SOCKOPS};
+use crate::kernel::pins::{SETSOCKOPT_LINK, SOCKOPS_LINK};
 use crate::kernel::setsockopt::SetsockoptLink;
 use crate::kernel::walk::Walker;
 
@@ -47,11 +49,11 @@ pub(crate) struct Restored {
 }
 
 impl Restored {
-    fn note(&mut self, name: &'static str, missing: Option<Missing>) {
+    fn note(&mut self, program: &'static str, pin: &'static str, missing: Option<Missing>) {
         match missing {
             None => {}
-            Some(Missing::Program) => self.programs.push(name),
-            Some(Missing::Pin) => self.pins.push(name),
+            Some(Missing::Program) => self.programs.push(program),
+            Some(Missing::Pin) => self.pins.push(pin),
         }
     }
 }
@@ -122,11 +124,9 @@ impl Attached {
     pub(crate) fn restore(&self) -> Result<Restored> {
         let mut restored = Restored::default();
         if let Some(link) = &mut *self.sockops_link.lock() {
-            restored.note(self.sockops.name, self.sockops.restore(link)?);
+            restored.note(SOCKOPS, SOCKOPS_LINK, self.sockops.restore(link)?);
         }
-        if let Some((attachment, missing)) = self.setsockopt.restore()? {
-            restored.note(attachment.name, Some(missing));
-        }
+        restored.note(SETSOCKOPT, SETSOCKOPT_LINK, self.setsockopt.restore()?);
         for (name, object) in self.others.lock().iter() {
             let path = self.directory.join(name);
             if path.exists() {

@@ -16,8 +16,6 @@ use crate::kernel::error::{KernelError, Result};
 /// A program that can be attached to the cgroup, and the place of its pin.
 #[derive(Debug)]
 pub(crate) struct Attachment {
-    /// The name of the program.
-    pub(crate) name: &'static str,
     pub(crate) program: ProgramFd,
     pub(crate) hook: bpf_attach_type,
     pub(crate) cgroup: PathBuf,

@@ -149,7 +149,6 @@ impl Loaded {
         }
         // The sockops program comes last: it gives connections their entries, without which the others do nothing.
         let mut sockops = Attachment {
-            name: SOCKOPS,
             program: self.program(SOCKOPS)?,
             hook: bpf_attach_type::BPF_CGROUP_SOCK_OPS,
             cgroup: cgroup.to_path_buf(),
@@ -161,7 +160,6 @@ impl Loaded {
             sockops.pin = pins.directory().join(SOCKOPS_LINK);
         }
         let setsockopt = Attachment {
-            name: SETSOCKOPT,
             program: self.program(SETSOCKOPT)?,
             hook: bpf_attach_type::BPF_CGROUP_SETSOCKOPT,
             cgroup: cgroup.to_path_buf(),

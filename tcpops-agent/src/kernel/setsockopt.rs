@@ -51,6 +51,9 @@ impl SetsockoptLink {
 
     /// Detaches the program, if nothing has needed it for [`LINGER`] and `is_needed` denies that something does. Returns when
     /// to ask again.
+    ///
+    /// # Errors
+    /// The pin cannot be removed, or `is_needed` cannot tell: the program stays attached.
     pub(crate) fn release(&self, is_needed: impl FnOnce() -> Result<bool>) -> Result<Option<u64>> {
         let mut state = self.state.lock();
         if state.link.is_none() {
@@ -61,21 +64,20 @@ impl SetsockoptLink {
         if now_boot_ns < until_boot_ns {
             return Ok(Some(until_boot_ns));
         }
-        if is_needed()? {
-            state.needed_boot_ns = now_boot_ns;
-            return Ok(None);
+        // The next look is as far off again, whatever comes of this one.
+        state.needed_boot_ns = now_boot_ns;
+        if !is_needed()? {
+            self.attachment.unpin()?;
+            state.link = None;
         }
-        self.attachment.unpin()?;
-        state.link = None;
         Ok(None)
     }
 
-    /// Puts back what somebody has taken away; the name of the program, and what was missing. Nothing where the program is not
-    /// to be attached.
-    pub(crate) fn restore(&self) -> Result<Option<(&Attachment, Missing)>> {
+    /// Puts back what somebody has taken away, and returns what was missing. Nothing where the program is not to be attached.
+    pub(crate) fn restore(&self) -> Result<Option<Missing>> {
         let mut state = self.state.lock();
         let Some(link) = &mut state.link else { return Ok(None) };
-        Ok(self.attachment.restore(link)?.map(|missing| (&self.attachment, missing)))
+        self.attachment.restore(link)
     }
 
     /// Lets go of the link; the pin holds it.

@@ -131,6 +131,7 @@ fn write(shared: &Shared, request: &OverrideRequest) -> Result<(u64, u32, Option
 /// Walks over every namespace concerned.
 fn walk(shared: &Shared, waiting: &[Pending]) -> Walks {
     let cookies: BTreeSet<u64> = waiting.iter().map(|item| item.request.key.cookie).collect();
+    // Where that cannot be said, the walk looks every socket up.
     let _only = shared.settings.only(&Vec::from_iter(cookies));
     let namespaces: BTreeSet<u64> = waiting.iter().map(|item| item.netns_cookie).collect();
     namespaces
