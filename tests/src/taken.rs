@@ -100,8 +100,9 @@ fn a_socket_that_was_removed_is_bound_again() {
 
 #[test]
 fn a_cgroup_that_was_removed_makes_it_not_ready_until_it_is_there_again() {
+    // Removed after the lab, which has the one in it.
+    let above = Cgroup::new();
     let mut lab = Lab::new();
-    let above = lab.cgroup;
     lab.cgroup = above.child("service");
     let path = lab.cgroup.path().to_path_buf();
     let agent_lab = &lab;
